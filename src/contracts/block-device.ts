@@ -1,0 +1,66 @@
+import type { Call, Completion, WriteCall } from './call.ts';
+
+export interface DeviceInfo {
+  readonly sizeBytes: number;
+  readonly readOnly: boolean;
+  /** For people: what LIST and INFO say of it. */
+  readonly description: string;
+}
+
+/** What `extents` says of a run of bytes; NBD "base:allocation" (doc/proto.md, Metadata querying). */
+export interface Extent {
+  readonly length: number;
+  /** No space is reserved for it. */
+  readonly hole: boolean;
+  /** It reads as zeroes. */
+  readonly zero: boolean;
+}
+
+export interface ZeroCall extends WriteCall {
+  /** Keep the space reserved (NBD NO_HOLE). */
+  readonly keepAllocated: boolean;
+  /** Refuse with `ERR_NOT_FAST`, nothing changed, unless it is faster than writing (FAST_ZERO). */
+  readonly fastOnly: boolean;
+}
+
+export interface FlushCall extends Call {
+  /** Only what touches these bytes has to survive; absent: everything. */
+  readonly range?: { readonly at: number; readonly length: number };
+}
+
+/**
+ * A flat run of bytes that survives restarts. Suite: test/contracts/block-device.ts.
+ *
+ * Any offset and length from one byte on is served. `at + length <= sizeBytes` is the caller's duty
+ * (nbd/validate.ts). An aligned block of 4 KiB is entirely old or entirely new, whatever happens.
+ * Operations whose ranges overlap take effect in the order in which they were called; a read that
+ * follows a settled write shows it. Buffers are lent until the operation is settled.
+ *
+ * Any operation may throw (or reject with) SheepError `ERR_IO`, `ERR_CORRUPT`, `ERR_MISSING`,
+ * `ERR_NO_SPACE`, `ERR_SHUTDOWN`; then each block of the range holds its old or its new bytes.
+ */
+export interface BlockDevice extends AsyncDisposable {
+  readonly info: DeviceInfo;
+  /** Fills all of `into` from byte `at`; never-written bytes read as zero. */
+  read(at: number, into: Uint8Array, call?: Call): Completion;
+  /**
+   * Stores `from` at byte `at`.
+   * @param from  1 byte to 64 MiB
+   * @throws SheepError `ERR_READ_ONLY`: nothing changed
+   * @see NBD doc/proto.md, "NBD_CMD_WRITE", "NBD_CMD_FLAG_FUA"
+   */
+  write(at: number, from: Uint8Array, call: WriteCall): Completion;
+  /** Settles once every write that settled before this call survives a power cut. */
+  flush(call?: FlushCall): Completion;
+  /** The bytes are no longer needed. Afterwards whole blocks read as zero, parts of blocks stay. */
+  trim(at: number, length: number, call: WriteCall): Completion;
+  /** The bytes read as zero afterwards. @throws SheepError `ERR_NOT_FAST`, `ERR_READ_ONLY` */
+  writeZeroes(at: number, length: number, call: ZeroCall): Completion;
+  /**
+   * What stands where, from `at` on, consecutive, at least one. The extents cover `length` unless
+   * there are more than `countMax`; neighbours differ; none reaches beyond `at + length`.
+   */
+  extents(at: number, length: number, countMax: number, call?: Call): Extent[] | Promise<Extent[]>;
+  /** A hint that these bytes will be read soon (NBD_CMD_CACHE). */
+  prefetch(at: number, length: number, call?: Call): Completion;
+}

@@ -1,0 +1,15 @@
+/** What every operation that may wait accepts. Aborting rejects with the signal's reason. */
+export interface Call {
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Nothing when it is already done, a promise only when it must wait: most requests are served from
+ * memory, and a promise for each would cost more than the work.
+ */
+export type Completion = void | Promise<void>;
+
+export interface WriteCall extends Call {
+  /** Settles only once the effect survives a power cut (NBD FUA). */
+  readonly durable: boolean;
+}

@@ -1,0 +1,53 @@
+import type { ObjectName, Stamp, Vid } from '../base/ids.ts';
+import type { Call, Completion, WriteCall } from './call.ts';
+
+export interface ObjectWriteCall extends WriteCall {
+  /** The writer's epoch and attach epoch: what the object carries from now on. */
+  readonly stamp: Stamp;
+  /**
+   * The object's size if this write makes it: of zeroes, and whatever an orphan of this name held
+   * is discarded (research/protocol.md, rule 16). Absent: the object exists.
+   */
+  readonly createBytes?: number;
+}
+
+export interface ObjectZeroCall extends ObjectWriteCall {
+  /** Keep the space reserved. */
+  readonly keepAllocated: boolean;
+}
+
+/** A run of blocks inside an object that hold data, that are reserved and zero, or that are holes. */
+export interface ObjectExtent {
+  readonly length: number;
+  readonly content: 'data' | 'zero' | 'hole';
+}
+
+/**
+ * Named objects of a fixed size. Cache, gateway and working directory all have this shape, so that
+ * one line of the composition root removes the cache. Suite: test/contracts/object-store.ts.
+ *
+ * Overlapping operations on one object take effect in the order in which they were called, reads
+ * included. A block of 4 KiB is entirely old or entirely new. Buffers are lent until it is settled.
+ * An unsettled operation whose promise rejects has changed, per block, all or nothing.
+ */
+export interface ObjectStore extends AsyncDisposable {
+  /** Fills all of `into`. @throws SheepError `ERR_MISSING`, `ERR_CORRUPT` */
+  read(name: ObjectName, at: number, into: Uint8Array, call?: Call): Completion;
+  /** @throws SheepError `ERR_MISSING` without `createBytes`; `ERR_NO_SPACE`: nothing changed */
+  write(name: ObjectName, at: number, from: Uint8Array, call: ObjectWriteCall): Completion;
+  /** The bytes read as zero afterwards; whole blocks give their space back unless told otherwise. */
+  zero(name: ObjectName, at: number, length: number, call: ObjectZeroCall): Completion;
+  /** The object is gone; its name may be created anew. Removing what is not there is no error. */
+  remove(name: ObjectName, call: ObjectWriteCall): Completion;
+  /**
+   * Settles once every operation on objects of `vid` that settled before this call survives a power
+   * cut; with `only`, every such operation on these objects.
+   */
+  flush(vid: Vid, only?: readonly ObjectName[], call?: Call): Completion;
+  /** What stands where in `at` to `at + length`, consecutive; whole blocks but for the two ends. */
+  extents(
+    name: ObjectName,
+    at: number,
+    length: number,
+  ): readonly ObjectExtent[] | Promise<readonly ObjectExtent[]>;
+}

@@ -1,0 +1,112 @@
+import * as fs from 'node:fs';
+import { access, mkdir, open, readdir, readFile, rename, statfs, unlink } from 'node:fs/promises';
+import { assert } from '../base/assert.ts';
+import type { Disk, DiskFile, OpenMode } from '../contracts/disk.ts';
+import { diskError, systemCode } from './disk-error.ts';
+import { NodeFile, settled } from './node-file.ts';
+import { lockNow, syncFileSystem } from './syscalls.ts';
+
+const { O_CREAT, O_DIRECTORY, O_EXCL, O_RDONLY, O_RDWR, O_TRUNC } = fs.constants;
+
+/** The store holds people's disks: only the user of the daemon may read them. */
+const FILE_MODE = 0o600;
+const DIRECTORY_MODE = 0o700;
+
+/** The disk of this machine, through node:fs and the calls of syscalls.ts. */
+export function nodeDisk(): Disk {
+  return {
+    open: (path, mode) =>
+      attempt('open', path, async () => {
+        const fd = await new Promise<number>((resolve, reject) => {
+          fs.open(path, openFlags(mode), FILE_MODE, (error, opened) =>
+            error ? reject(error) : resolve(opened),
+          );
+        });
+        return new NodeFile(fd, path);
+      }),
+    openNow: (path, mode) => attemptNow('open', path, () => openFile(path, mode)),
+    rename: (from, to) => attempt('rename', from, () => rename(from, to)),
+    remove: (path) => attempt('remove', path, () => unlink(path)),
+    removeNow: (path) => attemptNow('remove', path, () => fs.unlinkSync(path)),
+    makeDirectory: (path) =>
+      attempt('make directory', path, async () => {
+        await mkdir(path, { recursive: true, mode: DIRECTORY_MODE });
+      }),
+    list: (path) =>
+      attempt('list', path, async () => {
+        const names = await unlessMissing(readdir(path), []);
+        return names.toSorted();
+      }),
+    exists: (path) => attempt('find', path, () => unlessMissing(access(path).then(yes), false)),
+    syncDirectory: (path) =>
+      attempt('sync directory', path, () =>
+        withDirectory(path, O_DIRECTORY, (fd) => settled((done) => fs.fsync(fd, done))),
+      ),
+    syncAll: (path) => attempt('sync all of', path, () => withDirectory(path, 0, syncFileSystem)),
+    lock: async (path) => {
+      const file = attemptNow('lock', path, () => {
+        const fd = fs.openSync(path, O_RDWR | O_CREAT, FILE_MODE);
+        try {
+          lockNow(fd);
+        } catch (error) {
+          fs.closeSync(fd);
+          throw error;
+        }
+        return new NodeFile(fd, path);
+      });
+      return { [Symbol.asyncDispose]: () => file[Symbol.asyncDispose]() };
+    },
+    space: (path) =>
+      attempt('measure', path, async () => {
+        const { bsize, blocks, bavail } = await statfs(path);
+        return { totalBytes: blocks * bsize, freeBytes: bavail * bsize };
+      }),
+    bootId: () => attempt('read', BOOT_ID, async () => (await readFile(BOOT_ID, 'latin1')).trim()),
+  };
+}
+
+const BOOT_ID = '/proc/sys/kernel/random/boot_id';
+const yes = () => true;
+
+function openFile(path: string, mode?: OpenMode): DiskFile {
+  return new NodeFile(fs.openSync(path, openFlags(mode), FILE_MODE), path);
+}
+
+function openFlags({ create, exclusive, truncate }: OpenMode = {}): number {
+  assert(create || !exclusive, 'only what is created can be exclusive');
+  return O_RDWR | (create ? O_CREAT : 0) | (exclusive ? O_EXCL : 0) | (truncate ? O_TRUNC : 0);
+}
+
+async function withDirectory(
+  path: string,
+  flags: number,
+  act: (fd: number) => Promise<void>,
+): Promise<void> {
+  await using directory = await open(path, O_RDONLY | flags);
+  await act(directory.fd);
+}
+
+async function unlessMissing<T>(found: Promise<T>, missing: T): Promise<T> {
+  try {
+    return await found;
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return missing;
+    throw error;
+  }
+}
+
+async function attempt<T>(operation: string, path: string, act: () => Promise<T>): Promise<T> {
+  try {
+    return await act();
+  } catch (error) {
+    throw diskError(error, operation, path);
+  }
+}
+
+function attemptNow<T>(operation: string, path: string, act: () => T): T {
+  try {
+    return act();
+  } catch (error) {
+    throw diskError(error, operation, path);
+  }
+}

@@ -1,0 +1,110 @@
+import { getSystemErrorName } from 'node:util';
+import koffi, { type KoffiFunc } from 'koffi';
+
+/**
+ * The system calls that Node lacks. Those that may wait for the medium run in Node's thread pool;
+ * the others return at once. Failures have the shape of Node's own: `code`, `errno`, `syscall`.
+ */
+
+const libc = koffi.load('libc.so.6');
+
+/** fallocate(2). The size of the file stays with `keepSize`. */
+export const FALLOCATE = { keepSize: 1, punchHole: 2, zeroRange: 16 } as const;
+
+const RWF_NOWAIT = 8;
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+
+const { EAGAIN, EINTR, ENOSYS, EOPNOTSUPP } = koffi.os.errno;
+
+type Address = number | bigint;
+const rawPreadv2: (fd: number, iovec: Address, count: number, at: number, flags: number) => number =
+  libc.func('intptr_t preadv2(int fd, uintptr_t iovec, int count, int64_t at, int flags)');
+const rawFlock: (fd: number, operation: number) => number = libc.func(
+  'int flock(int fd, int operation)',
+);
+const rawFallocate: KoffiFunc<(fd: number, mode: number, at: number, length: number) => number> =
+  libc.func('int fallocate(int fd, int mode, int64_t at, int64_t length)');
+const rawSyncfs: KoffiFunc<(fd: number) => number> = libc.func('int syncfs(int fd)');
+
+/** Reads what the page cache has. */
+export const NOT_CACHED = -1;
+/** This file system or kernel cannot tell what it has cached. */
+export const NOT_SUPPORTED = -2;
+
+/**
+ * One struct iovec, filled anew for each call. Calls with addresses as plain numbers are the fastest
+ * that koffi has: no pointer is looked up and no bigint is made. User space addresses have 47 bits.
+ */
+const iovec = new Uint32Array(4);
+const iovecAddress = Number(koffi.address(iovec.buffer));
+
+/** Where the memory of a buffer begins; it never moves, and most requests use the same few. */
+const baseAddresses = new WeakMap<ArrayBufferLike, number>();
+
+function baseAddress(buffer: ArrayBufferLike): number {
+  let base = baseAddresses.get(buffer);
+  if (base === undefined) {
+    base = Number(koffi.address(buffer));
+    baseAddresses.set(buffer, base);
+  }
+  return base;
+}
+
+/**
+ * preadv2(2) with RWF_NOWAIT: fills `into` from byte `skip` on and returns how many bytes came
+ * without waiting for the medium (0 at the end of the file), `NOT_CACHED` or `NOT_SUPPORTED`.
+ */
+export function readCached(fd: number, at: number, into: Uint8Array, skip: number): number {
+  const address = baseAddress(into.buffer) + into.byteOffset + skip;
+  iovec[0] = address;
+  iovec[1] = address / 2 ** 32;
+  iovec[2] = into.length - skip;
+  for (;;) {
+    const got = rawPreadv2(fd, iovecAddress, 1, at, RWF_NOWAIT);
+    if (got >= 0) return got;
+    const errno = koffi.errno();
+    if (errno === EAGAIN) return NOT_CACHED;
+    if (errno === EOPNOTSUPP || errno === ENOSYS) return NOT_SUPPORTED;
+    if (errno !== EINTR) throw systemError('preadv2', errno);
+  }
+}
+
+/** An exclusive flock(2), or at once an error with `code` EAGAIN where another has it. */
+export function lockNow(fd: number): void {
+  while (rawFlock(fd, LOCK_EX | LOCK_NB) !== 0) {
+    const errno = koffi.errno();
+    if (errno !== EINTR) throw systemError('flock', errno);
+  }
+}
+
+/** fallocate(2); `mode` is a sum of `FALLOCATE`. */
+export function fallocate(fd: number, mode: number, at: number, length: number): Promise<void> {
+  return inPool('fallocate', (done) => rawFallocate.async(fd, mode, at, length, done));
+}
+
+/** syncfs(2): everything on the file system that `fd` is on. */
+export function syncFileSystem(fd: number): Promise<void> {
+  return inPool('syncfs', (done) => rawSyncfs.async(fd, done));
+}
+
+type Done = (failure: unknown, result: number) => void;
+
+/** koffi hands the errno of the pool's thread over to the callback. */
+function inPool(syscall: string, start: (done: Done) => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const done: Done = (failure, result) => {
+      if (failure) return reject(failure);
+      if (result === 0) return resolve();
+      const errno = koffi.errno();
+      if (errno === EINTR) return start(done);
+      reject(systemError(syscall, errno));
+    };
+    start(done);
+  });
+}
+
+function systemError(syscall: string, errno: number): NodeJS.ErrnoException {
+  const code = getSystemErrorName(-errno);
+  return Object.assign(new Error(`${code}: ${syscall}`), { code, errno: -errno, syscall });
+}

@@ -1,0 +1,24 @@
+# Sourced by sheep and collie: runs dist/cli/$program.js with Node 24 or later, whatever the
+# system's. `root` is the directory of the package, be it a clone or installed.
+
+# The Node of the package itself: below it in a clone, beside it where npm put both on one level.
+for node in "$root/node_modules/node/bin/node" "$root/../node/bin/node"; do
+  if [ -x "$node" ]; then break; fi
+  node=
+done
+
+if [ -z "$node" ] && [ -f "$root/tsconfig.json" ]; then
+  echo "$program: this clone has no packages yet; in $root run: npm run build" >&2
+  exit 1
+fi
+if [ ! -f "$root/dist/cli/$program.js" ]; then
+  echo "$program: dist/ is not built yet; in $root run: npm run build" >&2
+  exit 1
+fi
+if [ -z "$node" ]; then
+  node=$(command -v node) || {
+    echo "$program: needs Node 24 or later, and there is no node in PATH" >&2
+    exit 1
+  }
+fi
+exec "$node" "$root/dist/cli/$program.js" "$@"

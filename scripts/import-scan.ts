@@ -19,7 +19,7 @@ const BESIDE = /new URL\(\s*['"`](\.{1,2}\/[^'"`$.]*)[^,]*,\s*import\.meta\.url/
 const blank = (text: string) => text.replace(/[^\n]/g, ' ');
 
 /** The text with comments blanked; every line and column stays where it was. */
-export function withoutComments(text: string): string {
+function withoutComments(text: string): string {
   return text.replace(COMMENT_OR_STRING, (found) => (found.startsWith('/') ? blank(found) : found));
 }
 

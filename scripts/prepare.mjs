@@ -20,7 +20,10 @@ const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 function npmInstall(root) {
   // --no-save: another npm's way of writing package-lock.json must not change the clone.
   // --include=dev: also where NODE_ENV is "production", because the build needs the compiler.
+  // --loglevel=error: an older Node is warned about packages that it will not be the one to run.
   const options = ['install', '--no-audit', '--no-fund', '--no-save', '--include=dev'];
+  options.push('--loglevel=error');
+  console.error('Installing the packages (once, and again when package-lock.json changes) …');
   const npm = env['npm_execpath'] ?? '';
   const [command, args] = npm.endsWith('npm-cli.js')
     ? [execPath, [npm, ...options]]

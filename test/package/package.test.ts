@@ -1,0 +1,105 @@
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { hasTool } from '../../scripts/tools.ts';
+
+const ROOT = resolve(import.meta.dirname, '../..');
+const INSTALL_MS = 50_000;
+
+/** The environment of a user's shell: nothing of npm's, vitest's or node_modules/.bin. */
+const shell = Object.fromEntries(
+  Object.entries({
+    ...process.env,
+    PATH: (process.env['PATH'] ?? '')
+      .split(':')
+      .filter((directory) => !directory.includes('node_modules'))
+      .join(':'),
+  }).filter(([name]) => !/^(npm_|NODE_|VITEST|INIT_CWD)/i.test(name)),
+);
+
+let directory: string;
+let prefix: string;
+let archive: string;
+let daemon: ChildProcess | undefined;
+
+beforeAll(() => {
+  directory = mkdtempSync(join(tmpdir(), 'sheepdog-package-'));
+  prefix = join(directory, 'prefix');
+  const run = (args: string[]) =>
+    execFileSync('npm', args, { cwd: ROOT, env: shell, encoding: 'utf8', stdio: 'pipe' });
+  run(['pack', '--pack-destination', directory, '--loglevel=error']);
+  const [name = 'none'] = readdirSync(directory).filter((file) => file.endsWith('.tgz'));
+  archive = join(directory, name);
+  const quiet = ['--no-audit', '--no-fund', '--loglevel=error'];
+  run(['install', '--global', '--prefix', prefix, ...quiet, archive]);
+}, INSTALL_MS);
+
+afterAll(() => {
+  daemon?.kill('SIGKILL');
+  rmSync(directory, { recursive: true, force: true });
+});
+
+/** The files of the installed package, without its dependencies. */
+function installed(): string[] {
+  const home = join(prefix, 'lib/node_modules/sheepdog-nbd');
+  return readdirSync(home, { recursive: true, encoding: 'utf8' }).filter(
+    (path) => !path.startsWith('node_modules'),
+  );
+}
+
+test('it holds what runs and what is read, and nothing else', () => {
+  const files = installed();
+  expect(files).toContain('dist/cli/sheep.js');
+  expect(files).toContain('dist/cli/collie.js');
+  expect(files).toContain('README.md');
+  const foreign = /^(src|test|scripts|bench|\.)|\.(ts|map|stamp)$/;
+  expect(files.filter((path) => foreign.test(path))).toEqual([]);
+});
+
+test('both programs answer, whatever Node the system has', () => {
+  const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
+  for (const program of ['sheep', 'collie']) {
+    const said = execFileSync(join(prefix, 'bin', program), ['--version'], {
+      env: shell,
+      encoding: 'utf8',
+    });
+    expect(said).toContain(version);
+  }
+});
+
+test.skipIf(!hasTool('nbdinfo'))(
+  'the installed sheep serves a VDI, and SIGTERM ends it with status 0',
+  async () => {
+    const store = join(directory, 'store');
+    const args = [store, '-n', '127.0.0.1:0', '--admin', `unix:${join(directory, 'admin.sock')}`];
+    daemon = spawn(join(prefix, 'bin/sheep'), [...args, '--vdi', 'first:64M'], {
+      cwd: directory,
+      env: shell,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const ended = once(daemon, 'exit');
+    const lines = createInterface({ input: daemon.stdout! });
+    const port = await Promise.race([
+      (async () => {
+        for await (const line of lines) {
+          const found = /127\.0\.0\.1:(\d+)/.exec(line);
+          if (found && found[1] !== '0') return found[1];
+        }
+        return undefined;
+      })(),
+      ended.then(() => undefined),
+    ]);
+    expect(port).toBeDefined();
+    const size = execFileSync('nbdinfo', ['--size', `nbd://127.0.0.1:${port}/first`], {
+      encoding: 'utf8',
+    });
+    expect(Number(size)).toBe(64 * 1024 * 1024);
+    daemon.kill('SIGTERM');
+    expect(await ended).toEqual([0, null]);
+    expect(existsSync(store)).toBe(true);
+  },
+);

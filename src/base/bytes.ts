@@ -80,19 +80,23 @@ export class Writer {
   }
 
   u8(value: number): this {
-    this.#view.setUint8(this.#step(1), value);
+    const at = this.#step(1);
+    this.#view.setUint8(at, value);
     return this;
   }
   u16(value: number): this {
-    this.#view.setUint16(this.#step(2), value);
+    const at = this.#step(2);
+    this.#view.setUint16(at, value);
     return this;
   }
   u32(value: number): this {
-    this.#view.setUint32(this.#step(4), value);
+    const at = this.#step(4);
+    this.#view.setUint32(at, value);
     return this;
   }
   u64(value: bigint | number): this {
-    this.#view.setBigUint64(this.#step(8), BigInt(value));
+    const at = this.#step(8);
+    this.#view.setBigUint64(at, BigInt(value));
     return this;
   }
   bytes(value: Uint8Array): this {
@@ -112,6 +116,7 @@ export class Writer {
     return this.#bytes.subarray(0, this.#at);
   }
 
+  /** May replace the view: called before it is used. */
   #step(length: number): number {
     const at = this.#at;
     this.#at += length;

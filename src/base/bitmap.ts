@@ -1,0 +1,62 @@
+import { assert } from './assert.ts';
+
+/** A fixed number of bits, counted as they change. One per block of an object. */
+export class Bitmap {
+  readonly length: number;
+  readonly #words: Uint32Array;
+  #count = 0;
+
+  constructor(length: number) {
+    this.length = length;
+    this.#words = new Uint32Array(Math.ceil(length / 32));
+  }
+
+  /** How many are set. */
+  get count(): number {
+    return this.#count;
+  }
+
+  has(index: number): boolean {
+    return ((this.#words[index >>> 5] as number) & (1 << (index & 31))) !== 0;
+  }
+
+  /** True if every bit of `from` to `to - 1` is set. */
+  hasAll(from: number, to: number): boolean {
+    for (let index = from; index < to; index += 1) if (!this.has(index)) return false;
+    return true;
+  }
+
+  /** Sets one; true if it was not set before. */
+  add(index: number): boolean {
+    const word = this.#words[index >>> 5] as number;
+    const bit = 1 << (index & 31);
+    if ((word & bit) !== 0) return false;
+    this.#words[index >>> 5] = word | bit;
+    this.#count += 1;
+    return true;
+  }
+
+  /** Sets `from` to `to - 1`; returns how many were not set before. */
+  addRange(from: number, to: number): number {
+    assert(from >= 0 && to <= this.length, 'a range of bits lies inside the bitmap');
+    const before = this.#count;
+    for (let index = from; index < to; index += 1) this.add(index);
+    return this.#count - before;
+  }
+
+  clear(): void {
+    if (this.#count === 0) return;
+    this.#words.fill(0);
+    this.#count = 0;
+  }
+
+  /** The indexes that are set, ascending. */
+  *[Symbol.iterator](): Generator<number> {
+    if (this.#count === 0) return;
+    for (let at = 0; at < this.#words.length; at += 1) {
+      for (let word = this.#words[at] as number; word !== 0; word &= word - 1) {
+        yield at * 32 + (31 - Math.clz32(word & -word));
+      }
+    }
+  }
+}

@@ -1,0 +1,155 @@
+import { type ObjectName, objectKey, type Stamp } from '../base/ids.ts';
+import type { Journal } from './journal.ts';
+import { ENTRY, type EntryType, type JournalEntry } from './journal-format.ts';
+import type { Suspect } from './load.ts';
+
+/** An object that may change in place at any time, and what the journal still says of it. */
+export interface Listed extends Suspect {
+  /** The boot in which it was listed, see bootMark. */
+  readonly boot: bigint;
+  /** True from an unclean stop until its table was made anew from its data. */
+  suspect: boolean;
+  /** Where the journal holds something of it that its file may not: oldest segment, last sequence. */
+  redo: { segment: number; sequence: number } | undefined;
+}
+
+export const NO_NAME: ObjectName = { kind: 0, vid: 0, index: 0, slot: 0 };
+const NO_STAMP: Stamp = { epoch: 0, attachEpoch: 0 };
+
+/**
+ * Which objects may differ from what was last stable (DESIGN section 5, research rules 8 to 11): an
+ * entry is stable before the first byte, stays while the object is in use, and leaves when it has
+ * been clean for a while. The journal keeps it; this is its state in memory.
+ */
+export class ActivityLog {
+  readonly #boot: bigint;
+  readonly #listed = new Map<number | string, Listed>();
+  #journal: Journal | undefined;
+
+  constructor(boot: bigint, entries: Iterable<Listed>) {
+    this.#boot = boot;
+    for (const entry of entries) this.#listed.set(keyOf(entry.name), entry);
+  }
+
+  /** The journal asks for the snapshot while it starts, so it comes second. */
+  use(journal: Journal): void {
+    this.#journal = journal;
+  }
+
+  get size(): number {
+    return this.#listed.size;
+  }
+  find(key: number | string): Listed | undefined {
+    return this.#listed.get(key);
+  }
+  values(): IterableIterator<Listed> {
+    return this.#listed.values();
+  }
+
+  /** Settles when the object is listed under this stamp and this boot, stable. */
+  list(name: ObjectName, stamp: Stamp, objectBytes: number, life: bigint): Promise<void> {
+    const before = this.#listed.get(keyOf(name));
+    const suspect = before?.suspect ?? false;
+    return this.#add(ENTRY.list, { name, stamp, objectBytes, life }, suspect, before?.redo);
+  }
+
+  /** The same for an object about to be made; whatever its name held before is void. */
+  create(made: Suspect): Promise<void> {
+    return this.#add(ENTRY.create, made, false, this.#listed.get(keyOf(made.name))?.redo);
+  }
+
+  #add(
+    type: EntryType,
+    made: Suspect,
+    suspect: boolean,
+    redo: Listed['redo'],
+  ): Promise<void> {
+    const { name, stamp, objectBytes, life } = made;
+    this.#listed.set(keyOf(name), {
+      ...{ name, stamp, objectBytes, life },
+      ...{ boot: this.#boot, suspect, redo },
+    });
+    const detail = type === ENTRY.create ? life : this.#boot;
+    return this.#append([{ type, name, stamp, objectBytes, detail, sum: 0 }]);
+  }
+
+  /** Settles when its removal is stable; only then may the file go. */
+  remove(name: ObjectName, stamp: Stamp): Promise<void> {
+    const key = keyOf(name);
+    const before = this.#listed.get(key);
+    const { objectBytes = 0, life = 0n, redo } = before ?? {};
+    const gone = { name, stamp, objectBytes, life, boot: this.#boot, suspect: false, redo };
+    this.#listed.set(key, gone);
+    return this.#append([{ type: ENTRY.remove, name, stamp, objectBytes, detail: 0n, sum: 0 }]);
+  }
+
+  /** What a flush promises of single blocks; settles when it is stable. */
+  log(entries: readonly JournalEntry[], data: readonly Uint8Array[]): Promise<void> {
+    return this.#append(entries, data);
+  }
+
+  /**
+   * These objects are stable in their own files as of journal sequence `upTo`; settles when that is
+   * stable too, and the journal's older words about them are void.
+   */
+  async homed(names: readonly ObjectName[], upTo: number): Promise<void> {
+    const stale = names.filter((name) => this.#listed.get(keyOf(name))?.redo !== undefined);
+    if (stale.length === 0) return;
+    await this.#append(stale.map((name) => entry(ENTRY.homed, name, BigInt(upTo))));
+    for (const name of stale) {
+      const listed = this.#listed.get(keyOf(name));
+      if (listed?.redo !== undefined && listed.redo.sequence <= upTo) listed.redo = undefined;
+    }
+  }
+
+  /** They are clean: no longer listed. Losing this costs nothing but a look after a crash. */
+  retire(names: readonly ObjectName[]): Promise<void> {
+    for (const name of names) this.#listed.delete(keyOf(name));
+    return this.#append(names.map((name) => entry(ENTRY.retire, name, 0n)));
+  }
+
+  /** A clean stop: all is stable. Entries stay, doubt does not. */
+  markClean(): Promise<void> {
+    return this.#append([entry(ENTRY.clean, NO_NAME, 0n)]);
+  }
+
+  snapshot(): JournalEntry[] {
+    // Before there is a journal, everything an earlier one owed has been done.
+    const entries = [entry(ENTRY.reset, NO_NAME, this.#journal === undefined ? 1n : 0n)];
+    for (const { name, stamp, objectBytes, boot } of this.#listed.values()) {
+      entries.push({ type: ENTRY.list, name, stamp, objectBytes, detail: boot, sum: 0 });
+    }
+    return entries;
+  }
+
+  sequenced(entries: readonly JournalEntry[], sequence: number, segment: number): void {
+    for (const { type, name } of entries) {
+      if (!REDO_TYPES.has(type)) continue;
+      const listed = this.#listed.get(keyOf(name));
+      if (listed !== undefined) {
+        listed.redo = { segment: listed.redo?.segment ?? segment, sequence };
+      }
+    }
+  }
+
+  #append(entries: readonly JournalEntry[], data: readonly Uint8Array[] = []): Promise<void> {
+    if (this.#journal === undefined) return Promise.reject(new Error('no journal yet'));
+    return this.#journal.append(entries, data);
+  }
+}
+
+/** What a replay does something with. */
+const REDO_TYPES: ReadonlySet<EntryType> = new Set([
+  ENTRY.create,
+  ENTRY.data,
+  ENTRY.hole,
+  ENTRY.remove,
+]);
+
+function entry(type: EntryType, name: ObjectName, detail: bigint): JournalEntry {
+  return { type, name, stamp: NO_STAMP, objectBytes: 0, detail, sum: 0 };
+}
+
+function keyOf(name: ObjectName): number | string {
+  return objectKey(name.kind, name.vid, name.index);
+}

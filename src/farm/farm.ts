@@ -1,0 +1,305 @@
+import { formatOid, type ObjectName, objectKey, type Vid } from '../base/ids.ts';
+import type { Log } from '../base/log.ts';
+import { BLOCK_BYTES, roundDown, roundUp } from '../base/units.ts';
+import type { Call, Completion } from '../contracts/call.ts';
+import type { Disk } from '../contracts/disk.ts';
+import type {
+  ObjectExtent,
+  ObjectStore,
+  ObjectWriteCall,
+  ObjectZeroCall,
+} from '../contracts/object-store.ts';
+import type { Random } from '../contracts/seams.ts';
+import type { ActivityLog } from './activity-log.ts';
+import type { BlockSum } from './checksums.ts';
+import type { Flusher } from './flusher.ts';
+import type { Identity } from './identity.ts';
+import { createObject, loadObject } from './load.ts';
+import { objectPath } from './object-format.ts';
+import type { OpenObject } from './open-object.ts';
+import type { OpenSet } from './open-set.ts';
+import type { Space } from './space.ts';
+
+export interface FarmParts {
+  readonly disk: Disk;
+  readonly directory: string;
+  readonly random: Random;
+  readonly log: Log;
+  readonly sum: BlockSum;
+  readonly identity: Identity;
+  readonly open: OpenSet;
+  readonly activity: ActivityLog;
+  readonly flusher: Flusher;
+  readonly space: Space;
+  /** The current round of maintenance; it counts up. */
+  readonly round: () => number;
+  /** One round of maintenance now, instead of when its time has come. */
+  readonly maintain: () => Promise<void>;
+  /** Everything stable, everything closed. */
+  readonly close: () => Promise<void>;
+}
+
+const IN_BLOCK = BLOCK_BYTES - 1;
+
+/**
+ * The working directory: this node's live objects as sparse files (DESIGN section 5). Most
+ * operations are done when they return; what has to open a file, list an object or wait for the
+ * disk goes behind the object's gate, in order.
+ */
+export class Farm implements ObjectStore {
+  readonly #parts: FarmParts;
+  readonly #loading = new Map<number | string, Promise<OpenObject>>();
+  #closing: Promise<void> | undefined;
+
+  constructor(parts: FarmParts) {
+    this.#parts = parts;
+  }
+
+  get identity(): Identity {
+    return this.#parts.identity;
+  }
+
+  read(name: ObjectName, at: number, into: Uint8Array, _call?: Call): Completion {
+    const key = objectKey(name.kind, name.vid, name.index);
+    const object = this.#parts.open.find(key);
+    if (object !== undefined && (object.gate === undefined || object.gate.readable)) {
+      if (object.readNow(at, into)) return;
+    }
+    return this.#parts.open.pass(key, false, async () => {
+      const loaded = await this.#load(name, key);
+      if (!loaded.readNow(at, into)) await loaded.read(at, into);
+    });
+  }
+
+  write(name: ObjectName, at: number, from: Uint8Array, call: ObjectWriteCall): Completion {
+    const { open, flusher, space } = this.#parts;
+    const key = objectKey(name.kind, name.vid, name.index);
+    const object = open.find(key);
+    if (
+      object !== undefined &&
+      object.gate === undefined &&
+      object.listedUnder === call.stamp &&
+      call.createBytes === undefined &&
+      ((at | from.length) & IN_BLOCK) === 0 &&
+      flusher.hasRoom &&
+      space.takeNow(object.holesIn(at, from.length))
+    ) {
+      this.#writeBlocks(object, at, from);
+      return call.durable ? flusher.flush(name.vid, [object]) : undefined;
+    }
+    return this.#writeSlow(name, key, at, from, call);
+  }
+
+  async #writeSlow(
+    name: ObjectName,
+    key: number | string,
+    at: number,
+    from: Uint8Array,
+    call: ObjectWriteCall,
+  ): Promise<void> {
+    const { open, flusher, space } = this.#parts;
+    const written = await open.pass(key, true, async () => {
+      await flusher.room();
+      const object = await this.#forChange(name, key, call);
+      await space.take(object.holesIn(at, from.length));
+      await this.#writeAny(object, at, from);
+      return object;
+    });
+    if (call.durable) await flusher.flush(name.vid, [written]);
+  }
+
+  zero(name: ObjectName, at: number, length: number, call: ObjectZeroCall): Promise<void> {
+    const { open, flusher } = this.#parts;
+    const key = objectKey(name.kind, name.vid, name.index);
+    return open.pass(key, true, async () => {
+      await flusher.room();
+      const object = await this.#forChange(name, key, call);
+      await this.#zeroAny(object, at, length, call.keepAllocated);
+      return object;
+    }).then((object) => (call.durable ? flusher.flush(name.vid, [object]) : undefined));
+  }
+
+  remove(name: ObjectName, call: ObjectWriteCall): Promise<void> {
+    const { open, activity, flusher, disk, directory } = this.#parts;
+    const key = objectKey(name.kind, name.vid, name.index);
+    return open.pass(key, true, async () => {
+      const object = open.find(key);
+      const path = objectPath(directory, name);
+      if (object === undefined && !(await disk.exists(path))) return;
+      await activity.remove(name, call.stamp);
+      if (object !== undefined) {
+        while (object.homing !== undefined) await object.homing;
+        flusher.forget(object);
+        open.drop(object);
+      }
+      disk.removeNow(path);
+    });
+  }
+
+  flush(vid: Vid, only?: readonly ObjectName[], _call?: Call): Promise<void> {
+    if (only === undefined) return this.#parts.flusher.flush(vid);
+    const objects = only.flatMap(({ kind, vid: owner, index }) => {
+      const object = this.#parts.open.find(objectKey(kind, owner, index));
+      return object === undefined ? [] : [object];
+    });
+    return this.#parts.flusher.flush(vid, objects);
+  }
+
+  extents(
+    name: ObjectName,
+    at: number,
+    length: number,
+  ): readonly ObjectExtent[] | Promise<readonly ObjectExtent[]> {
+    const key = objectKey(name.kind, name.vid, name.index);
+    const object = this.#parts.open.find(key);
+    if (object !== undefined && (object.gate === undefined || object.gate.readable)) {
+      return object.extents(at, length);
+    }
+    return this.#parts.open.pass(key, false, async () =>
+      (await this.#load(name, key)).extents(at, length),
+    );
+  }
+
+  /** Bytes of the file system, and how many of them are kept free. */
+  space(): Promise<{ totalBytes: number; freeBytes: number; reservedBytes: number }> {
+    return this.#parts.space.state();
+  }
+
+  /** Makes rested files stable and shortens the journal; done by itself every few seconds. */
+  maintain(): Promise<void> {
+    return this.#parts.maintain();
+  }
+
+  stats(): { openObjects: number; listedObjects: number; unsyncedBytes: number } {
+    const { open, activity, flusher } = this.#parts;
+    return {
+      openObjects: open.size,
+      listedObjects: activity.size,
+      unsyncedBytes: flusher.unsyncedBytes,
+    };
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#closing ??= this.#parts.close();
+    return this.#closing;
+  }
+
+  /** Whole blocks of an object that is listed and alone ours. */
+  #writeBlocks(object: OpenObject, at: number, from: Uint8Array): void {
+    const newlyUnhomed = object.writeNow(at, from);
+    object.changedRound = this.#parts.round();
+    this.#parts.flusher.changed(object, newlyUnhomed);
+  }
+
+  /** Parts of blocks at both ends are read, patched and written whole. */
+  async #writeAny(object: OpenObject, at: number, from: Uint8Array): Promise<void> {
+    const end = at + from.length;
+    const first = roundUp(at, BLOCK_BYTES);
+    const last = roundDown(end, BLOCK_BYTES);
+    if (at < first) await this.#patch(object, at, from.subarray(0, Math.min(first, end) - at));
+    if (first < last) this.#writeBlocks(object, first, from.subarray(first - at, last - at));
+    if (last < end && last >= first) await this.#patch(object, last, from.subarray(last - at));
+  }
+
+  async #patch(object: OpenObject, at: number, from: Uint8Array): Promise<void> {
+    const block = roundDown(at, BLOCK_BYTES);
+    const bytes = new Uint8Array(BLOCK_BYTES);
+    if (!object.readNow(block, bytes)) await object.read(block, bytes);
+    bytes.set(from, at - block);
+    this.#writeBlocks(object, block, bytes);
+  }
+
+  async #zeroAny(
+    object: OpenObject,
+    at: number,
+    length: number,
+    keepAllocated: boolean,
+  ): Promise<void> {
+    const end = at + length;
+    const first = roundUp(at, BLOCK_BYTES);
+    const last = roundDown(end, BLOCK_BYTES);
+    if (keepAllocated) await this.#parts.space.take(object.holesIn(at, length));
+    if (at < first) await this.#zeroPart(object, at, Math.min(first, end) - at);
+    if (first < last) {
+      const newlyUnhomed = await object.zero(first, last - first, keepAllocated);
+      object.changedRound = this.#parts.round();
+      this.#parts.flusher.changed(object, newlyUnhomed);
+    }
+    if (last < end && last >= first) await this.#zeroPart(object, last, end - last);
+  }
+
+  async #zeroPart(object: OpenObject, at: number, length: number): Promise<void> {
+    if (object.holesIn(at, length) === 0) await this.#patch(object, at, new Uint8Array(length));
+  }
+
+  /** The object, open and listed under the caller's stamp; made if the caller says so. */
+  async #forChange(
+    name: ObjectName,
+    key: number | string,
+    call: ObjectWriteCall,
+  ): Promise<OpenObject> {
+    if (call.createBytes !== undefined) return this.#create(name, key, call, call.createBytes);
+    const object = await this.#load(name, key);
+    if (object.listedUnder !== call.stamp) {
+      await this.#parts.activity.list(name, call.stamp, object.objectBytes, object.life);
+      object.listedUnder = call.stamp;
+      object.stamp = call.stamp;
+      object.metaDirty = true;
+      this.#parts.flusher.changedMeta(object);
+    }
+    return object;
+  }
+
+  async #create(
+    name: ObjectName,
+    key: number | string,
+    { stamp }: ObjectWriteCall,
+    objectBytes: number,
+  ): Promise<OpenObject> {
+    const { open, activity, flusher, space, disk, directory, sum, random } = this.#parts;
+    await space.take(CREATE_BLOCKS);
+    const life = new DataView(random.bytes(8).buffer).getBigUint64(0);
+    const made = { name, stamp, objectBytes, life };
+    await activity.create(made);
+    const orphan = open.find(key);
+    if (orphan !== undefined) {
+      while (orphan.homing !== undefined) await orphan.homing;
+      flusher.forget(orphan);
+      open.drop(orphan);
+    }
+    const object = createObject(disk, directory, made, sum);
+    object.listedUnder = stamp;
+    object.changedRound = this.#parts.round();
+    open.add(object);
+    flusher.changedMeta(object);
+    return object;
+  }
+
+  #load(name: ObjectName, key: number | string): OpenObject | Promise<OpenObject> {
+    const open = this.#parts.open.find(key);
+    if (open !== undefined) return open;
+    const loading = this.#loading.get(key);
+    if (loading !== undefined) return loading;
+    const load = this.#open(name, key).finally(() => this.#loading.delete(key));
+    this.#loading.set(key, load);
+    return load;
+  }
+
+  async #open(name: ObjectName, key: number | string): Promise<OpenObject> {
+    const { disk, directory, sum, activity, open, flusher, log } = this.#parts;
+    const listed = activity.find(key);
+    const suspect = listed?.suspect === true ? listed : undefined;
+    const { object, adopted } = await loadObject(disk, directory, name, sum, suspect);
+    if (listed !== undefined && suspect !== undefined) {
+      listed.suspect = false;
+      object.changedRound = this.#parts.round();
+      flusher.changedMeta(object);
+      if (adopted > 0) log.event('info', 'farm.adopted', { oid: formatOid(name), adopted });
+    }
+    open.add(object);
+    return object;
+  }
+}
+
+/** Header, table and directory entry of a new object. */
+const CREATE_BLOCKS = 3;

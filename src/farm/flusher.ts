@@ -1,0 +1,276 @@
+import { SheepError } from '../base/errors.ts';
+import { KIND, type Vid } from '../base/ids.ts';
+import { BLOCK_BYTES } from '../base/units.ts';
+import type { Disk } from '../contracts/disk.ts';
+import type { ActivityLog } from './activity-log.ts';
+import { crcSum, HOLE } from './checksums.ts';
+import type { Journal } from './journal.ts';
+import { ENTRY, type JournalEntry } from './journal-format.ts';
+import type { FarmLimits } from './limits.ts';
+import { objectDirectory } from './object-format.ts';
+import type { OpenObject } from './open-object.ts';
+
+export interface FlusherParts {
+  readonly disk: Disk;
+  readonly directory: string;
+  readonly limits: FarmLimits;
+  readonly activity: ActivityLog;
+  readonly journal: Journal;
+  /** Called for each object whose file has just become stable. */
+  readonly homed: (object: OpenObject) => void;
+}
+
+/** A flush or sync under way: what comes later and touches the same objects waits for it too. */
+interface Work {
+  readonly objects: ReadonlySet<OpenObject>;
+  readonly done: Promise<void>;
+}
+
+/**
+ * Makes changes stable, by one of two ways (ARCHITECTURE.md, "Three ways of flushing"):
+ * - small flushes go to the journal, one append and one sync whatever the number of objects;
+ * - large ones, and everything in the background, sync the objects' own files: "homing" them.
+ */
+export class Flusher {
+  readonly #parts: FlusherParts;
+  /** Objects with blocks that are stable nowhere, by VDI. */
+  readonly #dirty = new Map<Vid, Set<OpenObject>>();
+  /** Objects whose file is not stable, oldest change first. */
+  readonly #unhomed = new Set<OpenObject>();
+  readonly #work = new Set<Work>();
+  readonly #roomWaiters: (() => void)[] = [];
+  #unsyncedBlocks = 0;
+  #background: Promise<void> | undefined;
+  #broken: SheepError | undefined;
+
+  constructor(parts: FlusherParts) {
+    this.#parts = parts;
+  }
+
+  get unsyncedBytes(): number {
+    return this.#unsyncedBlocks * BLOCK_BYTES;
+  }
+  /** Objects whose file is not stable, oldest change first. */
+  get unhomed(): ReadonlySet<OpenObject> {
+    return this.#unhomed;
+  }
+
+  /** True while changes may go on without waiting for the disk. */
+  get hasRoom(): boolean {
+    return this.unsyncedBytes < this.#parts.limits.unsyncedMaxBytes && this.#broken === undefined;
+  }
+
+  /** Settles when there is room again. @throws SheepError `ERR_LOST` after a failed sync */
+  async room(): Promise<void> {
+    while (!this.hasRoom) {
+      if (this.#broken !== undefined) throw this.#broken;
+      this.#startBackground();
+      await new Promise<void>((wake) => this.#roomWaiters.push(wake));
+    }
+  }
+
+  /** To be called after each change, with the number of blocks that became unhomed by it. */
+  changed(object: OpenObject, newlyUnhomed: number): void {
+    this.#unsyncedBlocks += newlyUnhomed;
+    const { vid } = object.name;
+    const dirty = this.#dirty.get(vid);
+    if (dirty === undefined) this.#dirty.set(vid, new Set([object]));
+    else dirty.add(object);
+    this.#unhomed.add(object);
+    if (this.unsyncedBytes > this.#parts.limits.unsyncedBackgroundBytes) this.#startBackground();
+  }
+
+  /** Something of its file other than blocks is not stable. */
+  changedMeta(object: OpenObject): void {
+    this.#unhomed.add(object);
+  }
+
+  /** The object was removed: nothing of it is owed any more. */
+  forget(object: OpenObject): void {
+    this.#unsyncedBlocks -= object.unhomed.count;
+    object.unhomed.clear();
+    object.dirty.clear();
+    this.#unhomed.delete(object);
+    this.#dirty.get(object.name.vid)?.delete(object);
+    this.#wakeRoom();
+  }
+
+  /** Settles once every change made before this call survives: of a VDI, or of some of its objects. */
+  flush(vid: Vid, only?: readonly OpenObject[]): Promise<void> {
+    if (this.#broken !== undefined) return Promise.reject(this.#broken);
+    const dirty = this.#dirty.get(vid);
+    const objects = [...(only ?? dirty ?? [])].filter((object) => object.dirty.count > 0);
+    const earlier = [...this.#work]
+      .filter((work) => touches(work, vid, only))
+      .map((work) => work.done);
+    if (objects.length > 0) earlier.push(this.#begin(objects, () => this.#flushObjects(objects)));
+    return Promise.all(earlier).then(() => undefined);
+  }
+
+  /** Settles once the files of these objects are stable, whatever the journal holds. */
+  home(objects: readonly OpenObject[]): Promise<void> {
+    return this.#begin(objects, () => this.#home(objects));
+  }
+
+  /** Settles once nothing is under way any more. */
+  async idle(): Promise<void> {
+    while (this.#work.size > 0) await Promise.all([...this.#work].map(({ done }) => done));
+  }
+
+  #begin(objects: readonly OpenObject[], run: () => Promise<void>): Promise<void> {
+    const done = run()
+      .catch((error: unknown) => {
+        throw this.#break(error);
+      })
+      .finally(() => this.#work.delete(work));
+    const work: Work = { objects: new Set(objects), done };
+    this.#work.add(work);
+    return done;
+  }
+
+  /**
+   * After a failed sync the kernel may have dropped the bytes, and a second sync would report
+   * success for nothing: from here on every flush fails, and the daemon has to be started anew.
+   */
+  #break(error: unknown): SheepError {
+    this.#broken ??= new SheepError(
+      'ERR_LOST',
+      'a sync failed: what was not yet stable may be lost; see the log and start the daemon anew',
+      {},
+      error,
+    );
+    this.#wakeRoom();
+    return this.#broken;
+  }
+
+  #flushObjects(objects: readonly OpenObject[]): Promise<void> {
+    const blocks = objects.reduce((sum, object) => sum + object.dirty.count, 0);
+    const { limits, journal } = this.#parts;
+    const crowded = journal.segments.length > limits.segmentsMax;
+    if (crowded || blocks * BLOCK_BYTES > limits.journalFlushBytes) return this.#home(objects);
+    return this.#flushToJournal(objects, blocks);
+  }
+
+  async #flushToJournal(objects: readonly OpenObject[], blocks: number): Promise<void> {
+    const entries: JournalEntry[] = [];
+    const room = new Uint8Array(blocks * BLOCK_BYTES);
+    const evicted: OpenObject[] = [];
+    let used = 0;
+    for (const object of objects) {
+      // Whoever is inside may be between a hole in the file and its entry in the table.
+      const copied =
+        object.gate === undefined
+          ? this.#copyDirty(object, room, used, entries)
+          : await object.gate.pass(false, () => this.#copyDirty(object, room, used, entries));
+      if (copied < 0) evicted.push(object);
+      else used += copied;
+    }
+    const logged = entries.length === 0 ? undefined : this.#parts.activity.log(entries, [room.subarray(0, used)]);
+    if (evicted.length > 0) await this.#home(evicted);
+    await logged;
+  }
+
+  /** Appends the dirty blocks of one object; returns their bytes, or -1 if some left the cache. */
+  #copyDirty(object: OpenObject, room: Uint8Array, at: number, entries: JournalEntry[]): number {
+    const { name, stamp, objectBytes, dirty, table } = object;
+    const mine: JournalEntry[] = [];
+    let used = 0;
+    for (const block of dirty) {
+      const common = { name, stamp, objectBytes, detail: BigInt(block) };
+      if (table[block] === HOLE) {
+        mine.push({ ...common, type: ENTRY.hole, sum: 0 });
+        continue;
+      }
+      const start = at + used;
+      if (start + BLOCK_BYTES > room.length) return -1; // it grew while we waited
+      const bytes = room.subarray(start, start + BLOCK_BYTES);
+      if (!object.copyBlockNow(block, bytes)) return -1;
+      mine.push({ ...common, type: ENTRY.data, sum: crcSum(bytes) });
+      used += BLOCK_BYTES;
+    }
+    this.#undirty(object);
+    entries.push(...mine);
+    return used;
+  }
+
+  #undirty(object: OpenObject): void {
+    object.dirty.clear();
+    this.#dirty.get(object.name.vid)?.delete(object);
+  }
+
+  /** Data before inode nodes, so that no entry is stable before what it names. */
+  async #home(objects: readonly OpenObject[]): Promise<void> {
+    await this.#homeSome(objects.filter(({ name }) => name.kind === KIND.data));
+    await this.#homeSome(objects.filter(({ name }) => name.kind !== KIND.data));
+  }
+
+  async #homeSome(objects: readonly OpenObject[]): Promise<void> {
+    if (objects.length === 0) return;
+    const upTo = this.#parts.journal.lastSequence;
+    const queue = objects.values();
+    const worker = async () => {
+      for (const object of queue) await this.#homeOne(object);
+    };
+    await Promise.all(Array.from({ length: this.#parts.limits.syncsAtOnce }, worker));
+    await this.#syncNames(objects);
+    await this.#parts.activity.homed(
+      objects.map(({ name }) => name),
+      upTo,
+    );
+    for (const object of objects) if (!object.closed) this.#parts.homed(object);
+  }
+
+  async #homeOne(object: OpenObject): Promise<void> {
+    while (object.homing !== undefined) await object.homing;
+    if (object.closed) return; // removed in the meantime: nothing of it is owed
+    object.homing = this.#syncFile(object).finally(() => {
+      object.homing = undefined;
+    });
+    await object.homing;
+  }
+
+  async #syncFile(object: OpenObject): Promise<void> {
+    const taken = object.unhomed.count;
+    object.takeUnhomed();
+    this.#undirty(object);
+    this.#unhomed.delete(object);
+    object.writeMeta();
+    await object.file.sync();
+    this.#unsyncedBlocks -= taken;
+    this.#wakeRoom();
+  }
+
+  async #syncNames(objects: readonly OpenObject[]): Promise<void> {
+    const fresh = objects.filter((object) => !object.nameStable);
+    const paths = new Set(fresh.map(({ name }) => objectDirectory(this.#parts.directory, name)));
+    await Promise.all([...paths].map((path) => this.#parts.disk.syncDirectory(path)));
+    for (const object of fresh) object.nameStable = true;
+  }
+
+  #startBackground(): void {
+    this.#background ??= this.#syncOldest().finally(() => {
+      this.#background = undefined;
+    });
+  }
+
+  async #syncOldest(): Promise<void> {
+    const { unsyncedBackgroundBytes, syncsAtOnce } = this.#parts.limits;
+    while (this.unsyncedBytes > unsyncedBackgroundBytes / 2 && this.#broken === undefined) {
+      const oldest = [...this.#unhomed.values().take(syncsAtOnce * 4)];
+      if (oldest.length === 0) return;
+      // A failure is kept in #broken and told to whoever flushes or waits for room.
+      await this.home(oldest).then(undefined, () => undefined);
+    }
+  }
+
+  #wakeRoom(): void {
+    if (this.#roomWaiters.length > 0) for (const wake of this.#roomWaiters.splice(0)) wake();
+  }
+}
+
+function touches(work: Work, vid: Vid, only: readonly OpenObject[] | undefined): boolean {
+  if (only !== undefined) return only.some((object) => work.objects.has(object));
+  for (const { name } of work.objects) if (name.vid === vid) return true;
+  return false;
+}
+

@@ -1,0 +1,226 @@
+import { SheepError } from '../base/errors.ts';
+import type { Disk, DiskFile } from '../contracts/disk.ts';
+import {
+  encodeRecordHead,
+  encodeSegmentHeader,
+  type JournalEntry,
+  recordBytesOf,
+  SEGMENT_HEADER_BYTES,
+} from './journal-format.ts';
+
+interface Pending {
+  readonly entries: readonly JournalEntry[];
+  readonly data: readonly Uint8Array[];
+  readonly settle: PromiseWithResolvers<void>;
+}
+
+export interface JournalOwner {
+  /** Everything the activity log holds, to begin a new segment with; the first entry is `reset`. */
+  snapshot(): JournalEntry[];
+  /** These entries are about to be written; called in the order of sequences. */
+  sequenced(entries: readonly JournalEntry[], sequence: number, segment: number): void;
+}
+
+export interface JournalPlace {
+  readonly disk: Disk;
+  /** The store's folder; segments lie in `journal/` below it. */
+  readonly directory: string;
+  readonly storeId: string;
+  readonly bootId: string;
+  readonly segmentBytes: number;
+}
+
+export function segmentPath(directory: string, segment: number): string {
+  return `${directory}/journal/${segment.toString().padStart(10, '0')}`;
+}
+
+const ZEROES = new Uint8Array(1024 * 1024);
+
+/**
+ * Appends records, one sync at a time: whatever arrives during a sync shares the next one (group
+ * commit). Segments are written full of zeroes before they are used, because a sync of bytes that
+ * need no new space is several times cheaper.
+ */
+export class Journal {
+  readonly #place: JournalPlace;
+  readonly #owner: JournalOwner;
+  #file: DiskFile;
+  #segment: number;
+  #sequence: number;
+  #at = SEGMENT_HEADER_BYTES;
+  readonly #pending: Pending[] = [];
+  #pumping: Promise<void> | undefined;
+  #spare: string | undefined;
+  #broken: SheepError | undefined;
+  /** Segments whose entries may still be needed, oldest first; the last is being written. */
+  readonly #segments: number[];
+
+  private constructor(
+    place: JournalPlace,
+    owner: JournalOwner,
+    file: DiskFile,
+    segment: number,
+    sequence: number,
+  ) {
+    this.#place = place;
+    this.#owner = owner;
+    this.#file = file;
+    this.#segment = segment;
+    this.#sequence = sequence;
+    this.#segments = [segment];
+  }
+
+  /** Starts at a new segment; older ones may be removed once this has settled. */
+  static async start(
+    place: JournalPlace,
+    owner: JournalOwner,
+    segment: number,
+    sequence: number,
+  ): Promise<Journal> {
+    await place.disk.makeDirectory(`${place.directory}/journal`);
+    const file = await newSegmentFile(place, segment, undefined);
+    const journal = new Journal(place, owner, file, segment, sequence);
+    await journal.#begin();
+    return journal;
+  }
+
+  /** Sequence of the last record that was begun. */
+  get lastSequence(): number {
+    return this.#sequence - 1;
+  }
+  get segments(): readonly number[] {
+    return this.#segments;
+  }
+
+  /** Settles when the entries are stable, together and in order. `data`: the `data` blocks. */
+  append(entries: readonly JournalEntry[], data: readonly Uint8Array[] = []): Promise<void> {
+    if (this.#broken !== undefined) return Promise.reject(this.#broken);
+    const settle = Promise.withResolvers<void>();
+    this.#pending.push({ entries, data, settle });
+    this.#pumping ??= this.#pump();
+    return settle.promise;
+  }
+
+  /** The file of a segment that nothing needs any more becomes the next one, or goes. */
+  async discard(segment: number): Promise<void> {
+    const at = this.#segments.indexOf(segment);
+    if (at < 0 || segment === this.#segment) return;
+    this.#segments.splice(at, 1);
+    const path = segmentPath(this.#place.directory, segment);
+    if (this.#spare === undefined) this.#spare = path;
+    else await this.#place.disk.remove(path);
+  }
+
+  async close(): Promise<void> {
+    await this.#pumping;
+    this.#file.closeNow();
+  }
+
+  async #pump(): Promise<void> {
+    // Everything that is asked for in this turn shares the first sync.
+    await Promise.resolve();
+    while (this.#pending.length > 0) {
+      const batch = this.#takeBatch();
+      try {
+        await this.#commit(batch);
+        for (const { settle } of batch) settle.resolve();
+      } catch (error) {
+        this.#fail(error, batch);
+      }
+    }
+    this.#pumping = undefined;
+  }
+
+  /** As many as fit one segment; at least one. */
+  #takeBatch(): Pending[] {
+    let bytes = 0;
+    let count = 0;
+    for (const { entries, data } of this.#pending) {
+      bytes += recordBytesOf(entries.length, data.reduce((sum, { length }) => sum + length / 4096, 0));
+      if (count > 0 && bytes > this.#place.segmentBytes / 2) break;
+      count += 1;
+    }
+    return this.#pending.splice(0, count);
+  }
+
+  async #commit(batch: readonly Pending[]): Promise<void> {
+    const entries = batch.flatMap((pending) => pending.entries);
+    const data = batch.flatMap((pending) => pending.data);
+    const blocks = data.reduce((sum, { length }) => sum + length / 4096, 0);
+    if (this.#at + recordBytesOf(entries.length, blocks) > this.#place.segmentBytes) {
+      await this.#rotate();
+    }
+    this.#write(entries, data);
+    await this.#file.sync();
+  }
+
+  #write(entries: readonly JournalEntry[], data: readonly Uint8Array[]): void {
+    const sequence = this.#sequence;
+    this.#sequence += 1;
+    this.#owner.sequenced(entries, sequence, this.#segment);
+    const head = encodeRecordHead(this.#segment, sequence, entries);
+    this.#file.writeNow(this.#at, head);
+    this.#at += head.length;
+    for (const bytes of data) {
+      this.#file.writeNow(this.#at, bytes);
+      this.#at += bytes.length;
+    }
+  }
+
+  async #rotate(): Promise<void> {
+    const next = this.#segment + 1;
+    const spare = this.#spare;
+    this.#spare = undefined;
+    const file = await newSegmentFile(this.#place, next, spare);
+    this.#file.closeNow();
+    this.#file = file;
+    this.#segment = next;
+    this.#segments.push(next);
+    await this.#begin();
+  }
+
+  /** Header and snapshot of the activity log: with these the segment stands on its own. */
+  async #begin(): Promise<void> {
+    const { storeId, bootId, disk, directory } = this.#place;
+    const header = { storeId, segment: this.#segment, sequence: this.#sequence, bootId };
+    this.#file.writeNow(0, encodeSegmentHeader(header));
+    this.#at = SEGMENT_HEADER_BYTES;
+    this.#write(this.#owner.snapshot(), []);
+    await this.#file.sync();
+    await disk.syncDirectory(`${directory}/journal`);
+  }
+
+  /**
+   * After a failed sync nobody knows what is stable, and a second sync would lie: nothing is ever
+   * appended again.
+   */
+  #fail(error: unknown, batch: readonly Pending[]): void {
+    this.#broken = new SheepError('ERR_LOST', 'the journal cannot be written', {}, error);
+    for (const { settle } of [...batch, ...this.#pending.splice(0)]) settle.reject(this.#broken);
+  }
+}
+
+/** A file of zeroes of full length, or a used one: its old records cannot follow a new header. */
+async function newSegmentFile(
+  place: JournalPlace,
+  segment: number,
+  spare: string | undefined,
+): Promise<DiskFile> {
+  const { disk, directory, segmentBytes } = place;
+  const path = segmentPath(directory, segment);
+  if (spare !== undefined) {
+    await disk.rename(spare, path);
+    return disk.open(path);
+  }
+  const file = await disk.open(path, { create: true, truncate: true });
+  try {
+    for (let at = 0; at < segmentBytes; at += ZEROES.length) {
+      await file.write(at, ZEROES.subarray(0, Math.min(ZEROES.length, segmentBytes - at)));
+    }
+    await file.sync();
+    return file;
+  } catch (error) {
+    file.closeNow();
+    throw error;
+  }
+}

@@ -1,0 +1,42 @@
+import { assert } from '../base/assert.ts';
+import { BLOCK_BYTES, GiB, KiB, MiB } from '../base/units.ts';
+
+/** Every bound of the store, with its reason. Tests make some of them small to reach them. */
+export const FARM_LIMITS = {
+  /** A flush of at most this much goes to the journal: one sync whatever the number of objects. */
+  journalFlushBytes: 1 * MiB,
+  /** Long enough that a checkpoint of its objects is rare, short enough to replay in a second. */
+  segmentBytes: 64 * MiB,
+  /** Above this many segments flushes sync the objects themselves until the journal is short. */
+  segmentsMax: 4,
+  /** Changed bytes that no sync covers yet; above, writes wait in the thread pool for the disk. */
+  unsyncedMaxBytes: 1 * GiB,
+  /** From here on objects are synced in the background, so that the bound above is seldom met. */
+  unsyncedBackgroundBytes: 256 * MiB,
+  /** fdatasync calls at once: more than this gains nothing on ext4, and the pool has other work. */
+  syncsAtOnce: 4,
+  /** Open objects with their checksum tables: memory, and one file descriptor each. */
+  openObjects: 8192,
+  openTableBytes: 48 * MiB,
+  /** An object that has been clean for so long leaves the activity log. */
+  retireAfterMs: 30_000,
+  /** How much space is bought from the file system at once before it is asked again. */
+  spaceStepBytes: 64 * MiB,
+  /** Kept free so that deletes, flushes and shutdown work on a full disk: between these. */
+  reserveMinBytes: 8 * MiB,
+  reserveMaxBytes: 2 * GiB,
+};
+export type FarmLimits = { readonly [K in keyof typeof FARM_LIMITS]: number };
+
+/** Objects from 4 KiB (an inode node may be small) to 64 MiB. */
+export const OBJECT_BYTES_MAX = 64 * MiB;
+/** A scan of an object after a crash reads this much at a time. */
+export const SCAN_BYTES = 1 * MiB;
+
+/** Relations that must hold between the limits. */
+export function checkLimits(limits: FarmLimits): void {
+  assert(limits.journalFlushBytes * 4 <= limits.segmentBytes, 'a segment holds several flushes');
+  assert(limits.unsyncedBackgroundBytes < limits.unsyncedMaxBytes, 'syncing starts before waiting');
+  assert(limits.segmentBytes % BLOCK_BYTES === 0, 'segments consist of whole blocks');
+  assert(limits.openTableBytes >= 256 * KiB, 'a few tables of the largest objects fit');
+}

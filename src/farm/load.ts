@@ -1,0 +1,207 @@
+import { crc32 } from 'node:zlib';
+import { isFault, SheepError } from '../base/errors.ts';
+import { formatOid, type ObjectName, objectKey, type Stamp } from '../base/ids.ts';
+import { BLOCK_BYTES, roundUp } from '../base/units.ts';
+import type { Disk, DiskFile } from '../contracts/disk.ts';
+import { type BlockSum, HOLE, isZero, proves } from './checksums.ts';
+import { SCAN_BYTES } from './limits.ts';
+import {
+  blocksOf,
+  dataAtOf,
+  decodeHeader,
+  HEADER_BYTES,
+  type ObjectHeader,
+  objectPath,
+} from './object-format.ts';
+import { OpenObject } from './open-object.ts';
+
+/** What the activity log knows of an object that may differ from its own table. */
+export interface Suspect {
+  readonly name: ObjectName;
+  readonly stamp: Stamp;
+  readonly objectBytes: number;
+  readonly life: bigint;
+}
+
+export interface Loaded {
+  readonly object: OpenObject;
+  /** Blocks of a suspect whose checksum was in flight: now what the disk says. */
+  readonly adopted: number;
+}
+
+/**
+ * Opens an object and proves its header and table. A suspect is not held to its table, because the
+ * table may be older than the data (or newer, after a power cut): alone it is what the disk says,
+ * so its table is made anew from its data (DESIGN section 5).
+ * @throws SheepError `ERR_MISSING`, `ERR_CORRUPT`, `ERR_VERSION`, `ERR_IO`
+ */
+export async function loadObject(
+  disk: Disk,
+  directory: string,
+  name: ObjectName,
+  sum: BlockSum,
+  suspect: Suspect | undefined,
+): Promise<Loaded> {
+  const file = await openPresent(disk, directory, name);
+  try {
+    if (suspect !== undefined) return await rebuild(file, name, sum, suspect);
+    const header = await readHeader(file, name);
+    const { table, good } = await readTable(file, header);
+    if (!good) throw damaged(name, 'its table of checksums does not fit its header');
+    return { object: make(file, header, table, sum), adopted: 0 };
+  } catch (error) {
+    file.closeNow();
+    throw error;
+  }
+}
+
+/**
+ * Makes an object of zeroes. What its name held before goes with its file, not by truncation: so
+ * no block of an earlier life can come back under the new header after a power cut. Nothing is on
+ * the medium yet.
+ */
+export function createObject(
+  disk: Disk,
+  directory: string,
+  made: Suspect,
+  sum: BlockSum,
+): OpenObject {
+  const path = objectPath(directory, made.name);
+  const file = openFresh(disk, path);
+  const object = make(file, made, new Uint32Array(blocksOf(made.objectBytes)), sum);
+  object.nameStable = false;
+  object.writeMeta();
+  object.metaDirty = true;
+  return object;
+}
+
+function openFresh(disk: Disk, path: string): DiskFile {
+  try {
+    return disk.openNow(path, { create: true, exclusive: true });
+  } catch (error) {
+    if (!isFault(error, 'ERR_EXISTS')) throw error;
+    disk.removeNow(path);
+    return disk.openNow(path, { create: true, exclusive: true });
+  }
+}
+
+async function openPresent(disk: Disk, directory: string, name: ObjectName): Promise<DiskFile> {
+  try {
+    return await disk.open(objectPath(directory, name));
+  } catch (error) {
+    if (!isFault(error, 'ERR_NOT_FOUND')) throw error;
+    const oid = formatOid(name);
+    throw new SheepError('ERR_MISSING', `object ${oid} is not in the store`, { oid });
+  }
+}
+
+async function readHeader(file: DiskFile, name: ObjectName): Promise<ObjectHeader> {
+  const bytes = new Uint8Array(HEADER_BYTES);
+  const got = await file.read(0, bytes);
+  try {
+    const header = decodeHeader(bytes.subarray(0, got));
+    if (formatOid(header.name) !== formatOid(name)) {
+      throw damaged(name, `its header names ${formatOid(header.name)}`);
+    }
+    return header;
+  } catch (error) {
+    if (error instanceof SheepError && error.code === 'ERR_CORRUPT') {
+      throw damaged(name, error.message);
+    }
+    throw error;
+  }
+}
+
+async function readTable(
+  file: DiskFile,
+  header: ObjectHeader,
+): Promise<{ table: Uint32Array; good: boolean }> {
+  const blocks = blocksOf(header.objectBytes);
+  const bytes = new Uint8Array(roundUp(blocks * 4, BLOCK_BYTES));
+  await file.read(HEADER_BYTES, bytes);
+  const good = header.pageSums.every((sum, page) => {
+    const at = page * BLOCK_BYTES;
+    return crc32(bytes.subarray(at, at + BLOCK_BYTES)) === sum;
+  });
+  return { table: new Uint32Array(bytes.buffer, 0, blocks), good };
+}
+
+async function rebuild(
+  file: DiskFile,
+  name: ObjectName,
+  sum: BlockSum,
+  suspect: Suspect,
+): Promise<Loaded> {
+  const old = await headerIfAny(file, name);
+  const objectBytes = old?.objectBytes ?? suspect.objectBytes;
+  const before =
+    old === undefined ? new Uint32Array(blocksOf(objectBytes)) : (await readTable(file, old)).table;
+  const table = new Uint32Array(blocksOf(objectBytes));
+  const adopted = await scan(file, objectBytes, before, table, sum);
+  const header = {
+    name,
+    objectBytes,
+    stamp: suspect.stamp,
+    life: old?.life ?? suspect.life,
+  };
+  const object = make(file, header, table, sum);
+  object.verified.addRange(0, table.length);
+  object.metaDirty = true;
+  return { object, adopted };
+}
+
+async function headerIfAny(file: DiskFile, name: ObjectName): Promise<ObjectHeader | undefined> {
+  try {
+    return await readHeader(file, name);
+  } catch (error) {
+    if (isFault(error, 'ERR_CORRUPT')) return undefined;
+    throw error;
+  }
+}
+
+/** Fills `table` from the data; returns how many blocks were not what `before` says. */
+async function scan(
+  file: DiskFile,
+  objectBytes: number,
+  before: Uint32Array,
+  table: Uint32Array,
+  sum: BlockSum,
+): Promise<number> {
+  const buffer = new Uint8Array(Math.min(SCAN_BYTES, roundUp(objectBytes, BLOCK_BYTES)));
+  let adopted = 0;
+  for (let at = 0; at < objectBytes; at += buffer.length) {
+    buffer.fill(0);
+    await file.read(dataAtOf(objectBytes) + at, buffer);
+    const first = at / BLOCK_BYTES;
+    const end = Math.min(table.length, first + buffer.length / BLOCK_BYTES);
+    for (let block = first; block < end; block += 1) {
+      const offset = (block - first) * BLOCK_BYTES;
+      const bytes = buffer.subarray(offset, offset + BLOCK_BYTES);
+      const entry = before[block] as number;
+      if (proves(entry, bytes)) {
+        table[block] = entry;
+        continue;
+      }
+      adopted += 1;
+      table[block] = isZero(bytes) ? HOLE : sum(bytes);
+    }
+  }
+  return adopted;
+}
+
+function make(
+  file: DiskFile,
+  header: Suspect,
+  table: Uint32Array,
+  sum: BlockSum,
+): OpenObject {
+  const { name, objectBytes, life, stamp } = header;
+  const key = objectKey(name.kind, name.vid, name.index);
+  return new OpenObject({ key, name, objectBytes, life, stamp, file, table, sum });
+}
+
+function damaged(name: ObjectName, why: string): SheepError {
+  const oid = formatOid(name);
+  return new SheepError('ERR_CORRUPT', `object ${oid} is damaged: ${why}`, { oid });
+}
+

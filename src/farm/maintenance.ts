@@ -1,0 +1,114 @@
+import { objectKey } from '../base/ids.ts';
+import type { Disk } from '../contracts/disk.ts';
+import type { ActivityLog, Listed } from './activity-log.ts';
+import type { Flusher } from './flusher.ts';
+import type { Journal } from './journal.ts';
+import { objectDirectory } from './object-format.ts';
+import type { OpenSet } from './open-set.ts';
+
+export interface MaintenanceParts {
+  readonly disk: Disk;
+  readonly directory: string;
+  readonly open: OpenSet;
+  readonly activity: ActivityLog;
+  readonly journal: Journal;
+  readonly flusher: Flusher;
+}
+
+/**
+ * What has to be done now and then, in rounds: files whose changes have rested are made stable,
+ * objects that have been clean for a round leave the activity log, and journal segments that
+ * nobody needs are given back.
+ */
+export class Maintenance {
+  readonly #parts: MaintenanceParts;
+  #round = 0;
+  #running: Promise<void> | undefined;
+
+  constructor(parts: MaintenanceParts) {
+    this.#parts = parts;
+  }
+
+  get round(): number {
+    return this.#round;
+  }
+
+  /** One round; one at a time. */
+  run(): Promise<void> {
+    this.#running ??= this.#runOnce().finally(() => {
+      this.#running = undefined;
+    });
+    return this.#running;
+  }
+
+  async #runOnce(): Promise<void> {
+    this.#round += 1;
+    await this.#homeRested();
+    await this.#retireClean();
+    await this.#shortenJournal();
+  }
+
+  /** Every file stable, every word of the journal void: for a clean stop. */
+  async settleAll(): Promise<void> {
+    const { flusher, journal } = this.#parts;
+    await flusher.home([...flusher.unhomed]);
+    await this.#settleRemoved(journal.lastSequence, () => true);
+  }
+
+  async #homeRested(): Promise<void> {
+    const { flusher } = this.#parts;
+    const rested = [...flusher.unhomed].filter(({ changedRound }) => changedRound < this.#round - 1);
+    if (rested.length > 0) await flusher.home(rested);
+  }
+
+  /** Research rule 30 for a node that keeps the only copy: it may retire by itself. */
+  async #retireClean(): Promise<void> {
+    const { open, activity } = this.#parts;
+    await this.#settleRemoved(this.#parts.journal.lastSequence, () => true);
+    const names = [];
+    for (const listed of activity.values()) {
+      if (listed.suspect || listed.redo !== undefined) continue;
+      const object = open.find(keyOf(listed));
+      if (object !== undefined) {
+        const resting = object.clean && object.dirty.count === 0 && object.gate === undefined;
+        if (!resting || object.changedRound >= this.#round - 1) continue;
+        object.listedUnder = undefined;
+      }
+      names.push(listed.name);
+    }
+    if (names.length > 0) await activity.retire(names);
+  }
+
+  /** Objects that the oldest segments speak of are made stable, then the segments go. */
+  async #shortenJournal(): Promise<void> {
+    const { journal, activity, flusher, open } = this.#parts;
+    const current = journal.segments.at(-1) as number;
+    const upTo = journal.lastSequence;
+    const owed = [...activity.values()].filter(({ redo }) => redo && redo.segment < current);
+    const objects = owed.flatMap((listed) => open.find(keyOf(listed)) ?? []);
+    if (objects.length > 0) await flusher.home(objects);
+    await this.#settleRemoved(upTo, ({ redo }) => redo !== undefined && redo.segment < current);
+    let oldest = current;
+    for (const { redo } of activity.values()) if (redo && redo.segment < oldest) oldest = redo.segment;
+    for (const segment of [...journal.segments]) if (segment < oldest) await journal.discard(segment);
+  }
+
+  /** Removed objects owe only their name: once its directory is stable, nothing. */
+  async #settleRemoved(upTo: number, which: (listed: Listed) => boolean): Promise<void> {
+    const { activity, open, disk, directory } = this.#parts;
+    const removed = [...activity.values()].filter(
+      (listed) => listed.redo && open.find(keyOf(listed)) === undefined && which(listed),
+    );
+    if (removed.length === 0) return;
+    const paths = new Set(removed.map(({ name }) => objectDirectory(directory, name)));
+    for (const path of paths) await disk.syncDirectory(path);
+    await activity.homed(
+      removed.map(({ name }) => name),
+      upTo,
+    );
+  }
+}
+
+function keyOf({ name }: Listed): number | string {
+  return objectKey(name.kind, name.vid, name.index);
+}

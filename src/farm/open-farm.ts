@@ -1,0 +1,144 @@
+import type { Log } from '../base/log.ts';
+import type { Disk } from '../contracts/disk.ts';
+import type { Clock, Random } from '../contracts/seams.ts';
+import { ActivityLog } from './activity-log.ts';
+import { crcSum, noSum } from './checksums.ts';
+import { Farm } from './farm.ts';
+import { Flusher } from './flusher.ts';
+import { type Identity, openIdentity } from './identity.ts';
+import { Journal } from './journal.ts';
+import { bootMark } from './journal-format.ts';
+import { type JournalScan, scanJournal } from './journal-scan.ts';
+import { checkLimits, FARM_LIMITS, type FarmLimits } from './limits.ts';
+import { Maintenance } from './maintenance.ts';
+import { OpenSet } from './open-set.ts';
+import { redoJournal } from './recovery.ts';
+import { Space } from './space.ts';
+
+export interface FarmOptions {
+  /** The store's folder; made if it does not exist. */
+  readonly directory: string;
+  readonly disk: Disk;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  /** False: new blocks carry no checksum (`--checksums=off`); those that have one keep it. */
+  readonly checksums: boolean;
+  readonly limits?: FarmLimits;
+}
+
+/**
+ * Opens the store in a folder, or makes it: the lock first, then who it is, then what the journal
+ * owes, and only then the first request.
+ * @throws SheepError `ERR_BUSY` if another process has it; `ERR_VERSION`, `ERR_CORRUPT`
+ */
+export async function openFarm(options: FarmOptions): Promise<Farm> {
+  const { directory, disk, log, random } = options;
+  const limits = options.limits ?? FARM_LIMITS;
+  checkLimits(limits);
+  await disk.makeDirectory(directory);
+  await using owned = new AsyncDisposableStack();
+  owned.use(await disk.lock(`${directory}/lock`));
+  const identity = await openIdentity(disk, directory, random);
+  await makeDirectories(disk, directory);
+  const bootId = await disk.bootId();
+  const scan = await recover(options, identity, bootId);
+
+  const activity = new ActivityLog(bootMark(bootId), scan.listed.values());
+  const place = {
+    ...{ disk, directory, bootId },
+    ...{ storeId: identity.nodeId, segmentBytes: limits.segmentBytes },
+  };
+  const journal = await Journal.start(place, activity, scan.nextSegment, scan.nextSequence);
+  activity.use(journal);
+  for (const path of scan.segmentFiles) await disk.remove(path);
+  await disk.syncDirectory(`${directory}/journal`);
+
+  const open = new OpenSet(limits);
+  const flusher = new Flusher({
+    ...{ disk, directory, limits, activity, journal },
+    homed: (object) => open.relax(object),
+  });
+  const maintenance = new Maintenance({ disk, directory, open, activity, journal, flusher });
+  const stop = new AbortController();
+  const rounds = runRounds(options, limits, maintenance, stop.signal);
+  const held = owned.move();
+  log.event('info', 'farm.opened', { directory, listed: activity.size, clean: scan.clean });
+  return new Farm({
+    ...{ disk, directory, random, log, identity, open, activity, flusher },
+    sum: options.checksums ? crcSum : noSum,
+    space: new Space(disk, directory, limits),
+    round: () => maintenance.round,
+    maintain: () => maintenance.run(),
+    close: async () => {
+      stop.abort();
+      await rounds;
+      try {
+        await flusher.idle();
+        await maintenance.settleAll();
+        await activity.markClean();
+      } finally {
+        await journal.close();
+        open.closeAll();
+        await held.disposeAsync();
+      }
+    },
+  });
+}
+
+/** All folders at once, so that making an object never has to make one. */
+async function makeDirectories(disk: Disk, directory: string): Promise<void> {
+  if (await disk.exists(`${directory}/obj/ff`)) return;
+  for (let low = 0; low < 256; low += 1) {
+    await disk.makeDirectory(`${directory}/obj/${low.toString(16).padStart(2, '0')}`);
+  }
+  await disk.makeDirectory(`${directory}/journal`);
+  await disk.syncDirectory(`${directory}/obj`);
+  await disk.syncDirectory(directory);
+}
+
+/** Brings the disk to a state in which the journal owes nothing; says what is suspect. */
+async function recover(
+  options: FarmOptions,
+  identity: Identity,
+  bootId: string,
+): Promise<JournalScan> {
+  const { directory, disk, log } = options;
+  const scan = await scanJournal(disk, directory, identity.nodeId);
+  if (scan.clean) {
+    for (const listed of scan.listed.values()) listed.suspect = false;
+    return scan;
+  }
+  if (scan.bootId === bootId) {
+    // The machine went on: its page cache has everything, and is newer than the journal.
+    await disk.syncAll(directory);
+    log.event('warn', 'farm.unclean-stop', { directory, suspects: scan.listed.size });
+    return scan;
+  }
+  const sum = options.checksums ? crcSum : noSum;
+  const redone = await redoJournal(disk, directory, scan, sum);
+  log.event('warn', 'farm.power-cut', { directory, suspects: scan.listed.size, ...redone });
+  return scan;
+}
+
+/** A round every half of the time after which a clean object leaves the activity log. */
+async function runRounds(
+  { clock, log }: FarmOptions,
+  limits: FarmLimits,
+  maintenance: Maintenance,
+  signal: AbortSignal,
+): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      await clock.sleep(limits.retireAfterMs / 2, { signal });
+    } catch (error) {
+      if (signal.aborted) return;
+      throw error;
+    }
+    try {
+      await maintenance.run();
+    } catch (error) {
+      log.event('error', 'farm.maintenance-failed', { reason: String(error) });
+    }
+  }
+}

@@ -1,0 +1,240 @@
+import { crc32 } from 'node:zlib';
+import { Bitmap } from '../base/bitmap.ts';
+import { SheepError } from '../base/errors.ts';
+import type { Gate } from '../base/gate.ts';
+import { formatOid, type ObjectName, type Stamp } from '../base/ids.ts';
+import { BLOCK_BYTES } from '../base/units.ts';
+import type { DiskFile } from '../contracts/disk.ts';
+import type { ObjectExtent } from '../contracts/object-store.ts';
+import { type BlockSum, HOLE, proves, ZERO_SUM } from './checksums.ts';
+import { blocksOf, dataAtOf, encodeHeader, HEADER_BYTES } from './object-format.ts';
+
+/**
+ * One open object: its file, its table of checksums and what is known of each block. It decides
+ * nothing about order or durability; that is farm.ts and flusher.ts.
+ */
+export class OpenObject {
+  readonly key: number | string;
+  readonly name: ObjectName;
+  readonly objectBytes: number;
+  readonly life: bigint;
+  readonly file: DiskFile;
+  readonly table: Uint32Array;
+  readonly #dataAt: number;
+  readonly #sum: BlockSum;
+  /** Blocks proven since they came from the disk, or written by this process. */
+  readonly verified: Bitmap;
+  /** Blocks whose newest state is stable nowhere yet. */
+  readonly dirty: Bitmap;
+  /** Blocks whose newest state is not stable in this file. */
+  unhomed: Bitmap;
+  /** Header or table differ from the file for another reason than a changed block. */
+  metaDirty = false;
+  /** False until its directory was synced. */
+  nameStable = true;
+  stamp: Stamp;
+  /** The stamp under which the activity log lists it: writes with this very stamp may go ahead. */
+  listedUnder: Stamp | undefined;
+  /** Somebody waits or works behind it; fast paths keep out. */
+  gate: Gate | undefined;
+  /** The round of maintenance in which it was last changed. */
+  changedRound = 0;
+  closed = false;
+  /** A sync of this file is under way. */
+  homing: Promise<void> | undefined;
+
+  constructor(init: {
+    key: number | string;
+    name: ObjectName;
+    objectBytes: number;
+    life: bigint;
+    stamp: Stamp;
+    file: DiskFile;
+    table: Uint32Array;
+    sum: BlockSum;
+  }) {
+    this.key = init.key;
+    this.name = init.name;
+    this.objectBytes = init.objectBytes;
+    this.life = init.life;
+    this.stamp = init.stamp;
+    this.file = init.file;
+    this.table = init.table;
+    this.#sum = init.sum;
+    this.#dataAt = dataAtOf(init.objectBytes);
+    const blocks = blocksOf(init.objectBytes);
+    this.verified = new Bitmap(blocks);
+    this.dirty = new Bitmap(blocks);
+    this.unhomed = new Bitmap(blocks);
+  }
+
+  close(): void {
+    this.closed = true;
+    this.file.closeNow();
+  }
+
+  /** The file alone says everything, on the medium. */
+  get clean(): boolean {
+    return (
+      this.unhomed.count === 0 &&
+      !this.metaDirty &&
+      this.nameStable &&
+      this.homing === undefined
+    );
+  }
+
+  /**
+   * Fills `into` if everything is in the page cache and proven; false: use `read`.
+   * @throws SheepError `ERR_CORRUPT`
+   */
+  readNow(at: number, into: Uint8Array): boolean {
+    const first = Math.floor(at / BLOCK_BYTES);
+    const end = Math.ceil((at + into.length) / BLOCK_BYTES);
+    if (end === first + 1 && this.table[first] === HOLE) {
+      into.fill(0);
+      return true;
+    }
+    if (!this.verified.hasAll(first, end)) return this.#readUnproven(at, into, first, end);
+    return this.#readCached(at, into);
+  }
+
+  /** What lies behind the end of the file is a hole. A miss: what was proven has left memory. */
+  #readCached(at: number, into: Uint8Array): boolean {
+    const got = this.file.readNow(this.#dataAt + at, into);
+    if (got < 0) {
+      this.verified.clear();
+      return false;
+    }
+    if (got < into.length) into.fill(0, got);
+    return true;
+  }
+
+  /** Whole blocks are proven here; parts of blocks wait for `read`, which sees them whole. */
+  #readUnproven(at: number, into: Uint8Array, first: number, end: number): boolean {
+    if (at % BLOCK_BYTES !== 0 || into.length % BLOCK_BYTES !== 0) return false;
+    if (!this.#readCached(at, into)) return false;
+    this.#prove(into, first, end);
+    return true;
+  }
+
+  /** @throws SheepError `ERR_CORRUPT`, `ERR_IO` */
+  async read(at: number, into: Uint8Array): Promise<void> {
+    const from = Math.floor(at / BLOCK_BYTES) * BLOCK_BYTES;
+    const to = Math.ceil((at + into.length) / BLOCK_BYTES) * BLOCK_BYTES;
+    const aligned = from === at && to === at + into.length;
+    const whole = aligned ? into : new Uint8Array(to - from);
+    const got = await this.file.read(this.#dataAt + from, whole);
+    if (got < whole.length) whole.fill(0, got);
+    this.#prove(whole, from / BLOCK_BYTES, to / BLOCK_BYTES);
+    if (!aligned) into.set(whole.subarray(at - from, at - from + into.length));
+  }
+
+  #prove(whole: Uint8Array, first: number, end: number): void {
+    for (let block = first; block < end; block += 1) {
+      if (this.verified.has(block)) continue;
+      const entry = this.table[block] as number;
+      const bytes = whole.subarray((block - first) * BLOCK_BYTES, (block - first + 1) * BLOCK_BYTES);
+      if (entry === HOLE) bytes.fill(0);
+      else if (!proves(entry, bytes)) throw this.#damaged(block, 'checksum does not fit');
+      this.verified.add(block);
+    }
+  }
+
+  #damaged(block: number, why: string): SheepError {
+    const oid = formatOid(this.name);
+    return new SheepError('ERR_CORRUPT', `object ${oid} is damaged at block ${block}: ${why}`, {
+      oid,
+      block,
+    });
+  }
+
+  /** Whole blocks, into the page cache; returns how many of them are newly unhomed. */
+  writeNow(at: number, from: Uint8Array): number {
+    this.file.writeNow(this.#dataAt + at, from);
+    const first = at / BLOCK_BYTES;
+    if (from.length === BLOCK_BYTES) {
+      this.table[first] = this.#sum(from);
+      this.verified.add(first);
+      this.dirty.add(first);
+      return this.unhomed.add(first) ? 1 : 0;
+    }
+    const end = first + from.length / BLOCK_BYTES;
+    for (let block = first, offset = 0; block < end; block += 1, offset += BLOCK_BYTES) {
+      this.table[block] = this.#sum(from.subarray(offset, offset + BLOCK_BYTES));
+    }
+    return this.#changed(first, end);
+  }
+
+  /** Whole blocks become holes, or reserved zeroes. */
+  async zero(at: number, length: number, keepAllocated: boolean): Promise<number> {
+    if (keepAllocated) await this.file.zero(this.#dataAt + at, length);
+    else await this.file.punch(this.#dataAt + at, length);
+    const first = at / BLOCK_BYTES;
+    const end = first + length / BLOCK_BYTES;
+    this.table.fill(keepAllocated ? ZERO_SUM : HOLE, first, end);
+    return this.#changed(first, end);
+  }
+
+  #changed(first: number, end: number): number {
+    this.verified.addRange(first, end);
+    this.dirty.addRange(first, end);
+    return this.unhomed.addRange(first, end);
+  }
+
+  /** Starts anew to count what is not stable in the file: a sync of all that stood is beginning. */
+  takeUnhomed(): void {
+    this.unhomed.clear();
+  }
+
+  /** How many of these blocks take new space when they are written. */
+  holesIn(at: number, length: number): number {
+    let holes = 0;
+    const end = Math.ceil((at + length) / BLOCK_BYTES);
+    for (let block = Math.floor(at / BLOCK_BYTES); block < end; block += 1) {
+      if (this.table[block] === HOLE) holes += 1;
+    }
+    return holes;
+  }
+
+  /**
+   * The newest bytes of a block from the page cache; false if they are no longer there.
+   * @throws SheepError `ERR_CORRUPT` if they changed in memory
+   */
+  copyBlockNow(block: number, into: Uint8Array): boolean {
+    if (!this.#readCached(block * BLOCK_BYTES, into)) return false;
+    if (!proves(this.table[block] as number, into)) {
+      throw this.#damaged(block, 'it changed in the page cache');
+    }
+    return true;
+  }
+
+  extents(at: number, length: number): ObjectExtent[] {
+    const out: { length: number; content: ObjectExtent['content'] }[] = [];
+    for (let position = at; position < at + length; ) {
+      const block = Math.floor(position / BLOCK_BYTES);
+      const next = Math.min(at + length, (block + 1) * BLOCK_BYTES);
+      const entry = this.table[block] as number;
+      const content = entry === HOLE ? 'hole' : entry === ZERO_SUM ? 'zero' : 'data';
+      const last = out.at(-1);
+      if (last?.content === content) last.length += next - position;
+      else out.push({ length: next - position, content });
+      position = next;
+    }
+    return out;
+  }
+
+  /** Header and table as they are now, into the page cache, for the sync that follows. */
+  writeMeta(): void {
+    const bytes = new Uint8Array(this.#dataAt);
+    const table = new Uint8Array(this.table.buffer, this.table.byteOffset, this.table.byteLength);
+    bytes.set(table, HEADER_BYTES);
+    const pageSums: number[] = [];
+    for (let at = HEADER_BYTES; at < bytes.length; at += BLOCK_BYTES) {
+      pageSums.push(crc32(bytes.subarray(at, at + BLOCK_BYTES)));
+    }
+    const { name, objectBytes, stamp, life } = this;
+    bytes.set(encodeHeader({ name, objectBytes, stamp, life, pageSums }));
+    this.file.writeNow(0, bytes);
+    this.metaDirty = false;
+  }
+}

@@ -1,0 +1,63 @@
+import { SheepError } from '../base/errors.ts';
+import { BLOCK_BYTES } from '../base/units.ts';
+import type { Disk } from '../contracts/disk.ts';
+import type { FarmLimits } from './limits.ts';
+
+/**
+ * Room for new blocks. It is bought from the file system in steps, because asking for every write
+ * would cost as much as the write, and never below a reserve, so that deletes, flushes and shutdown
+ * work on a full disk. Overwriting what is allocated needs none.
+ */
+export class Space {
+  readonly #disk: Disk;
+  readonly #directory: string;
+  readonly #limits: FarmLimits;
+  #leftBytes = 0;
+  #asking: Promise<void> | undefined;
+
+  constructor(disk: Disk, directory: string, limits: FarmLimits) {
+    this.#disk = disk;
+    this.#directory = directory;
+    this.#limits = limits;
+  }
+
+  /** Takes room for so many blocks if it is there already. */
+  takeNow(blocks: number): boolean {
+    const bytes = blocks * BLOCK_BYTES;
+    if (bytes > this.#leftBytes) return false;
+    this.#leftBytes -= bytes;
+    return true;
+  }
+
+  /** @throws SheepError `ERR_NO_SPACE` */
+  async take(blocks: number): Promise<void> {
+    if (blocks === 0 || this.takeNow(blocks)) return;
+    this.#asking ??= this.#buy(blocks).finally(() => {
+      this.#asking = undefined;
+    });
+    await this.#asking;
+    if (this.takeNow(blocks)) return;
+    await this.#buy(blocks);
+    if (this.takeNow(blocks)) return;
+    const { freeBytes, reservedBytes } = await this.state();
+    throw new SheepError(
+      'ERR_NO_SPACE',
+      `the disk of ${this.#directory} is full: ${freeBytes} bytes free, ${reservedBytes} of them reserved`,
+      { freeBytes, reservedBytes, wantedBytes: blocks * BLOCK_BYTES },
+    );
+  }
+
+  async state(): Promise<{ totalBytes: number; freeBytes: number; reservedBytes: number }> {
+    const { totalBytes, freeBytes } = await this.#disk.space(this.#directory);
+    const { reserveMinBytes, reserveMaxBytes } = this.#limits;
+    const share = Math.floor(totalBytes / 50);
+    const reservedBytes = Math.min(Math.max(share, reserveMinBytes), reserveMaxBytes);
+    return { totalBytes, freeBytes, reservedBytes };
+  }
+
+  async #buy(blocks: number): Promise<void> {
+    const { freeBytes, reservedBytes } = await this.state();
+    const step = Math.max(this.#limits.spaceStepBytes, blocks * BLOCK_BYTES);
+    this.#leftBytes = Math.max(0, Math.min(step, freeBytes - reservedBytes));
+  }
+}

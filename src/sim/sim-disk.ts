@@ -31,6 +31,8 @@ export interface Cuttable {
 
 /** A disk in memory that survives what its contract promises and, if a cut wills it, no more. */
 export class SimDisk implements Disk, Cuttable {
+  /** The file system itself, for a log that is replayed onto it. */
+  readonly tree: DiskTree;
   readonly #options: SimDiskOptions;
   readonly #bootId: string;
   readonly #process: SimProcess;
@@ -39,7 +41,8 @@ export class SimDisk implements Disk, Cuttable {
   constructor(options: SimDiskOptions = {}, found?: DiskTree) {
     this.#options = options;
     this.#bootId = options.bootId ?? 'boot';
-    this.#process = new SimProcess(found ?? emptyTree(options), options.delay ?? aMicrotask);
+    this.tree = found ?? emptyTree(options);
+    this.#process = new SimProcess(this.tree, options.delay ?? aMicrotask);
   }
 
   /** Asks `fault` before each operation from now on. */
@@ -52,7 +55,7 @@ export class SimDisk implements Disk, Cuttable {
   }
   /** The medium turns one bit of the byte at `at` over. */
   flipBit(path: string, at: number, bit: number): void {
-    const node = this.#process.tree.find('flip a bit of', path);
+    const node = this.tree.find('flip a bit of', path);
     assert(node?.kind === 'file', `${path} is a file`);
     assert(at < node.bytes.sizeBytes && bit < 8, 'the bit is inside the file');
     node.bytes.flipBit(at, bit);
@@ -64,10 +67,10 @@ export class SimDisk implements Disk, Cuttable {
 
   powerCut(survival: Survival): SimDisk {
     const bootId = `${this.#bootId}+`;
-    return new SimDisk({ ...this.#options, bootId }, this.#process.tree.powerCut(survival));
+    return new SimDisk({ ...this.#options, bootId }, this.tree.powerCut(survival));
   }
   kill(survival: Survival = 'everything'): SimDisk {
-    return new SimDisk(this.#options, this.#process.tree.fork(survival));
+    return new SimDisk(this.#options, this.tree.fork(survival));
   }
 
   async open(path: string, mode: OpenMode = {}): Promise<DiskFile> {
@@ -101,20 +104,20 @@ export class SimDisk implements Disk, Cuttable {
 
   async list(path: string): Promise<string[]> {
     await this.#process.wait('list', path);
-    const node = this.#process.tree.find('list', path);
+    const node = this.tree.find('list', path);
     if (node?.kind === 'file') throw refusal('ERR_IO', 'list', path, 'ENOTDIR');
     return node ? [...node.live.keys()].toSorted() : [];
   }
   async exists(path: string): Promise<boolean> {
     await this.#process.wait('exists', path);
-    return this.#process.tree.find('find', path) !== undefined;
+    return this.tree.find('find', path) !== undefined;
   }
   async space(path: string): Promise<{ totalBytes: number; freeBytes: number }> {
     await this.#process.wait('space', path);
-    if (!this.#process.tree.find('measure', path)) {
+    if (!this.tree.find('measure', path)) {
       throw refusal('ERR_NOT_FOUND', 'measure', path, 'ENOENT');
     }
-    const { totalBlocks, usedBlocks } = this.#process.tree.room;
+    const { totalBlocks, usedBlocks } = this.tree.room;
     const freeBlocks = Math.max(0, totalBlocks - usedBlocks);
     return { totalBytes: totalBlocks * BLOCK_BYTES, freeBytes: freeBlocks * BLOCK_BYTES };
   }

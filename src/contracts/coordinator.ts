@@ -9,7 +9,10 @@ export interface Change {
 export interface Entry {
   readonly key: string;
   readonly value: Uint8Array;
-  /** Revision of the whole store at which this key was last changed; grows by one a change. */
+  /**
+   * Revision of the whole store at which this key was last changed. It grows by one with each swap
+   * that changes anything, and all keys of that swap get it.
+   */
   readonly revision: bigint;
 }
 
@@ -36,7 +39,11 @@ export interface Coordinator extends AsyncDisposable {
   get(key: string, call?: Call): Promise<Entry | undefined>;
   /** Every entry whose key starts with `prefix`, in order of keys, all of one revision. */
   list(prefix: string, call?: Call): Promise<{ entries: readonly Entry[]; revision: bigint }>;
-  /** All of `swaps` or none. False: some key was not at its revision, and nothing changed. */
+  /**
+   * All of `swaps` or none. False: some key was not at its revision, and nothing changed.
+   * @param swaps  a key at most once; 128 keys and 1 MiB together, keys of at most 1024 bytes
+   * @throws SheepError `ERR_LIMIT`, `ERR_NO_SPACE`: nothing changed
+   */
   swap(swaps: readonly Swap[], call?: Call): Promise<boolean>;
   /**
    * Changes to keys below `prefix` with a revision above `after`, in order, none skipped; ends when

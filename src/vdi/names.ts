@@ -91,10 +91,7 @@ export function parseVdiSize(text: string): number {
 export function parseObjectSize(text: string): number {
   const bytes = parseBytes(text);
   if (bytes < OBJECT_BYTES_MIN || bytes > OBJECT_BYTES_MAX || !Number.isInteger(Math.log2(bytes))) {
-    throw badInput(
-      `the object size ${text} cannot be; give 1M, 2M, 4M, 8M, 16M, 32M or 64M`,
-      text,
-    );
+    throw badInput(`the object size ${text} cannot be; give 1M, 2M, 4M, 8M, 16M, 32M or 64M`, text);
   }
   return bytes;
 }

@@ -1,0 +1,218 @@
+import { assert } from '../base/assert.ts';
+import { SheepError } from '../base/errors.ts';
+import { VID_MAX, type Vid } from '../base/ids.ts';
+import type { Coordinator, Entry } from '../contracts/coordinator.ts';
+import type { Clock } from '../contracts/seams.ts';
+import { checkObjectCount, parseVdiName } from './names.ts';
+import { decodeRecord, encodeRecord, type VolumeRecord } from './record.ts';
+
+/** The keys of the directory in the coordinator; FORMATS.md. */
+const KEYS = {
+  /** The vid that the next VDI gets, in decimal. */
+  nextVid: 'vdi/next-vid',
+  /** One for each name in use: the vid in 8 hex digits. */
+  names: 'vdi/names/',
+  /** One for each VDI, also while it is being deleted: its record. */
+  records: 'vdi/records/',
+} as const;
+
+const ATTACH_EPOCH_MAX = 2 ** 32 - 1;
+
+/** What is asked for in `create`. */
+export interface NewVolume {
+  readonly name: string;
+  /** Whole blocks: see `parseVdiSize`. */
+  readonly sizeBytes: number;
+  readonly objectBytes: number;
+}
+
+/**
+ * Which VDIs there are: names to vids to records, in the coordinator. Every change is one
+ * compare-and-set, so that several sheep may change the directory at once and a power cut leaves
+ * none of it half done. A vid is never given twice.
+ */
+export class VdiDirectory {
+  readonly #coordinator: Coordinator;
+  readonly #clock: Clock;
+
+  constructor(coordinator: Coordinator, clock: Clock) {
+    this.#coordinator = coordinator;
+    this.#clock = clock;
+  }
+
+  /**
+   * @throws SheepError `ERR_EXISTS` if the name is in use, `ERR_BAD_INPUT` if it can be none,
+   *         `ERR_LIMIT` once every vid has been given
+   */
+  async create(wanted: NewVolume): Promise<VolumeRecord> {
+    const name = parseVdiName(wanted.name);
+    checkObjectCount(wanted.sizeBytes, wanted.objectBytes);
+    for (;;) {
+      if ((await this.#coordinator.get(KEYS.names + name)) !== undefined) {
+        throw new SheepError(
+          'ERR_EXISTS',
+          `there is a VDI '${name}' already; choose another name, or delete that one first`,
+          { name },
+        );
+      }
+      const counter = await this.#coordinator.get(KEYS.nextVid);
+      const vid = counter === undefined ? 1 : decodeVid(counter, 10);
+      if (vid > VID_MAX) {
+        throw new SheepError('ERR_LIMIT', 'every volume id of this cluster has been given', {
+          vid,
+        });
+      }
+      const record: VolumeRecord = {
+        name,
+        vid,
+        family: vid,
+        sizeBytes: wanted.sizeBytes,
+        objectBytes: wanted.objectBytes,
+        attachEpoch: 0,
+        createdMs: Math.floor(this.#clock.wallMs()),
+        state: 'ready',
+      };
+      const made = await this.#coordinator.swap([
+        { key: KEYS.nextVid, revision: counter?.revision ?? 0n, value: encodeText(`${vid + 1}`) },
+        { key: KEYS.names + name, revision: 0n, value: encodeText(formatVid(vid)) },
+        { key: recordKey(vid), revision: 0n, value: encodeRecord(record) },
+      ]);
+      if (made) return record;
+    }
+  }
+
+  /** Every VDI that has a name, in order of names. */
+  async list(): Promise<VolumeRecord[]> {
+    const ready = (await this.#records()).filter((record) => record.state === 'ready');
+    return ready.sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** The VDI of this name; undefined if there is none. */
+  async find(name: string): Promise<VolumeRecord | undefined> {
+    return (await this.#find(name))?.record;
+  }
+
+  /** @throws SheepError `ERR_NOT_FOUND` */
+  async info(name: string): Promise<VolumeRecord> {
+    return (await this.#get(name)).record;
+  }
+
+  /**
+   * Makes the caller its owner: the attach epoch grows by one, and whoever writes with the one
+   * before is refused from then on.
+   * @throws SheepError `ERR_NOT_FOUND`
+   */
+  async attach(name: string): Promise<VolumeRecord> {
+    for (;;) {
+      const { record, revision } = await this.#get(name);
+      if (record.attachEpoch === ATTACH_EPOCH_MAX) {
+        throw new SheepError('ERR_LIMIT', `the VDI '${name}' cannot be attached once more`, {
+          attachEpoch: record.attachEpoch,
+        });
+      }
+      const attached = { ...record, attachEpoch: record.attachEpoch + 1 };
+      const value = encodeRecord(attached);
+      if (await this.#coordinator.swap([{ key: recordKey(record.vid), revision, value }])) {
+        return attached;
+      }
+    }
+  }
+
+  /**
+   * Takes the name away. From here on the deletion can only be finished: remove the objects of the
+   * vid, then call `forget`. What a crash left in between stands in `deletions`.
+   * @throws SheepError `ERR_NOT_FOUND`
+   */
+  async delete(name: string): Promise<VolumeRecord> {
+    for (;;) {
+      const { record, revision, nameRevision } = await this.#get(name);
+      const deleting: VolumeRecord = { ...record, state: 'deleting' };
+      const taken = await this.#coordinator.swap([
+        { key: KEYS.names + name, revision: nameRevision },
+        { key: recordKey(record.vid), revision, value: encodeRecord(deleting) },
+      ]);
+      if (taken) return deleting;
+    }
+  }
+
+  /** VDIs without a name whose objects may not all be gone, oldest first. */
+  async deletions(): Promise<VolumeRecord[]> {
+    const deleting = (await this.#records()).filter((record) => record.state === 'deleting');
+    return deleting.sort((a, b) => a.vid - b.vid);
+  }
+
+  /** The end of a deletion: no object of this vid is left. Once more is no error. */
+  async forget(vid: Vid): Promise<void> {
+    const key = recordKey(vid);
+    for (;;) {
+      const entry = await this.#coordinator.get(key);
+      if (entry === undefined) return;
+      assert(decodeRecord(entry.value, key).state === 'deleting', 'only the deleted is forgotten');
+      if (await this.#coordinator.swap([{ key, revision: entry.revision }])) return;
+    }
+  }
+
+  async #records(): Promise<VolumeRecord[]> {
+    const { entries } = await this.#coordinator.list(KEYS.records);
+    return entries.map((entry) => decodeRecord(entry.value, entry.key));
+  }
+
+  async #get(name: string): Promise<Found> {
+    const found = await this.#find(name);
+    if (found !== undefined) return found;
+    throw new SheepError(
+      'ERR_NOT_FOUND',
+      `there is no VDI '${name}'; 'collie vdi list' shows those that exist`,
+      { name },
+    );
+  }
+
+  async #find(name: string): Promise<Found | undefined> {
+    for (;;) {
+      const named = await this.#coordinator.get(KEYS.names + name);
+      if (named === undefined) return undefined;
+      const key = recordKey(decodeVid(named, 16));
+      const entry = await this.#coordinator.get(key);
+      const record = entry === undefined ? undefined : decodeRecord(entry.value, key);
+      if (entry !== undefined && record?.state === 'ready' && record.name === name) {
+        return { record, revision: entry.revision, nameRevision: named.revision };
+      }
+      // Either it was deleted between the two reads, or the directory is damaged: the name tells.
+      const again = await this.#coordinator.get(KEYS.names + name);
+      if (again?.revision === named.revision) {
+        throw new SheepError('ERR_CORRUPT', `the VDI '${name}' has no record ${key}`, { key });
+      }
+    }
+  }
+}
+
+interface Found {
+  readonly record: VolumeRecord;
+  /** Of the record. */
+  readonly revision: bigint;
+  readonly nameRevision: bigint;
+}
+
+function recordKey(vid: Vid): string {
+  return KEYS.records + formatVid(vid);
+}
+
+/** 8 hex digits. */
+export function formatVid(vid: Vid): string {
+  return vid.toString(16).padStart(8, '0');
+}
+
+function encodeText(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
+}
+
+function decodeVid(entry: Entry, radix: 10 | 16): number {
+  const text = new TextDecoder().decode(entry.value);
+  const vid = Number.parseInt(text, radix);
+  const written = radix === 10 ? String(vid) : formatVid(vid);
+  if (written === text && vid >= 1 && vid <= VID_MAX + 1) return vid;
+  throw new SheepError('ERR_CORRUPT', `the volume id under ${entry.key} is damaged`, {
+    key: entry.key,
+    value: text.slice(0, 40),
+  });
+}

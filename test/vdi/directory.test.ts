@@ -1,0 +1,195 @@
+import { describe, expect, test } from 'vitest';
+import { silentLog } from '../../src/base/log.ts';
+import { GiB, MiB } from '../../src/base/units.ts';
+import { openLocalCoordinator } from '../../src/cluster/local-coordinator.ts';
+import type { Coordinator } from '../../src/contracts/coordinator.ts';
+import type { Clock } from '../../src/contracts/seams.ts';
+import { nodeDisk } from '../../src/host/node-disk.ts';
+import { VdiDirectory } from '../../src/vdi/directory.ts';
+import { scratch } from '../cluster/scratch.ts';
+
+const clock: Clock = {
+  wallMs: () => 1234.5,
+  monotonicMs: () => 0,
+  sleep: async () => undefined,
+  yield: async () => undefined,
+};
+const volume = (name: string) => ({ name, sizeBytes: GiB, objectBytes: 4 * MiB });
+
+async function fresh() {
+  const owned = new AsyncDisposableStack();
+  const store = owned.use(await scratch());
+  const coordinator = owned.use(
+    await openLocalCoordinator({
+      disk: nodeDisk(),
+      directory: store.path,
+      clusterId: new Uint8Array(16),
+      create: true,
+      log: silentLog,
+    }),
+  );
+  return {
+    coordinator,
+    directory: new VdiDirectory(coordinator, clock),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+async function overwrite(coordinator: Coordinator, key: string, text: string): Promise<void> {
+  const revision = (await coordinator.get(key))?.revision ?? 0n;
+  await coordinator.swap([{ key, revision, value: new TextEncoder().encode(text) }]);
+}
+
+describe('the directory of VDIs', () => {
+  test('a VDI that was created is found as it was made', async () => {
+    await using world = await fresh();
+    const made = await world.directory.create(volume('demo'));
+    expect(made).toEqual({
+      name: 'demo',
+      vid: 1,
+      family: 1,
+      sizeBytes: GiB,
+      objectBytes: 4 * MiB,
+      attachEpoch: 0,
+      createdMs: 1234,
+      state: 'ready',
+    });
+    expect(await world.directory.info('demo')).toEqual(made);
+    expect(await world.directory.find('demo')).toEqual(made);
+  });
+
+  test('a name is given once', async () => {
+    await using world = await fresh();
+    await world.directory.create(volume('demo'));
+    await expect(world.directory.create(volume('demo'))).rejects.toMatchObject({
+      code: 'ERR_EXISTS',
+      message: expect.stringContaining("'demo'"),
+    });
+    expect(await world.directory.list()).toHaveLength(1);
+  });
+
+  test('a wrong name or geometry changes nothing', async () => {
+    await using world = await fresh();
+    const wrong = [volume('a@b'), { ...volume('big'), sizeBytes: 2 ** 50, objectBytes: MiB }];
+    for (const wanted of wrong) {
+      await expect(world.directory.create(wanted)).rejects.toMatchObject({ code: 'ERR_BAD_INPUT' });
+    }
+    expect((await world.coordinator.list('')).revision).toBe(0n);
+  });
+
+  test('many created at once all get a vid of their own', async () => {
+    await using world = await fresh();
+    const names = Array.from({ length: 30 }, (_, index) => `vm-${index}`);
+    const made = await Promise.all(names.map((name) => world.directory.create(volume(name))));
+    expect(new Set(made.map((record) => record.vid)).size).toBe(30);
+    const same = await Promise.allSettled(names.map(() => world.directory.create(volume('same'))));
+    expect(same.filter((result) => result.status === 'fulfilled')).toHaveLength(1);
+  });
+
+  test('a list is in the order of names', async () => {
+    await using world = await fresh();
+    for (const name of ['b', 'a', 'C']) await world.directory.create(volume(name));
+    const names = (await world.directory.list()).map((record) => record.name);
+    expect(names).toEqual(['C', 'a', 'b']);
+  });
+
+  test('each attach raises the attach epoch by one', async () => {
+    await using world = await fresh();
+    await world.directory.create(volume('demo'));
+    const epochs = await Promise.all([1, 2, 3].map(() => world.directory.attach('demo')));
+    expect(epochs.map((record) => record.attachEpoch).sort()).toEqual([1, 2, 3]);
+    expect((await world.directory.info('demo')).attachEpoch).toBe(3);
+  });
+
+  test('what is not there is named, and how to see what is', async () => {
+    await using world = await fresh();
+    expect(await world.directory.find('nothing')).toBeUndefined();
+    for (const operation of ['info', 'attach', 'delete'] as const) {
+      await expect(world.directory[operation]('nothing')).rejects.toMatchObject({
+        code: 'ERR_NOT_FOUND',
+        message: expect.stringMatching(/'nothing'.*collie vdi list/),
+      });
+    }
+  });
+
+  test('a deleted VDI has no name at once, and is listed until its objects are gone', async () => {
+    await using world = await fresh();
+    const { directory } = world;
+    await directory.create(volume('kept'));
+    await directory.create(volume('demo'));
+    const deleting = await directory.delete('demo');
+    expect(deleting).toMatchObject({ vid: 2, state: 'deleting' });
+    expect(await directory.find('demo')).toBeUndefined();
+    expect((await directory.list()).map((record) => record.name)).toEqual(['kept']);
+    expect(await directory.deletions()).toEqual([deleting]);
+    await directory.forget(deleting.vid);
+    await directory.forget(deleting.vid);
+    expect(await directory.deletions()).toEqual([]);
+  });
+
+  test('the vid of a deleted VDI is never given again, nor is its name taken', async () => {
+    await using world = await fresh();
+    const { directory } = world;
+    await directory.create(volume('demo'));
+    const deleting = await directory.delete('demo');
+    const again = await directory.create(volume('demo'));
+    expect(again.vid).toBe(deleting.vid + 1);
+    await directory.forget(deleting.vid);
+    expect(await directory.info('demo')).toEqual(again);
+    await directory.forget((await directory.delete('demo')).vid);
+    expect((await directory.create(volume('demo'))).vid).toBe(again.vid + 1);
+  });
+
+  test('of several deletions of one VDI one succeeds', async () => {
+    await using world = await fresh();
+    await world.directory.create(volume('demo'));
+    const all = await Promise.allSettled([1, 2, 3].map(() => world.directory.delete('demo')));
+    expect(all.filter((result) => result.status === 'fulfilled')).toHaveLength(1);
+  });
+
+  test('a live VDI is never forgotten', async () => {
+    await using world = await fresh();
+    const { vid } = await world.directory.create(volume('demo'));
+    await expect(world.directory.forget(vid)).rejects.toThrow('only the deleted');
+    expect(await world.directory.info('demo')).toMatchObject({ vid });
+  });
+
+  test('the last vid is given, and then no more', async () => {
+    await using world = await fresh();
+    await overwrite(world.coordinator, 'vdi/next-vid', String(2 ** 32 - 1));
+    expect((await world.directory.create(volume('last'))).vid).toBe(2 ** 32 - 1);
+    await expect(world.directory.create(volume('more'))).rejects.toMatchObject({
+      code: 'ERR_LIMIT',
+    });
+  });
+
+  test('a last attach epoch is never followed by an earlier one', async () => {
+    await using world = await fresh();
+    await world.directory.create(volume('demo'));
+    const key = 'vdi/records/00000001';
+    const text = new TextDecoder().decode((await world.coordinator.get(key))!.value);
+    await overwrite(
+      world.coordinator,
+      key,
+      text.replace('"attachEpoch":0', '"attachEpoch":4294967295'),
+    );
+    await expect(world.directory.attach('demo')).rejects.toMatchObject({ code: 'ERR_LIMIT' });
+  });
+
+  test.for<[string, string]>([
+    ['vdi/next-vid', 'x'],
+    ['vdi/next-vid', '0'],
+    ['vdi/names/demo', '00000007'],
+    ['vdi/names/demo', '1'],
+    ['vdi/records/00000001', '{}'],
+  ])('a directory in which %s is %s is damaged, and says so', async ([key, text]) => {
+    await using world = await fresh();
+    await world.directory.create(volume('demo'));
+    await overwrite(world.coordinator, key, text);
+    const use = async () => {
+      await world.directory.info('demo');
+      await world.directory.create(volume('other'));
+    };
+    await expect(use()).rejects.toMatchObject({ code: 'ERR_CORRUPT' });
+  });
+});

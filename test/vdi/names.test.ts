@@ -1,0 +1,136 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { GiB, KiB, MiB, PiB, TiB } from '../../src/base/units.ts';
+import {
+  checkObjectCount,
+  parseNameAndSize,
+  parseObjectSize,
+  parseVdiName,
+  parseVdiSize,
+} from '../../src/vdi/names.ts';
+
+const badInput = (message: RegExp) =>
+  expect.objectContaining({ code: 'ERR_BAD_INPUT', message: expect.stringMatching(message) });
+
+describe('names', () => {
+  test.for([
+    'demo',
+    'a',
+    'x'.repeat(255),
+    'é'.repeat(127),
+    'vm:1',
+    '-',
+    '..',
+    '羊',
+    '\u{1f411}.img',
+  ])('a VDI may be called %s', (name) => {
+    expect(parseVdiName(name)).toBe(name);
+  });
+
+  test.for<[string, RegExp]>([
+    ['', /at least one character/],
+    ['x'.repeat(256), /256 bytes.*at most 255/],
+    ['é'.repeat(128), /256 bytes.*at most 255/],
+    ['demo@monday', /"demo@monday" contains '@'/],
+    ['demo+writeback', /contains '\+'/],
+    ['a/b', /contains '\/'/],
+    ['two words', /contains a space/],
+    ['tab\there', /contains the character U\+0009/],
+    ['nul\0', /U\+0000/],
+    ['c1\u0085', /U\+0085/],
+    ['nbsp\u00a0', /U\+00A0/],
+    ['line\u2028', /U\+2028/],
+    ['half\ud83d', /not Unicode/],
+  ])('a VDI cannot be called %j', ([name, message]) => {
+    expect(() => parseVdiName(name)).toThrow(badInput(message));
+  });
+
+  test('every refusal is one line that can be shown on a terminal', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'binary', maxLength: 300 }), (name) => {
+        try {
+          parseVdiName(name);
+        } catch (error) {
+          expect((error as Error).message).toMatch(/^\P{Cc}{1,400}$/u);
+        }
+      }),
+    );
+  });
+});
+
+describe('sizes', () => {
+  test.for<[string, number]>([
+    ['1', 4 * KiB],
+    ['4096', 4 * KiB],
+    ['4097', 8 * KiB],
+    ['1k', 4 * KiB],
+    ['5K', 8 * KiB],
+    ['5KiB', 8 * KiB],
+    ['8G', 8 * GiB],
+    ['8g', 8 * GiB],
+    ['8GiB', 8 * GiB],
+    ['100M', 100 * MiB],
+    ['4T', 4 * TiB],
+    ['1P', PiB],
+    ['1125899906842624', PiB],
+    ['007M', 7 * MiB],
+  ])('%s is %i bytes', ([text, size]) => {
+    expect(parseVdiSize(text)).toBe(size);
+  });
+
+  test.for<[string, RegExp]>([
+    ['', /"" is not a size.*as in 8G/],
+    ['0', /empty/],
+    ['0G', /empty/],
+    ['-1', /"-1" is not a size/],
+    ['1.5G', /whole number/],
+    ['8GB', /not a size/],
+    ['8 G', /not a size/],
+    ['G', /not a size/],
+    ['0x10', /not a size/],
+    ['1e9', /not a size/],
+    ['NaN', /not a size/],
+    ['8Q', /not a size/],
+    ['２G', /not a size/],
+    ['1125899906842625', /too large.*1PiB/],
+    ['2P', /too large/],
+    ['99999999999999999999P', /too large/],
+    ['9'.repeat(400), /not a size/],
+  ])('%j is refused', ([text, message]) => {
+    expect(() => parseVdiSize(text)).toThrow(badInput(message));
+  });
+
+  test.for(['1M', '2M', '4MiB', '8m', '16M', '32M', '64M', '4194304'])(
+    '%s can be the size of objects',
+    (text) => {
+      expect(Math.log2(parseObjectSize(text)) % 1).toBe(0);
+    },
+  );
+
+  test.for(['512k', '3M', '128M', '0', '4194305'])('%s cannot be the size of objects', (text) => {
+    expect(() => parseObjectSize(text)).toThrow(badInput(/cannot be; give 1M, 2M, 4M/));
+  });
+
+  test('a VDI has at most 2^28 objects, and the refusal names the object size that would do', () => {
+    checkObjectCount(PiB, 4 * MiB);
+    checkObjectCount(256 * TiB, MiB);
+    expect(() => checkObjectCount(PiB, MiB)).toThrow(badInput(/object size of 4M or more/));
+    expect(() => checkObjectCount(256 * TiB + 4 * KiB, MiB)).toThrow(badInput(/2M or more/));
+  });
+});
+
+describe('NAME:SIZE', () => {
+  test('the last colon parts them', () => {
+    expect(parseNameAndSize('demo:8G')).toEqual({ name: 'demo', sizeBytes: 8 * GiB });
+    expect(parseNameAndSize('vm:1:4k')).toEqual({ name: 'vm:1', sizeBytes: 4 * KiB });
+  });
+
+  test.for<[string, RegExp]>([
+    ['demo', /"demo" has no size; give NAME:SIZE, as in demo:8G/],
+    ['demo:', /"" is not a size/],
+    [':8G', /at least one character/],
+    ['de mo:8G', /contains a space/],
+  ])('%j is refused', ([text, message]) => {
+    expect(() => parseNameAndSize(text)).toThrow(badInput(message));
+  });
+});

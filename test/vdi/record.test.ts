@@ -1,0 +1,84 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { SheepError } from '../../src/base/errors.ts';
+import { GiB, MiB } from '../../src/base/units.ts';
+import { decodeRecord, encodeRecord, type VolumeRecord } from '../../src/vdi/record.ts';
+
+const record: VolumeRecord = {
+  name: 'demo',
+  vid: 42,
+  family: 42,
+  sizeBytes: 8 * GiB,
+  objectBytes: 4 * MiB,
+  attachEpoch: 3,
+  createdMs: 1_795_000_000_000,
+  state: 'ready',
+};
+const golden =
+  '{"version":1,"name":"demo","vid":42,"family":42,"sizeBytes":8589934592,' +
+  '"objectBytes":4194304,"attachEpoch":3,"createdMs":1795000000000,"state":"ready"}';
+const bytes = (text: string) => new TextEncoder().encode(text);
+
+describe('the volume record', () => {
+  test('version 1 is this text and no other', () => {
+    expect(new TextDecoder().decode(encodeRecord(record))).toBe(golden);
+    expect(decodeRecord(bytes(golden), 'key')).toEqual(record);
+  });
+
+  test('a newer one is refused with both versions named', () => {
+    const newer = bytes(golden.replace('"version":1', '"version":2,"tags":[]'));
+    expect(() => decodeRecord(newer, 'vdi/records/0000002a')).toThrow(
+      expect.objectContaining({
+        code: 'ERR_VERSION',
+        message: expect.stringMatching(/0000002a has format version 2, this sheep reads 1/),
+      }),
+    );
+  });
+
+  test.for<[string, string, RegExp]>([
+    ['"vid":42', '"vid":0', /wrong vid: 0/],
+    ['"vid":42', '"vid":4294967296', /wrong vid/],
+    ['"vid":42', '"vid":"42"', /wrong vid: "42"/],
+    ['"family":42,', '', /wrong family: absent/],
+    ['"sizeBytes":8589934592', '"sizeBytes":8589934593', /wrong sizeBytes/],
+    ['"sizeBytes":8589934592', '"sizeBytes":0', /wrong sizeBytes: 0/],
+    ['"objectBytes":4194304', '"objectBytes":4194305', /damaged/],
+    ['"objectBytes":4194304', '"objectBytes":134217728', /damaged/],
+    ['"attachEpoch":3', '"attachEpoch":-1', /wrong attachEpoch: -1/],
+    ['"attachEpoch":3', '"attachEpoch":0.5', /wrong attachEpoch: 0.5/],
+    ['"state":"ready"', '"state":"gone"', /wrong state: "gone"/],
+    ['"state":"ready"', '"state":"ready","extra":1', /wrong extra/],
+    ['"name":"demo"', '"name":"de mo"', /damaged/],
+    ['"version":1', '"version":null', /wrong version: null/],
+    ['{', '[', /not JSON/],
+    [golden, '[]', /not a JSON object/],
+    [golden, 'null', /not a JSON object/],
+    [golden, '', /not JSON/],
+  ])('%s as %s is damage', ([right, wrong, message]) => {
+    expect(() => decodeRecord(bytes(golden.replace(right, wrong)), 'the/key')).toThrow(
+      expect.objectContaining({
+        code: 'ERR_CORRUPT',
+        message: expect.stringMatching(message),
+      }),
+    );
+  });
+
+  test('any bytes and any JSON are decoded or refused with the key named', () => {
+    const refused = (input: Uint8Array) => {
+      try {
+        decodeRecord(input, 'the/key');
+      } catch (error) {
+        expect(error).toBeInstanceOf(SheepError);
+        expect((error as SheepError).message).toContain('the/key');
+      }
+    };
+    fc.assert(fc.property(fc.uint8Array({ maxLength: 100 }), refused));
+    fc.assert(fc.property(fc.json(), (json) => refused(bytes(json))));
+    const fields = Object.keys(JSON.parse(golden));
+    fc.assert(
+      fc.property(fc.constantFrom(...fields), fc.jsonValue(), (field, value) =>
+        refused(bytes(JSON.stringify({ ...JSON.parse(golden), [field]: value }))),
+      ),
+    );
+  });
+});

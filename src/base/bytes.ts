@@ -1,4 +1,11 @@
+import { assert } from './assert.ts';
 import { SheepError } from './errors.ts';
+
+// Tables on disk are little-endian and used in place (FORMATS.md, "Conventions").
+assert(
+  new Uint8Array(Uint32Array.of(1).buffer)[0] === 1,
+  'sheepdog-nbd runs on little-endian machines',
+);
 
 /** Reads big-endian fields in order; every refusal names the field that was cut off. */
 export class Reader {

@@ -57,10 +57,16 @@ export interface BlockDevice extends AsyncDisposable {
   /** The bytes read as zero afterwards. @throws SheepError `ERR_NOT_FAST`, `ERR_READ_ONLY` */
   writeZeroes(at: number, length: number, call: ZeroCall): Completion;
   /**
-   * What stands where, from `at` on, consecutive, at least one. The extents cover `length` unless
-   * there are more than `countMax`; neighbours differ; none reaches beyond `at + length`.
+   * What stands where, from `at` on, consecutive, at least one, at most `countMax`. They cover
+   * `length`, or less if to know more would take long; none reaches beyond `at + length`;
+   * neighbours differ.
    */
   extents(at: number, length: number, countMax: number, call?: Call): Extent[] | Promise<Extent[]>;
+  /**
+   * True if these bytes are known, without waiting, to read as zeroes; false says nothing. A read
+   * called next shows the same state. Absent: the device never knows.
+   */
+  zeroNow?(at: number, length: number): boolean;
   /** A hint that these bytes will be read soon (NBD_CMD_CACHE). */
   prefetch(at: number, length: number, call?: Call): Completion;
 }

@@ -1,5 +1,6 @@
 import { SheepError } from '../base/errors.ts';
 import { KIND, type Vid } from '../base/ids.ts';
+import { forEachAtMost } from '../base/parallel.ts';
 import { BLOCK_BYTES } from '../base/units.ts';
 import type { Disk } from '../contracts/disk.ts';
 import type { ActivityLog } from './activity-log.ts';
@@ -207,11 +208,7 @@ export class Flusher {
   async #homeSome(objects: readonly OpenObject[]): Promise<void> {
     if (objects.length === 0) return;
     const upTo = this.#parts.journal.lastSequence;
-    const queue = objects.values();
-    const worker = async () => {
-      for (const object of queue) await this.#homeOne(object);
-    };
-    await Promise.all(Array.from({ length: this.#parts.limits.syncsAtOnce }, worker));
+    await forEachAtMost(this.#parts.limits.syncsAtOnce, objects, (object) => this.#homeOne(object));
     await this.#syncNames(objects);
     await this.#parts.activity.homed(
       objects.map(({ name }) => name),

@@ -150,7 +150,12 @@ export class OpenObject {
 
   /** Whole blocks, into the page cache; returns how many of them are newly unhomed. */
   writeNow(at: number, from: Uint8Array): number {
-    this.file.writeNow(this.#dataAt + at, from);
+    try {
+      this.file.writeNow(this.#dataAt + at, from);
+    } catch (error) {
+      this.#adopt(at, from.length);
+      throw error;
+    }
     const first = at / BLOCK_BYTES;
     if (from.length === BLOCK_BYTES) {
       this.table[first] = this.#sum(from);
@@ -163,6 +168,17 @@ export class OpenObject {
       this.table[block] = this.#sum(from.subarray(offset, offset + BLOCK_BYTES));
     }
     return this.#changed(first, end);
+  }
+
+  /** After a write that broke off: each block holds its old or its new bytes, so say which. */
+  #adopt(at: number, length: number): void {
+    const bytes = new Uint8Array(BLOCK_BYTES);
+    for (let block = at / BLOCK_BYTES; block < (at + length) / BLOCK_BYTES; block += 1) {
+      if (this.#readCached(block * BLOCK_BYTES, bytes) && !proves(this.table[block] as number, bytes)) {
+        this.table[block] = this.#sum(bytes);
+        this.metaDirty = true;
+      }
+    }
   }
 
   /** Whole blocks become holes, or reserved zeroes. */

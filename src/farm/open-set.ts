@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache';
-import { Gate } from '../base/gate.ts';
+import { KeyedGates } from '../base/keyed-gates.ts';
 import type { FarmLimits } from './limits.ts';
 import type { OpenObject } from './open-object.ts';
 
@@ -10,7 +10,12 @@ import type { OpenObject } from './open-object.ts';
 export class OpenSet {
   readonly #recent: LRUCache<number | string, OpenObject>;
   readonly #kept = new Map<number | string, OpenObject>();
-  readonly #gates = new Map<number | string, Gate>();
+  readonly #gates = new KeyedGates<number | string>((key, gate) => {
+    const object = this.find(key);
+    if (object === undefined) return;
+    object.gate = gate;
+    if (gate === undefined) this.relax(object);
+  });
 
   constructor(limits: FarmLimits) {
     this.#recent = new LRUCache({
@@ -34,7 +39,7 @@ export class OpenSet {
   }
 
   add(object: OpenObject): void {
-    object.gate = this.#gates.get(object.key);
+    object.gate = this.#gates.find(object.key);
     this.#recent.set(object.key, object);
   }
 
@@ -58,30 +63,11 @@ export class OpenSet {
   }
 
   /**
-   * Runs `work` behind the gate of an object, open or not: readers together, writers alone, in the
-   * order of their calls. While anybody is at the gate, `OpenObject.gate` keeps fast paths out.
+   * Runs `work` behind the gate of an object, open or not. While anybody is at the gate,
+   * `OpenObject.gate` keeps fast paths out.
    */
-  async pass<T>(key: number | string, exclusive: boolean, work: () => Promise<T>): Promise<T> {
-    let gate = this.#gates.get(key);
-    if (gate === undefined) {
-      gate = new Gate();
-      this.#gates.set(key, gate);
-      const open = this.find(key);
-      if (open !== undefined) open.gate = gate;
-    }
-    try {
-      return await gate.pass(exclusive, work);
-    } finally {
-      if (gate.idle && this.#gates.get(key) === gate) this.#removeGate(key);
-    }
-  }
-
-  #removeGate(key: number | string): void {
-    this.#gates.delete(key);
-    const open = this.find(key);
-    if (open === undefined) return;
-    open.gate = undefined;
-    this.relax(open);
+  pass<T>(key: number | string, exclusive: boolean, work: () => Promise<T>): Promise<T> {
+    return this.#gates.pass(key, exclusive, work);
   }
 
   closeAll(): void {

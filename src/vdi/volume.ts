@@ -1,0 +1,308 @@
+import { SheepError } from '../base/errors.ts';
+import { KIND, type ObjectName, slotOf, type Stamp, type Vid } from '../base/ids.ts';
+import { KeyedGates } from '../base/keyed-gates.ts';
+import { allSettled, forEachAtMost } from '../base/parallel.ts';
+import { BLOCK_BYTES, MiB, roundDown, roundUp } from '../base/units.ts';
+import type { BlockDevice, DeviceInfo, Extent, FlushCall, ZeroCall } from '../contracts/block-device.ts';
+import type { Call, Completion, WriteCall } from '../contracts/call.ts';
+import type { ObjectStore, ObjectWriteCall } from '../contracts/object-store.ts';
+import { ExtentRuns } from './extents.ts';
+import { objectCount, type Piece, pieces } from './geometry.ts';
+import { Inode } from './inode.ts';
+import type { VolumeRecord } from './record.ts';
+
+/** The only slot epoch there is on one machine: its map never changes. */
+export const LOCAL_EPOCH = 1;
+/** Objects freed by one step of a trim: each step costs one flush of the inode. */
+const TRIM_BATCH = 256;
+/** A flush of a range that spans more objects is a flush of everything. */
+const RANGE_FLUSH_OBJECTS = 16;
+/** Objects whose blocks one call of `extents` looks at: each may have to be opened. */
+const EXTENT_OBJECTS = 64;
+const PREFETCH_BYTES = 64 * MiB;
+const PREFETCH_STEP_BYTES = MiB;
+
+export interface VolumeParts {
+  readonly store: ObjectStore;
+  readonly record: VolumeRecord;
+}
+
+/** The stamp of everything that this owner writes. */
+function stampOf(record: VolumeRecord): Stamp {
+  return Object.freeze({ epoch: LOCAL_EPOCH, attachEpoch: record.attachEpoch });
+}
+
+/** Makes the empty disk of a new record; settles when it survives a power cut. */
+export async function makeVolume({ store, record }: VolumeParts): Promise<void> {
+  await Inode.make(store, record, { stamp: stampOf(record), durable: false });
+}
+
+/** @throws SheepError `ERR_MISSING`, `ERR_CORRUPT` if its inode is not there or not its own */
+export async function openVolume({ store, record }: VolumeParts): Promise<Volume> {
+  const plain = Object.freeze({ stamp: stampOf(record), durable: false });
+  return new Volume(store, record, await Inode.open(store, record, plain), plain);
+}
+
+/** Removes every object of a VDI that is being deleted, the inode last; can be run again. */
+export async function removeVolume({ store, record }: VolumeParts): Promise<void> {
+  const call = { stamp: stampOf(record), durable: false };
+  const inode = await Inode.openIfPresent(store, record, call);
+  if (inode === undefined) return;
+  for await (const index of inode.ownedBy(record.vid)) {
+    await store.remove(dataName(record, index), call);
+  }
+  for (const node of inode.nodes()) await store.remove(node, call);
+  await store.flush(record.vid);
+}
+
+function dataName({ vid, family }: VolumeRecord, index: number): ObjectName {
+  return { kind: KIND.data, vid, index, slot: slotOf(family, index) };
+}
+
+/**
+ * A VDI as a flat disk. A request to objects that exist goes straight to the store; the first write
+ * to an index and the trim of a whole object go through a gate of that index, because both change
+ * the inode: data first, the entry after, then the answer (research rules 26 to 28).
+ */
+export class Volume implements BlockDevice {
+  readonly info: DeviceInfo;
+  readonly record: VolumeRecord;
+  readonly #store: ObjectStore;
+  readonly #inode: Inode;
+  readonly #vid: Vid;
+  readonly #family: Vid;
+  readonly #objectBytes: number;
+  readonly #plain: ObjectWriteCall;
+  readonly #durable: ObjectWriteCall;
+  readonly #gates = new KeyedGates<number>();
+  /** How often the inode was changed, and how much of that is stable (rule 27). */
+  #changes = 0;
+  #stableChanges = 0;
+
+  constructor(store: ObjectStore, record: VolumeRecord, inode: Inode, plain: ObjectWriteCall) {
+    this.record = record;
+    this.info = { sizeBytes: record.sizeBytes, readOnly: false, description: `VDI ${record.name}` };
+    this.#store = store;
+    this.#inode = inode;
+    this.#vid = record.vid;
+    this.#family = record.family;
+    this.#objectBytes = record.objectBytes;
+    this.#plain = plain;
+    this.#durable = Object.freeze({ ...plain, durable: true });
+  }
+
+  read(at: number, into: Uint8Array, _call?: Call): Completion {
+    const index = Math.floor(at / this.#objectBytes);
+    const inObject = at - index * this.#objectBytes;
+    if (inObject + into.length <= this.#objectBytes) return this.#read(index, inObject, into);
+    return this.#eachPiece(at, into.length, (piece) =>
+      this.#read(piece.index, piece.at, into.subarray(piece.offset, piece.offset + piece.length)),
+    );
+  }
+
+  #read(index: number, at: number, into: Uint8Array): Completion {
+    const owner = this.#inode.ownerNow(index);
+    if (owner === undefined || this.#gates.find(index) !== undefined) {
+      return this.#gates.pass(index, false, async () => {
+        const found = await this.#inode.owner(index);
+        if (found === 0) into.fill(0);
+        else await this.#store.read(this.#name(found, index), at, into);
+      });
+    }
+    if (owner !== 0) return this.#store.read(this.#name(owner, index), at, into);
+    into.fill(0);
+  }
+
+  write(at: number, from: Uint8Array, call: WriteCall): Completion {
+    const index = Math.floor(at / this.#objectBytes);
+    const inObject = at - index * this.#objectBytes;
+    if (inObject + from.length <= this.#objectBytes) {
+      return this.#write(index, inObject, from, call.durable);
+    }
+    return this.#eachPiece(at, from.length, (piece) => {
+      const part = from.subarray(piece.offset, piece.offset + piece.length);
+      return this.#write(piece.index, piece.at, part, call.durable);
+    });
+  }
+
+  #write(index: number, at: number, from: Uint8Array, durable: boolean): Completion {
+    const owner = this.#inode.ownerNow(index);
+    if (owner === this.#vid && this.#gates.find(index) === undefined) {
+      if (!durable) return this.#store.write(this.#name(owner, index), at, from, this.#plain);
+      if (this.#changes === this.#stableChanges) {
+        return this.#store.write(this.#name(owner, index), at, from, this.#durable);
+      }
+    }
+    return this.#writeGated(index, at, from, durable);
+  }
+
+  async #writeGated(index: number, at: number, from: Uint8Array, durable: boolean): Promise<void> {
+    await this.#gates.pass(index, true, async () => {
+      if ((await this.#inode.owner(index)) === this.#vid) {
+        await this.#store.write(this.#name(this.#vid, index), at, from, this.#plain);
+        return;
+      }
+      const create = { ...this.#plain, createBytes: this.#objectBytes };
+      await this.#store.write(this.#name(this.#vid, index), at, from, create);
+      await this.#setOwners([index], this.#vid);
+    });
+    if (durable) await this.flush();
+  }
+
+  async flush(call?: FlushCall): Promise<void> {
+    const names = this.#namesOf(call?.range);
+    if (names !== undefined) {
+      await this.#store.flush(this.#vid, names);
+      return;
+    }
+    const changes = this.#changes;
+    await this.#store.flush(this.#vid);
+    this.#stableChanges = Math.max(this.#stableChanges, changes);
+  }
+
+  /** The objects to flush for a range; undefined where a flush of everything is due. */
+  #namesOf(range: FlushCall['range']): ObjectName[] | undefined {
+    if (range === undefined || this.#changes !== this.#stableChanges) return undefined;
+    if (range.length > (RANGE_FLUSH_OBJECTS - 1) * this.#objectBytes) return undefined;
+    return [...pieces(range.at, range.length, this.#objectBytes)].map(({ index }) =>
+      this.#name(this.#vid, index),
+    );
+  }
+
+  /** Whole blocks read as zeroes afterwards and give their space back; parts of blocks stay. */
+  async trim(at: number, length: number, call: WriteCall): Promise<void> {
+    const from = roundUp(at, BLOCK_BYTES);
+    const end = roundDown(at + length, BLOCK_BYTES);
+    if (from < end) await this.#clear(from, end - from);
+    if (call.durable) await this.flush();
+  }
+
+  async writeZeroes(at: number, length: number, call: ZeroCall): Promise<void> {
+    if (call.fastOnly && (at % BLOCK_BYTES !== 0 || (at + length) % BLOCK_BYTES !== 0)) {
+      throw new SheepError('ERR_NOT_FAST', 'parts of blocks have to be read and written', { at });
+    }
+    if (call.keepAllocated) await this.#reserveZeroes(at, length);
+    else await this.#clear(at, length);
+    if (call.durable) await this.flush();
+  }
+
+  /** Whole objects leave the inode; in others the range becomes a hole. */
+  async #clear(at: number, length: number): Promise<void> {
+    let whole: number[] = [];
+    const end = at + length;
+    let index = Math.floor(at / this.#objectBytes);
+    const endIndex = objectCount(end, this.#objectBytes);
+    while ((index = this.#inode.skipAbsent(index, endIndex)) < endIndex) {
+      const start = index * this.#objectBytes;
+      const from = Math.max(at, start) - start;
+      const to = Math.min(end, start + this.#objectBytes) - start;
+      const last = Math.min(this.#objectBytes, this.info.sizeBytes - start);
+      if (from > 0 || to < last) await this.#clearPart({ index, at: from, length: to - from });
+      else if (this.#inode.ownerNow(index) !== 0) whole.push(index);
+      if (whole.length === TRIM_BATCH) await this.#free(whole.splice(0));
+      index += 1;
+    }
+    if (whole.length > 0) await this.#free(whole);
+  }
+
+  #clearPart({ index, at, length }: Pick<Piece, 'index' | 'at' | 'length'>): Promise<void> {
+    return this.#gates.pass(index, true, async () => {
+      if ((await this.#inode.owner(index)) === 0) return;
+      const call = { ...this.#plain, keepAllocated: false };
+      await this.#store.zero(this.#name(this.#vid, index), at, length, call);
+    });
+  }
+
+  /** The entries stable first, the objects after (research rule 28). */
+  #free(indexes: readonly number[]): Promise<void> {
+    return this.#gates.passAll(indexes, async () => {
+      const owners = await Promise.all(indexes.map((index) => this.#inode.owner(index)));
+      const owned = indexes.filter((_, place) => owners[place] === this.#vid);
+      if (owned.length === 0) return;
+      const nodes = await this.#setOwners(owned, 0);
+      await this.#store.flush(this.#vid, nodes);
+      await allSettled(
+        owned.map(async (index) => this.#store.remove(this.#name(this.#vid, index), this.#plain)),
+      );
+    });
+  }
+
+  async #reserveZeroes(at: number, length: number): Promise<void> {
+    await forEachAtMost(8, pieces(at, length, this.#objectBytes), (piece) =>
+      this.#gates.pass(piece.index, true, async () => {
+        const exists = (await this.#inode.owner(piece.index)) === this.#vid;
+        const create = exists ? {} : { createBytes: this.#objectBytes };
+        const call = { ...this.#plain, ...create, keepAllocated: true };
+        await this.#store.zero(this.#name(this.#vid, piece.index), piece.at, piece.length, call);
+        if (!exists) await this.#setOwners([piece.index], this.#vid);
+      }),
+    );
+  }
+
+  async #setOwners(indexes: readonly number[], owner: Vid): Promise<ObjectName[]> {
+    const nodes = await this.#inode.setOwners(indexes, owner);
+    this.#changes += 1;
+    return nodes;
+  }
+
+  async extents(at: number, length: number, countMax: number): Promise<Extent[]> {
+    const runs = new ExtentRuns(countMax);
+    const end = at + length;
+    let asked = 0;
+    for (let position = at; position < end && !runs.full; ) {
+      const index = Math.floor(position / this.#objectBytes);
+      const start = index * this.#objectBytes;
+      const absentTo = this.#inode.skipAbsent(index, objectCount(end, this.#objectBytes));
+      const owner = absentTo > index ? 0 : await this.#inode.owner(index);
+      const to = Math.min(end, Math.max(absentTo, index + 1) * this.#objectBytes);
+      if (owner === 0) runs.add(to - position, 'hole');
+      else if (asked === EXTENT_OBJECTS && runs.some) break;
+      else {
+        asked += 1;
+        const name = this.#name(owner, index);
+        const found = await this.#store.extents(name, position - start, to - position);
+        for (const { length: run, content } of found) runs.add(run, content);
+      }
+      position = to;
+    }
+    return runs.done();
+  }
+
+  /** Reads the beginning of the range, so that it lies in the page cache. */
+  async prefetch(at: number, length: number): Promise<void> {
+    const scratch = new Uint8Array(Math.min(length, PREFETCH_STEP_BYTES));
+    const end = at + Math.min(length, PREFETCH_BYTES);
+    for (let position = at; position < end; position += scratch.length) {
+      await this.read(position, scratch.subarray(0, Math.min(scratch.length, end - position)));
+    }
+  }
+
+  /** Objects that hold data: a measure of space, in whole objects. */
+  allocatedObjects(): Promise<number> {
+    return this.#inode.countOwned();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.flush();
+  }
+
+  #name(owner: Vid, index: number): ObjectName {
+    return { kind: KIND.data, vid: owner, index, slot: slotOf(this.#family, index) };
+  }
+
+  /** Runs `work` for each object's piece, in order; waits only if one of them has to. */
+  #eachPiece(at: number, length: number, work: (piece: Piece) => Completion): Completion {
+    const waiting: Promise<void>[] = [];
+    try {
+      for (const piece of pieces(at, length, this.#objectBytes)) {
+        const completion = work(piece);
+        if (completion !== undefined) waiting.push(completion);
+      }
+    } catch (error) {
+      // What has begun still uses the caller's buffer.
+      if (waiting.length === 0) throw error;
+      waiting.push(Promise.reject(error));
+    }
+    return waiting.length === 0 ? undefined : allSettled(waiting);
+  }
+}

@@ -18,7 +18,7 @@ const shell = Object.fromEntries(
       .split(':')
       .filter((directory) => !directory.includes('node_modules'))
       .join(':'),
-  }).filter(([name]) => !/^(npm_|NODE_|VITEST|INIT_CWD)/i.test(name)),
+  }).filter(([name]) => !/^(npm_(?!config)|NODE_(ENV|OPTIONS|PATH)$|VITEST|INIT_CWD)/i.test(name)),
 );
 
 let directory: string;
@@ -30,7 +30,7 @@ beforeAll(() => {
   directory = mkdtempSync(join(tmpdir(), 'sheepdog-package-'));
   prefix = join(directory, 'prefix');
   const run = (args: string[]) =>
-    execFileSync('npm', args, { cwd: ROOT, env: shell, encoding: 'utf8', stdio: 'pipe' });
+    execFileSync('npm', args, { cwd: ROOT, env: shell, stdio: 'pipe', timeout: INSTALL_MS });
   run(['pack', '--pack-destination', directory, '--loglevel=error']);
   const [name = 'none'] = readdirSync(directory).filter((file) => file.endsWith('.tgz'));
   archive = join(directory, name);

@@ -29,7 +29,7 @@ test('every test file belongs to exactly one project', () => {
 
 test('CONTRIBUTING.md tells each budget', () => {
   const text = readFileSync(join(ROOT, 'CONTRIBUTING.md'), 'utf8');
-  const rows = [...text.matchAll(/^\| `(\w+)` \|.*\| (\d+) min \|$/gm)];
+  const rows = [...text.matchAll(/^\| `(\w+)`\s*\|.*\| (\d+) min\s*\|$/gm)];
   expect(rows.map(([, name, minutes]) => [name, Number(minutes)])).toEqual([
     ['check', CHECK_BUDGET_MINUTES],
     ...SUITES.map(({ name, budgetMinutes }) => [name, budgetMinutes]),

@@ -1,0 +1,127 @@
+import type { z } from 'zod';
+import { isLocal, parseAddress } from '../base/address.ts';
+import { SheepError } from '../base/errors.ts';
+import type { LogLevel } from '../base/log.ts';
+import { Settings } from './schema.ts';
+
+/** How a sheep runs: every default filled in, every rule checked. */
+export interface SheepConfig {
+  /** The store of this node. */
+  readonly directory: string;
+  /** Addresses where NBD is served, and of the unix sockets among them owner and mode. */
+  readonly nbd: readonly string[];
+  readonly nbdGroup?: string;
+  readonly nbdMode?: number;
+  readonly admin: readonly string[];
+  /** `NAME:SIZE` of VDIs that are made if they do not exist. */
+  readonly vdis: readonly string[];
+  readonly insecureNetwork: boolean;
+  readonly logLevel: LogLevel;
+  readonly checksums: boolean;
+}
+
+/** Where settings came from, for messages. */
+export interface Source {
+  readonly settings: unknown;
+  /** How a setting is called there: `--nbd-mode`, or `nbdMode in sheep.json`. */
+  readonly nameOf: (key: string) => string;
+}
+
+export const DIRECTORY_DEFAULT = './sheepdog-data';
+export const NBD_DEFAULT = '127.0.0.1:10809';
+export const ADMIN_TCP_DEFAULT = '127.0.0.1:7001';
+
+/** Flags, by their names in `Settings`. */
+export function fromFlags(settings: unknown): Source {
+  return { settings, nameOf: (key) => (key === 'directory' ? 'DIR' : `--${dashed(key)}`) };
+}
+
+/** The text of the file that `--config` names. @throws SheepError `ERR_BAD_INPUT` */
+export function fromFile(path: string, text: string): Source {
+  try {
+    return { settings: JSON.parse(text), nameOf: (key) => `${key} in ${path}` };
+  } catch (cause) {
+    throw new SheepError('ERR_BAD_INPUT', `${path} is not JSON`, { path }, cause);
+  }
+}
+
+/**
+ * One configuration of several sources; an earlier one wins, setting by setting.
+ * @throws SheepError `ERR_BAD_INPUT`: one sentence with the setting, its value and what to do
+ */
+export function loadConfig(sources: readonly Source[]): SheepConfig {
+  const checked = sources.map(checkSource);
+  const settings: Settings = Object.assign({}, ...checked.toReversed());
+  const directory = settings.directory ?? DIRECTORY_DEFAULT;
+  const config: SheepConfig = {
+    directory,
+    nbd: settings.nbd ?? [NBD_DEFAULT],
+    ...(settings.nbdGroup !== undefined && { nbdGroup: settings.nbdGroup }),
+    ...(settings.nbdMode !== undefined && { nbdMode: Number.parseInt(settings.nbdMode, 8) }),
+    admin: settings.admin ?? [`unix:${directory}/admin.sock`, ADMIN_TCP_DEFAULT],
+    vdis: settings.vdis ?? [],
+    insecureNetwork: settings.insecureNetwork ?? false,
+    logLevel: settings.logLevel ?? 'info',
+    checksums: settings.checksums !== 'off',
+  };
+  refuseUnused(config);
+  refuseInsecure(config);
+  return config;
+}
+
+/** The addresses that whoever is in the network can reach, without proving who he is. */
+export function insecureAddresses(config: Pick<SheepConfig, 'nbd' | 'admin'>): string[] {
+  return [...config.nbd, ...config.admin].filter((address) => {
+    const where = parseAddress(address);
+    return !('fd' in where) && !isLocal(where);
+  });
+}
+
+function checkSource({ settings, nameOf }: Source): Settings {
+  const result = Settings.safeParse(settings);
+  if (result.success) return result.data;
+  const issue = result.error.issues[0];
+  const [key] = issue?.path ?? [];
+  const subject = typeof key === 'string' ? nameOf(key) : nameOf('the settings');
+  const what = issue === undefined ? 'not as they must be' : sentence(issue, settings, nameOf);
+  throw new SheepError('ERR_BAD_INPUT', `${subject}: ${what}`, { setting: String(key ?? '') });
+}
+
+function sentence(issue: z.core.$ZodIssue, settings: unknown, nameOf: Source['nameOf']): string {
+  if (issue.code === 'unrecognized_keys') {
+    const known = Object.keys(Settings.shape).join(', ');
+    return `there is no setting ${nameOf(issue.keys[0] ?? '')}; those that exist: ${known}`;
+  }
+  let value = settings;
+  for (const step of issue.path) value = (value as Record<PropertyKey, unknown>)[step];
+  const shown = JSON.stringify(value)?.slice(0, 100) ?? 'nothing';
+  return issue.message.includes(shown) ? issue.message : `${issue.message}, not ${shown}`;
+}
+
+/** An option that would have no effect is a mistake of whoever gave it. */
+function refuseUnused({ nbd, nbdGroup, nbdMode }: SheepConfig): void {
+  if (nbdGroup === undefined && nbdMode === undefined) return;
+  if (nbd.some((address) => address.startsWith('unix:'))) return;
+  throw new SheepError(
+    'ERR_BAD_INPUT',
+    '--nbd-group and --nbd-mode are for unix sockets, and NBD is served on none; ' +
+      'add --nbd unix:/PATH, or leave them out',
+  );
+}
+
+function refuseInsecure(config: SheepConfig): void {
+  const [address] = insecureAddresses(config);
+  if (config.insecureNetwork || address === undefined) return;
+  throw new SheepError(
+    'ERR_BAD_INPUT',
+    `${address} can be reached from other machines, and nobody there would have to prove who he ` +
+      'is; use 127.0.0.1 or unix:/PATH, or give --insecure-network if the network is trusted',
+    { address },
+  );
+}
+
+function dashed(key: string): string {
+  // `--vdi` is given once for each.
+  if (key === 'vdis') return 'vdi';
+  return key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}

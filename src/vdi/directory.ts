@@ -1,10 +1,10 @@
 import { assert } from '../base/assert.ts';
 import { SheepError } from '../base/errors.ts';
 import { VID_MAX, type Vid } from '../base/ids.ts';
-import type { Coordinator, Entry } from '../contracts/coordinator.ts';
+import type { Coordinator, Entry, Swap } from '../contracts/coordinator.ts';
 import type { Clock } from '../contracts/seams.ts';
 import { checkObjectCount, parseVdiName } from './names.ts';
-import { decodeRecord, encodeRecord, type VolumeRecord } from './record.ts';
+import { decodeRecord, encodeRecord, type VolumeRecord, type VolumeState } from './record.ts';
 
 /** The keys of the directory in the coordinator; FORMATS.md. */
 const KEYS = {
@@ -12,7 +12,7 @@ const KEYS = {
   nextVid: 'vdi/next-vid',
   /** One for each name in use: the vid in 8 hex digits. */
   names: 'vdi/names/',
-  /** One for each VDI, also while it is being deleted: its record. */
+  /** One for each VDI, also while it is being made or deleted: its record. */
   records: 'vdi/records/',
 } as const;
 
@@ -41,43 +41,33 @@ export class VdiDirectory {
   }
 
   /**
+   * A new VDI. It gets its name only once `make` has settled, so that a name always has a disk.
+   * @param make  writes the empty disk; what it leaves unfinished is in `deletions` later
    * @throws SheepError `ERR_EXISTS` if the name is in use, `ERR_BAD_INPUT` if it can be none,
-   *         `ERR_LIMIT` once every vid has been given
+   *         `ERR_LIMIT` once every vid has been given; or what `make` throws
    */
-  async create(wanted: NewVolume): Promise<VolumeRecord> {
+  async create(
+    wanted: NewVolume,
+    make: (record: VolumeRecord) => Promise<void>,
+  ): Promise<VolumeRecord> {
     const name = parseVdiName(wanted.name);
     checkObjectCount(wanted.sizeBytes, wanted.objectBytes);
-    for (;;) {
-      if ((await this.#coordinator.get(KEYS.names + name)) !== undefined) {
-        throw new SheepError(
-          'ERR_EXISTS',
-          `there is a VDI '${name}' already; choose another name, or delete that one first`,
-          { name },
-        );
-      }
-      const counter = await this.#coordinator.get(KEYS.nextVid);
-      const vid = counter === undefined ? 1 : decodeVid(counter, 10);
-      if (vid > VID_MAX) {
-        throw new SheepError('ERR_LIMIT', 'every volume id of this cluster has been given', {
-          vid,
-        });
-      }
-      const record: VolumeRecord = {
-        name,
-        vid,
-        family: vid,
-        sizeBytes: wanted.sizeBytes,
-        objectBytes: wanted.objectBytes,
-        attachEpoch: 0,
-        createdMs: Math.floor(this.#clock.wallMs()),
-        state: 'ready',
-      };
-      const made = await this.#coordinator.swap([
-        { key: KEYS.nextVid, revision: counter?.revision ?? 0n, value: encodeText(`${vid + 1}`) },
-        { key: KEYS.names + name, revision: 0n, value: encodeText(formatVid(vid)) },
-        { key: recordKey(vid), revision: 0n, value: encodeRecord(record) },
+    await this.#refuseTaken(name);
+    const record = await this.#begin({ ...wanted, name });
+    try {
+      await make(record);
+      const named = await this.#setState(record, 'ready', [
+        { key: KEYS.names + name, revision: 0n, value: encodeText(formatVid(record.vid)) },
       ]);
-      if (made) return record;
+      if (named !== undefined) return named;
+      await this.#refuseTaken(name);
+      throw new SheepError('ERR_BUSY', `the VDI '${name}' was made and deleted meanwhile`, {
+        name,
+      });
+    } catch (error) {
+      // If this fails too, the next start abandons it: the first error is the one to be told.
+      await this.#setState(record, 'deleting').catch(() => undefined);
+      throw error;
     }
   }
 
@@ -135,10 +125,17 @@ export class VdiDirectory {
     }
   }
 
-  /** VDIs without a name whose objects may not all be gone, oldest first. */
+  /** VDIs whose name is gone and whose objects may not all be, oldest first. */
   async deletions(): Promise<VolumeRecord[]> {
     const deleting = (await this.#records()).filter((record) => record.state === 'deleting');
     return deleting.sort((a, b) => a.vid - b.vid);
+  }
+
+  /** Gives up what a crash left half made. Only while nobody calls `create`. */
+  async abandonUnfinished(): Promise<void> {
+    for (const record of await this.#records()) {
+      if (record.state === 'making') await this.#setState(record, 'deleting');
+    }
   }
 
   /** The end of a deletion: no object of this vid is left. Once more is no error. */
@@ -150,6 +147,61 @@ export class VdiDirectory {
       assert(decodeRecord(entry.value, key).state === 'deleting', 'only the deleted is forgotten');
       if (await this.#coordinator.swap([{ key, revision: entry.revision }])) return;
     }
+  }
+
+  /** A record with a vid of its own, and no name. */
+  async #begin(wanted: NewVolume): Promise<VolumeRecord> {
+    for (;;) {
+      const counter = await this.#coordinator.get(KEYS.nextVid);
+      const vid = counter === undefined ? 1 : decodeVid(counter, 10);
+      if (vid > VID_MAX) {
+        throw new SheepError('ERR_LIMIT', 'every volume id of this cluster was given once', {
+          vid,
+        });
+      }
+      const record: VolumeRecord = {
+        name: wanted.name,
+        vid,
+        family: vid,
+        sizeBytes: wanted.sizeBytes,
+        objectBytes: wanted.objectBytes,
+        attachEpoch: 0,
+        createdMs: Math.floor(this.#clock.wallMs()),
+        state: 'making',
+      };
+      const begun = await this.#coordinator.swap([
+        { key: KEYS.nextVid, revision: counter?.revision ?? 0n, value: encodeText(`${vid + 1}`) },
+        { key: recordKey(vid), revision: 0n, value: encodeRecord(record) },
+      ]);
+      if (begun) return record;
+    }
+  }
+
+  /** Undefined if one of `others` is not at its revision; nobody else changes such a record. */
+  async #setState(
+    record: VolumeRecord,
+    state: VolumeState,
+    others: readonly Swap[] = [],
+  ): Promise<VolumeRecord | undefined> {
+    const key = recordKey(record.vid);
+    const entry = await this.#coordinator.get(key);
+    assert(entry !== undefined, 'a VDI that is being made keeps its record');
+    const changed = { ...record, state };
+    const value = encodeRecord(changed);
+    const done = await this.#coordinator.swap([
+      ...others,
+      { key, revision: entry.revision, value },
+    ]);
+    return done ? changed : undefined;
+  }
+
+  async #refuseTaken(name: string): Promise<void> {
+    if ((await this.#coordinator.get(KEYS.names + name)) === undefined) return;
+    throw new SheepError(
+      'ERR_EXISTS',
+      `there is a VDI '${name}' already; choose another name, or delete that one first`,
+      { name },
+    );
   }
 
   async #records(): Promise<VolumeRecord[]> {

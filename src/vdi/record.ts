@@ -3,6 +3,13 @@ import { VID_MAX, type Vid } from '../base/ids.ts';
 import { BLOCK_BYTES } from '../base/units.ts';
 import { checkObjectCount, parseObjectSize, parseVdiName, SIZE_BYTES_MAX } from './names.ts';
 
+/**
+ * `making`: it has no name yet, its empty disk is being written. `ready`: it has one. `deleting`:
+ * its name is free again, its objects are being removed.
+ */
+export type VolumeState = (typeof STATES)[number];
+const STATES = ['making', 'ready', 'deleting'] as const;
+
 /** What the coordinator keeps of one VDI. */
 export interface VolumeRecord {
   readonly name: string;
@@ -17,8 +24,7 @@ export interface VolumeRecord {
   readonly attachEpoch: number;
   /** Wall time of its creation in milliseconds since 1970. */
   readonly createdMs: number;
-  /** `deleting`: its name is free again, its objects are being removed. */
-  readonly state: 'ready' | 'deleting';
+  readonly state: VolumeState;
 }
 
 /** Format of the record's JSON text; FORMATS.md. */
@@ -85,8 +91,8 @@ export function decodeRecord(bytes: Uint8Array, from: string): VolumeRecord {
     if (typeof value === 'string') return value;
     throw damaged(from, field, value);
   };
-  const state = text('state');
-  if (state !== 'ready' && state !== 'deleting') throw damaged(from, 'state', state);
+  const state = STATES.find((known) => known === fields['state']);
+  if (state === undefined) throw damaged(from, 'state', fields['state']);
   const record: VolumeRecord = {
     name: text('name'),
     vid: number('vid', 1, VID_MAX),

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { SheepError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { GiB, MiB } from '../../src/base/units.ts';
 import { openLocalCoordinator } from '../../src/cluster/local-coordinator.ts';
@@ -15,6 +16,9 @@ const clock: Clock = {
   yield: async () => undefined,
 };
 const volume = (name: string) => ({ name, sizeBytes: GiB, objectBytes: 4 * MiB });
+
+const made = async () => undefined;
+const create = (directory: VdiDirectory, name: string) => directory.create(volume(name), made);
 
 async function fresh() {
   const owned = new AsyncDisposableStack();
@@ -43,8 +47,8 @@ async function overwrite(coordinator: Coordinator, key: string, text: string): P
 describe('the directory of VDIs', () => {
   test('a VDI that was created is found as it was made', async () => {
     await using world = await fresh();
-    const made = await world.directory.create(volume('demo'));
-    expect(made).toEqual({
+    const record = await create(world.directory, 'demo');
+    expect(record).toEqual({
       name: 'demo',
       vid: 1,
       family: 1,
@@ -54,14 +58,14 @@ describe('the directory of VDIs', () => {
       createdMs: 1234,
       state: 'ready',
     });
-    expect(await world.directory.info('demo')).toEqual(made);
-    expect(await world.directory.find('demo')).toEqual(made);
+    expect(await world.directory.info('demo')).toEqual(record);
+    expect(await world.directory.find('demo')).toEqual(record);
   });
 
   test('a name is given once', async () => {
     await using world = await fresh();
-    await world.directory.create(volume('demo'));
-    await expect(world.directory.create(volume('demo'))).rejects.toMatchObject({
+    await create(world.directory, 'demo');
+    await expect(create(world.directory, 'demo')).rejects.toMatchObject({
       code: 'ERR_EXISTS',
       message: expect.stringContaining("'demo'"),
     });
@@ -72,7 +76,9 @@ describe('the directory of VDIs', () => {
     await using world = await fresh();
     const wrong = [volume('a@b'), { ...volume('big'), sizeBytes: 2 ** 50, objectBytes: MiB }];
     for (const wanted of wrong) {
-      await expect(world.directory.create(wanted)).rejects.toMatchObject({ code: 'ERR_BAD_INPUT' });
+      await expect(world.directory.create(wanted, made)).rejects.toMatchObject({
+        code: 'ERR_BAD_INPUT',
+      });
     }
     expect((await world.coordinator.list('')).revision).toBe(0n);
   });
@@ -80,22 +86,62 @@ describe('the directory of VDIs', () => {
   test('many created at once all get a vid of their own', async () => {
     await using world = await fresh();
     const names = Array.from({ length: 30 }, (_, index) => `vm-${index}`);
-    const made = await Promise.all(names.map((name) => world.directory.create(volume(name))));
-    expect(new Set(made.map((record) => record.vid)).size).toBe(30);
-    const same = await Promise.allSettled(names.map(() => world.directory.create(volume('same'))));
+    const records = await Promise.all(names.map((name) => create(world.directory, name)));
+    expect(new Set(records.map((record) => record.vid)).size).toBe(30);
+    const same = await Promise.allSettled(names.map(() => create(world.directory, 'same')));
     expect(same.filter((result) => result.status === 'fulfilled')).toHaveLength(1);
+  });
+
+  test('a VDI has no name before its disk is made', async () => {
+    await using world = await fresh();
+    const { directory } = world;
+    const record = await directory.create(volume('demo'), async ({ vid, state }) => {
+      expect(state).toBe('making');
+      expect(await directory.find('demo')).toBeUndefined();
+      expect(await directory.list()).toEqual([]);
+      expect(vid).toBe(1);
+    });
+    expect(await directory.list()).toEqual([record]);
+  });
+
+  test('a disk that could not be made leaves no name, and its objects to be removed', async () => {
+    await using world = await fresh();
+    const { directory } = world;
+    const full = new SheepError('ERR_NO_SPACE', 'full');
+    const failing = directory.create(volume('demo'), () => Promise.reject(full));
+    await expect(failing).rejects.toBe(full);
+    expect(await directory.find('demo')).toBeUndefined();
+    expect(await directory.deletions()).toMatchObject([{ vid: 1, name: 'demo' }]);
+    expect((await create(directory, 'demo')).vid).toBe(2);
+  });
+
+  test('what a crash left half made is abandoned at the next start', async () => {
+    await using world = await fresh();
+    const { directory } = world;
+    const begun = Promise.withResolvers<void>();
+    void directory.create(volume('demo'), () => {
+      begun.resolve();
+      return new Promise(() => undefined);
+    });
+    await begun.promise;
+    expect(await directory.deletions()).toEqual([]);
+    await directory.abandonUnfinished();
+    expect(await directory.deletions()).toMatchObject([{ vid: 1, state: 'deleting' }]);
+    await create(directory, 'kept');
+    await directory.abandonUnfinished();
+    expect((await directory.list()).map((record) => record.name)).toEqual(['kept']);
   });
 
   test('a list is in the order of names', async () => {
     await using world = await fresh();
-    for (const name of ['b', 'a', 'C']) await world.directory.create(volume(name));
+    for (const name of ['b', 'a', 'C']) await create(world.directory, name);
     const names = (await world.directory.list()).map((record) => record.name);
     expect(names).toEqual(['C', 'a', 'b']);
   });
 
   test('each attach raises the attach epoch by one', async () => {
     await using world = await fresh();
-    await world.directory.create(volume('demo'));
+    await create(world.directory, 'demo');
     const epochs = await Promise.all([1, 2, 3].map(() => world.directory.attach('demo')));
     expect(epochs.map((record) => record.attachEpoch).sort()).toEqual([1, 2, 3]);
     expect((await world.directory.info('demo')).attachEpoch).toBe(3);
@@ -115,8 +161,8 @@ describe('the directory of VDIs', () => {
   test('a deleted VDI has no name at once, and is listed until its objects are gone', async () => {
     await using world = await fresh();
     const { directory } = world;
-    await directory.create(volume('kept'));
-    await directory.create(volume('demo'));
+    await create(directory, 'kept');
+    await create(world.directory, 'demo');
     const deleting = await directory.delete('demo');
     expect(deleting).toMatchObject({ vid: 2, state: 'deleting' });
     expect(await directory.find('demo')).toBeUndefined();
@@ -130,26 +176,26 @@ describe('the directory of VDIs', () => {
   test('the vid of a deleted VDI is never given again, nor is its name taken', async () => {
     await using world = await fresh();
     const { directory } = world;
-    await directory.create(volume('demo'));
+    await create(world.directory, 'demo');
     const deleting = await directory.delete('demo');
-    const again = await directory.create(volume('demo'));
+    const again = await create(world.directory, 'demo');
     expect(again.vid).toBe(deleting.vid + 1);
     await directory.forget(deleting.vid);
     expect(await directory.info('demo')).toEqual(again);
     await directory.forget((await directory.delete('demo')).vid);
-    expect((await directory.create(volume('demo'))).vid).toBe(again.vid + 1);
+    expect((await create(world.directory, 'demo')).vid).toBe(again.vid + 1);
   });
 
   test('of several deletions of one VDI one succeeds', async () => {
     await using world = await fresh();
-    await world.directory.create(volume('demo'));
+    await create(world.directory, 'demo');
     const all = await Promise.allSettled([1, 2, 3].map(() => world.directory.delete('demo')));
     expect(all.filter((result) => result.status === 'fulfilled')).toHaveLength(1);
   });
 
   test('a live VDI is never forgotten', async () => {
     await using world = await fresh();
-    const { vid } = await world.directory.create(volume('demo'));
+    const { vid } = await create(world.directory, 'demo');
     await expect(world.directory.forget(vid)).rejects.toThrow('only the deleted');
     expect(await world.directory.info('demo')).toMatchObject({ vid });
   });
@@ -157,15 +203,15 @@ describe('the directory of VDIs', () => {
   test('the last vid is given, and then no more', async () => {
     await using world = await fresh();
     await overwrite(world.coordinator, 'vdi/next-vid', String(2 ** 32 - 1));
-    expect((await world.directory.create(volume('last'))).vid).toBe(2 ** 32 - 1);
-    await expect(world.directory.create(volume('more'))).rejects.toMatchObject({
+    expect((await create(world.directory, 'last')).vid).toBe(2 ** 32 - 1);
+    await expect(create(world.directory, 'more')).rejects.toMatchObject({
       code: 'ERR_LIMIT',
     });
   });
 
   test('a last attach epoch is never followed by an earlier one', async () => {
     await using world = await fresh();
-    await world.directory.create(volume('demo'));
+    await create(world.directory, 'demo');
     const key = 'vdi/records/00000001';
     const text = new TextDecoder().decode((await world.coordinator.get(key))!.value);
     await overwrite(
@@ -184,11 +230,11 @@ describe('the directory of VDIs', () => {
     ['vdi/records/00000001', '{}'],
   ])('a directory in which %s is %s is damaged, and says so', async ([key, text]) => {
     await using world = await fresh();
-    await world.directory.create(volume('demo'));
+    await create(world.directory, 'demo');
     await overwrite(world.coordinator, key, text);
     const use = async () => {
       await world.directory.info('demo');
-      await world.directory.create(volume('other'));
+      await create(world.directory, 'other');
     };
     await expect(use()).rejects.toMatchObject({ code: 'ERR_CORRUPT' });
   });

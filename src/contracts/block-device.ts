@@ -33,8 +33,8 @@ export interface FlushCall extends Call {
  *
  * Any offset and length from one byte on is served. `at + length <= sizeBytes` is the caller's duty
  * (nbd/validate.ts). An aligned block of 4 KiB is entirely old or entirely new, whatever happens.
- * Operations whose ranges overlap take effect in the order in which they were called; a read that
- * follows a settled write shows it. Buffers are lent until the operation is settled.
+ * Overlapping operations in flight take effect in either order, block by block; one that is called
+ * after another has settled sees its effect. Buffers are lent until the operation is settled.
  *
  * Any operation may throw (or reject with) SheepError `ERR_IO`, `ERR_CORRUPT`, `ERR_MISSING`,
  * `ERR_NO_SPACE`, `ERR_SHUTDOWN`; then each block of the range holds its old or its new bytes.

@@ -1,9 +1,18 @@
+/** The memory in which a received chunk lies. */
+export interface Loan {
+  /** The chunk stays as it is until `release` was called as often as `hold`. */
+  hold(): void;
+  release(): void;
+}
+
 /** What a ByteStream tells its owner. Nothing is called after `closed`. */
 export interface StreamEvents {
-  /** The next bytes; borrowed until this returns. Never called while paused. */
-  received(chunk: Uint8Array): void;
-  /** All that was written so far has been handed to the operating system. */
-  drained(): void;
+  /**
+   * The next bytes, at least one; borrowed until this returns, or for longer by `loan`. A stream
+   * receives into other memory meanwhile, and stops reading while too many chunks are held.
+   * Never called while paused.
+   */
+  received(chunk: Uint8Array, loan: Loan): void;
   /** The other side sends no more; writing is still possible. */
   ended(): void;
   /** Gone, for good; `cause` where it broke. Called once. */
@@ -19,12 +28,15 @@ export interface ByteStream {
   pause(): void;
   resume(): void;
   /**
-   * Sends in order. `bytes` are lent until `done`, which is called in any case, also when the
-   * connection broke. How much is waiting: `unsentBytes`.
+   * Sends in order. `bytes` are lent until `done`, which is called in a later turn in any case,
+   * also when the connection broke. How much is waiting: `unsentBytes`.
    */
   write(bytes: Uint8Array, done?: () => void): void;
   readonly unsentBytes: number;
-  /** Sends what is waiting, then closes. */
+  /**
+   * Sends what is waiting, then tells the other side that no more comes. Closed once that side has
+   * ended too; what it sends until then is received as before.
+   */
   end(): void;
   /** Closes at once. */
   destroy(): void;
@@ -38,15 +50,28 @@ export interface Listener extends AsyncDisposable {
   readonly address: Address;
 }
 
+export interface ListenOptions {
+  /** Permission bits of a unix socket; 0o600 if absent. */
+  readonly unixMode?: number;
+  /** Name or number of the group that owns a unix socket. */
+  readonly unixGroup?: string;
+  /** A connection could not be accepted (no file handle left, say); listening goes on. */
+  readonly acceptFailed?: (cause: Error) => void;
+}
+
 export interface Net {
   /**
-   * @throws SheepError `ERR_BUSY` if the address is in use, `ERR_BAD_INPUT` if it is none. A unix
-   * socket that nobody listens on any more is replaced.
+   * Calls `accept` for every connection. Disposing the listener ends only the listening; it settles
+   * without waiting for the connections.
+   * @throws SheepError `ERR_BUSY` if the address is in use, `ERR_BAD_INPUT` if it is none,
+   *         `ERR_IO` if the operating system refuses it. A unix socket that nobody listens on any
+   *         more is replaced.
    */
   listen(
     address: Address,
     accept: (stream: ByteStream) => void,
-    options?: { readonly unixMode?: number; readonly unixGroup?: string },
+    options?: ListenOptions,
   ): Promise<Listener>;
+  /** @throws SheepError `ERR_BAD_INPUT`, `ERR_IO` if nobody answers there */
   dial(address: Address): Promise<ByteStream>;
 }

@@ -1,0 +1,43 @@
+/** Turns chunks of any size into runs of asked lengths; for the handshake, where nothing is hot. */
+export class Assembler {
+  #held = new Uint8Array(256);
+  #heldLength = 0;
+
+  /** True between the first and the last byte of a run. */
+  get midway(): boolean {
+    return this.#heldLength > 0;
+  }
+
+  /**
+   * The next `wanted` bytes, borrowed until the next call, or undefined if `chunk` from `at` on has
+   * too few: then they are kept. `used` says how many of the chunk's bytes were taken.
+   */
+  take(
+    wanted: number,
+    chunk: Uint8Array,
+    at: number,
+  ): { run: Uint8Array | undefined; used: number } {
+    const available = chunk.length - at;
+    if (this.#heldLength === 0 && available >= wanted) {
+      return { run: chunk.subarray(at, at + wanted), used: wanted };
+    }
+    const used = Math.min(wanted - this.#heldLength, available);
+    this.#keep(chunk.subarray(at, at + used));
+    if (this.#heldLength < wanted) return { run: undefined, used };
+    const run = this.#held.subarray(0, wanted);
+    this.#heldLength = 0;
+    return { run, used };
+  }
+
+  /** Memory grows with what arrived, never with what was announced. */
+  #keep(bytes: Uint8Array): void {
+    const length = this.#heldLength + bytes.length;
+    if (length > this.#held.length) {
+      const larger = new Uint8Array(Math.max(length, 2 * this.#held.length));
+      larger.set(this.#held.subarray(0, this.#heldLength));
+      this.#held = larger;
+    }
+    this.#held.set(bytes, this.#heldLength);
+    this.#heldLength = length;
+  }
+}

@@ -1,0 +1,26 @@
+import type { Completion } from '../contracts/call.ts';
+
+/**
+ * Starts an operation of the device and calls `done` or `failed` when it is settled: at once if it
+ * need not wait. Throwing at once and rejecting later are one thing here.
+ * @returns true if it waits: what it borrowed stays lent until `done` or `failed` is called
+ */
+export function attempt(
+  start: () => Completion,
+  done: () => void,
+  failed: (error: unknown) => void,
+): boolean {
+  let waiting: Completion;
+  try {
+    waiting = start();
+  } catch (error) {
+    failed(error);
+    return false;
+  }
+  if (waiting === undefined) {
+    done();
+    return false;
+  }
+  waiting.then(done, failed);
+  return true;
+}

@@ -1,0 +1,99 @@
+import { assert } from '../base/assert.ts';
+import { BLOCK_BYTES, GiB, KiB, MiB } from '../base/units.ts';
+
+/** Everything a stranger could ask too much of, and how much we give. */
+export const NBD_LIMITS = {
+  // Told to clients ("NBD_INFO_BLOCK_SIZE").
+  /** Any offset and length is served; what is smaller than a block costs a read before the write. */
+  blockMinBytes: 1,
+  /** Not the object size: clients would raise their requests to it. */
+  blockPreferredBytes: 64 * KiB,
+  /** Some clients send 48 MiB without asking. */
+  payloadMaxBytes: 64 * MiB,
+
+  // Handshake.
+  /** From accept to the first request; the clock does not start anew with each option. */
+  handshakeMs: 10_000,
+  /** Clients in handshake at once. One more, and the oldest of them has to go: an honest client is
+   * through in milliseconds, so the oldest is the one that does not mean it; refusing the new one
+   * would let silent strangers lock everybody out. */
+  handshakesMax: 100,
+  /** Clients at once; a further one is closed at once, because those attached hold disks. */
+  connectionsMax: 1024,
+  /** Options that a client may send, and as many more for each export that it was shown: tools ask
+   * two or three questions about each. */
+  optionsMax: 64,
+  optionsPerExport: 4,
+  /** The largest legal option needs 132 KiB. */
+  optionBytesMax: 1 * MiB,
+  /** Up to here a larger option is skipped and refused; above, the connection ends. */
+  optionSkipMaxBytes: 16 * MiB,
+  /** Names, contexts and descriptions ("Values": strings). */
+  stringMaxBytes: 4096,
+  /** Of a name that we repeat to somebody else. */
+  echoMaxCharacters: 80,
+
+  // Transmission.
+  /** Requests of one connection that wait for the device; then it is read no further. */
+  requestsMax: 1024,
+  /** One unit of reply memory. Replies of one received chunk are sent together. */
+  slabBytes: 256 * KiB + BLOCK_BYTES,
+  /** Reply memory of one connection, unsent or being filled; then it is read no further. */
+  slabsMax: 32,
+  /** Each connection may have this much in any case, however busy the others are … */
+  slabsAssured: 9,
+  /** … and more only while all together have less than this. */
+  slabsSharedMax: 512,
+  /** Free slabs that are kept. A fresh one for each chunk cost a factor of forty. */
+  slabsIdleMax: 64,
+  /** Gathered replies are sent when they are this many, so that the client can go to work. */
+  gatherBytes: 128 * KiB,
+  /** A larger READ is cut at multiples of this. */
+  readPieceBytes: 256 * KiB,
+  /** Up to here a READ that must not be cut on the wire is complete in memory before its header
+   * goes out, so that an error can still be told. Longer: see large-read.ts. */
+  readWholeMaxBytes: 2 * MiB,
+  /** From this size on the device is asked whether a READ is all zeroes. */
+  holeProbeBytes: 64 * KiB,
+  /** Payload goes to the device in pieces: larger ones make large folios in the page cache, which
+   * slow down later 4 KiB writes to the same bytes by a factor of three. */
+  writePieceBytes: 128 * KiB,
+  /** The payload of a refused WRITE is swallowed up to here; above, the connection ends. */
+  writeSkipMaxBytes: 128 * MiB,
+  /** Extents in one BLOCK_STATUS reply. */
+  extentsMax: 8192,
+  /** A client that takes none of its replies for so long is gone. */
+  unreadMs: 60_000,
+  /** A closed connection waits so long for the other side to close too. */
+  lingerMs: 2_000,
+  /** How often the three times above are looked at. */
+  sweepMs: 1_000,
+  /** Of an error's text ("NBD_REPLY_TYPE_ERROR" allows 4096). */
+  errorTextMaxBytes: 512,
+  /** Served sizes stay exact as numbers. */
+  sizeMaxBytes: 2 ** 53 - 1,
+};
+export type NbdLimits = Readonly<typeof NBD_LIMITS>;
+
+/** The frame before the data of a READ: a structured header and its offset. */
+const READ_HEADER_BYTES = 28;
+
+/** Relations that the code relies on; a set of limits that breaks one is refused at start. */
+export function checkLimits(limits: NbdLimits): NbdLimits {
+  const whole = Math.ceil(limits.readWholeMaxBytes / limits.readPieceBytes) + 1;
+  assert(limits.slabBytes >= limits.readPieceBytes + READ_HEADER_BYTES, 'a piece fits a slab');
+  assert(limits.slabsAssured >= whole, 'a whole READ fits what every connection has');
+  assert(limits.slabsMax >= limits.slabsAssured, 'the assured slabs are some of all');
+  assert(limits.slabBytes >= 28 + 8 * limits.extentsMax, 'an extent list fits a slab');
+  assert(limits.slabBytes >= 26 + limits.errorTextMaxBytes, 'an error fits a slab');
+  assert(limits.readPieceBytes % BLOCK_BYTES === 0, 'pieces end at block borders');
+  assert(limits.writePieceBytes % BLOCK_BYTES === 0, 'pieces end at block borders');
+  assert(limits.readWholeMaxBytes >= 64 * KiB, 'an unfragmented READ of 64 KiB must work');
+  assert(limits.payloadMaxBytes >= 32 * MiB, 'payloads up to 32 MiB must work');
+  assert(limits.writeSkipMaxBytes >= limits.payloadMaxBytes, 'what is legal can be skipped');
+  assert(limits.writeSkipMaxBytes < 4 * GiB, 'a length is 32 bits');
+  assert(limits.optionBytesMax >= 135_172, 'the largest legal GO is accepted');
+  assert(limits.optionSkipMaxBytes >= limits.optionBytesMax, 'what is legal can be skipped');
+  assert(limits.blockPreferredBytes >= 512, 'the preferred block is at least a sector');
+  return limits;
+}

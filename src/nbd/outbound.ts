@@ -1,0 +1,146 @@
+import { assert } from '../base/assert.ts';
+import type { ByteStream } from '../contracts/net.ts';
+import type { NbdLimits } from './limits.ts';
+import type { Slab, SlabOwner, SlabPool } from './slabs.ts';
+
+/** A run of reply bytes whose contents come later; the frames around it leave without it. */
+export interface Held {
+  readonly slab: Slab;
+  readonly from: number;
+  readonly to: number;
+}
+
+/**
+ * The replies of one connection. Those of one received chunk gather in a slab and leave in one
+ * write. A reply that has to wait keeps its place in the slab, and leaves by itself later.
+ *
+ * Invariant: of the current slab, the bytes before `#from` have left or are held, those from
+ * `#from` to `#at` are complete and leave with the next `flush`.
+ */
+export class Outbound implements SlabOwner {
+  readonly #stream: ByteStream;
+  readonly #pool: SlabPool;
+  readonly #limits: NbdLimits;
+  readonly #freed: () => void;
+  #slab: Slab | undefined;
+  #from = 0;
+  #at = 0;
+  /** Places in the current slab that are held. */
+  #heldHere = 0;
+  #taken = 0;
+  #closed = false;
+
+  /** @param freed  called when a slab came back: perhaps this is no longer `full` */
+  constructor(stream: ByteStream, pool: SlabPool, limits: NbdLimits, freed: () => void) {
+    this.#stream = stream;
+    this.#pool = pool;
+    this.#limits = limits;
+    this.#freed = freed;
+  }
+
+  /** True: no request that needs another slab may start now. */
+  get full(): boolean {
+    if (this.#taken < this.#limits.slabsAssured) return false;
+    return this.#taken >= this.#limits.slabsMax || this.#pool.lent >= this.#limits.slabsSharedMax;
+  }
+
+  /** Slabs that are not full, being sent or waited for: 0 when nothing is under way. */
+  get taken(): number {
+    return this.#taken;
+  }
+
+  /** The slab in which the latest `reserve` lies. */
+  get slab(): Slab {
+    const slab = this.#slab;
+    assert(slab !== undefined, 'something is reserved');
+    return slab;
+  }
+
+  /** A place for `length` bytes of reply in `slab`, to be filled before the next call. */
+  reserve(length: number): number {
+    if (this.#slab === undefined || this.#at + length > this.#limits.slabBytes) this.#next();
+    const at = this.#at;
+    this.#at = at + length;
+    if (at - this.#from >= this.#limits.gatherBytes) this.#send(at);
+    return at;
+  }
+
+  /** Takes back the latest `reserve`, which began at `at`. */
+  cancel(at: number): void {
+    this.#at = at;
+  }
+
+  /** The latest `reserve`, which began at `at`, is completed later: see `sendHeld`. */
+  hold(at: number): Held {
+    const { slab } = this;
+    const held = { slab, from: at, to: this.#at };
+    this.#send(at);
+    this.#from = held.to;
+    this.#heldHere += 1;
+    slab.keep();
+    return held;
+  }
+  /** Sends what was held, whole; the replies before it that are complete leave first. */
+  sendHeld(held: Held): void {
+    if (this.#closed) return this.dropHeld(held);
+    this.#send(this.#at);
+    this.#stream.write(held.slab.bytes.subarray(held.from, held.to), held.slab.release);
+    if (held.slab === this.#slab) this.#heldHere -= 1;
+  }
+  /** What was held is not needed. */
+  dropHeld(held: Held): void {
+    held.slab.release();
+    if (held.slab === this.#slab) this.#heldHere -= 1;
+  }
+
+  /** A frame made elsewhere, in its turn. */
+  put(frame: Uint8Array): void {
+    const at = this.reserve(frame.length);
+    this.slab.bytes.set(frame, at);
+  }
+
+  /** Sends what has gathered. Called once per received chunk, and when waiting replies complete. */
+  flush(): void {
+    const slab = this.#slab;
+    if (slab === undefined) return;
+    this.#send(this.#at);
+    // A slab with held places is filled up: each waiting read would pin a whole one otherwise.
+    if (this.#heldHere === 0) this.#leave(slab);
+  }
+
+  /** The stream is gone: what is or becomes complete is dropped. */
+  close(): void {
+    this.#closed = true;
+  }
+
+  slabFreed(): void {
+    this.#taken -= 1;
+    this.#freed();
+  }
+
+  #next(): void {
+    if (this.#slab !== undefined) {
+      this.#send(this.#at);
+      this.#leave(this.#slab);
+    }
+    this.#taken += 1;
+    this.#slab = this.#pool.take(this);
+    this.#from = 0;
+    this.#at = 0;
+    this.#heldHere = 0;
+  }
+  /** Sends the complete bytes before `to`. */
+  #send(to: number): void {
+    if (this.#from === to) return;
+    const { slab } = this;
+    if (!this.#closed) {
+      slab.keep();
+      this.#stream.write(slab.bytes.subarray(this.#from, to), slab.release);
+    }
+    this.#from = to;
+  }
+  #leave(slab: Slab): void {
+    this.#slab = undefined;
+    slab.release();
+  }
+}

@@ -1,0 +1,85 @@
+import { assert } from '../base/assert.ts';
+import type { Extent } from '../contracts/block-device.ts';
+import { BASE_ALLOCATION_ID, CHUNK, STATE_FLAG } from './constants.ts';
+import type { Refusal } from './errno.ts';
+import {
+  CHUNK_HEADER_BYTES,
+  errorChunk,
+  HOLE_CHUNK_BYTES,
+  putChunkHeader,
+  putOffset,
+  putSimpleReply,
+  SIMPLE_REPLY_BYTES,
+} from './frames.ts';
+import type { NbdLimits } from './limits.ts';
+import { cutUtf8 } from './options.ts';
+import type { Outbound } from './outbound.ts';
+
+/** The client's name for a request: opaque, so its halves are two numbers. */
+export interface Cookie {
+  readonly high: number;
+  readonly low: number;
+}
+
+/** Writes whole replies, in the form that was agreed. */
+export class Replies {
+  readonly structured: boolean;
+  readonly #outbound: Outbound;
+  readonly #limits: NbdLimits;
+
+  constructor(outbound: Outbound, structured: boolean, limits: NbdLimits) {
+    this.#outbound = outbound;
+    this.structured = structured;
+    this.#limits = limits;
+  }
+
+  /** Success of everything but a READ; simple also where structured replies are agreed. */
+  done(high: number, low: number): void {
+    const at = this.#outbound.reserve(SIMPLE_REPLY_BYTES);
+    putSimpleReply(this.#outbound.slab.view, at, high, low, 0);
+  }
+
+  /** The end of a READ whose data went out before, or of one that asked for none. */
+  readDone(high: number, low: number): void {
+    if (!this.structured) return this.done(high, low);
+    const at = this.#outbound.reserve(CHUNK_HEADER_BYTES);
+    putChunkHeader(this.#outbound.slab.view, at, high, low, CHUNK.NONE, true, 0);
+  }
+
+  refused(high: number, low: number, refusal: Refusal): void {
+    if (this.structured) {
+      const text = cutUtf8(refusal.text, this.#limits.errorTextMaxBytes);
+      this.#outbound.put(errorChunk(high, low, refusal.errno, text));
+    } else {
+      const at = this.#outbound.reserve(SIMPLE_REPLY_BYTES);
+      putSimpleReply(this.#outbound.slab.view, at, high, low, refusal.errno);
+    }
+  }
+
+  /** A run of zeroes as part of a READ: offset u64 | length u32. */
+  hole(high: number, low: number, offset: number, length: number, done: boolean): void {
+    const at = this.#outbound.reserve(HOLE_CHUNK_BYTES);
+    const { view } = this.#outbound.slab;
+    putChunkHeader(view, at, high, low, CHUNK.OFFSET_HOLE, done, 12);
+    putOffset(view, at + 20, offset);
+    view.setUint32(at + 28, length);
+  }
+
+  /** BLOCK_STATUS: context id u32, then length u32 and state u32 for each extent. */
+  blockStatus(high: number, low: number, asked: number, extents: readonly Extent[]): void {
+    assert(extents.length > 0, 'a device answers with at least one extent');
+    const length = 4 + 8 * extents.length;
+    const at = this.#outbound.reserve(CHUNK_HEADER_BYTES + length);
+    const { view } = this.#outbound.slab;
+    putChunkHeader(view, at, high, low, CHUNK.BLOCK_STATUS, true, length);
+    view.setUint32(at + 20, BASE_ALLOCATION_ID);
+    let left = asked;
+    for (const [index, extent] of extents.entries()) {
+      left -= extent.length;
+      assert(extent.length > 0 && left >= 0, 'extents lie inside what was asked');
+      const state = (extent.hole ? STATE_FLAG.HOLE : 0) | (extent.zero ? STATE_FLAG.ZERO : 0);
+      view.setUint32(at + 24 + 8 * index, extent.length);
+      view.setUint32(at + 28 + 8 * index, state);
+    }
+  }
+}

@@ -1,0 +1,181 @@
+import type { AssertionFailure } from '../base/assert.ts';
+import { describeError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import type { Exports } from '../contracts/exports.ts';
+import type { Address, ByteStream, Listener, ListenOptions, Net } from '../contracts/net.ts';
+import type { Clock } from '../contracts/seams.ts';
+import { Connection, type ConnectionInfo } from './connection.ts';
+import { checkLimits, NBD_LIMITS, type NbdLimits } from './limits.ts';
+import { SlabPool } from './slabs.ts';
+
+export type { ConnectionInfo } from './connection.ts';
+
+export interface NbdOptions {
+  readonly net: Net;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly exports: Exports;
+  /** All of them are served, or none. */
+  readonly addresses: readonly Address[];
+  /** Of unix sockets. */
+  readonly unix?: Pick<ListenOptions, 'unixMode' | 'unixGroup'>;
+  /** A broken belief was found while serving: the process must not go on. */
+  readonly fatal: (error: AssertionFailure) => void;
+  readonly limits?: Partial<NbdLimits>;
+}
+
+export interface NbdServer extends AsyncDisposable {
+  /** Where it is served, with the real ports, in the order of `NbdOptions.addresses`. */
+  readonly addresses: readonly Address[];
+  /** The clients that are attached to an export. */
+  connections(): ConnectionInfo[];
+  /**
+   * Stops: listens no more, finishes what is in flight, closes every connection and then its device.
+   * What is not over after `deadlineMs` is closed, and not waited for. Later calls do the same.
+   * Disposing drains with 30 s.
+   */
+  drain(deadlineMs: number): Promise<void>;
+}
+
+const DISPOSE_DRAIN_MS = 30_000;
+
+/** Serves exports over NBD. @throws SheepError as Net.listen does; then nothing is left open */
+export async function serveNbd(options: NbdOptions): Promise<NbdServer> {
+  const server = new Server(options);
+  await using opening = new AsyncDisposableStack();
+  for (const address of options.addresses) opening.use(await server.listen(address));
+  opening.move();
+  server.startSweeping();
+  return server;
+}
+
+class Server implements NbdServer {
+  readonly addresses: Address[] = [];
+  readonly #options: NbdOptions;
+  readonly #limits: NbdLimits;
+  readonly #slabs: SlabPool;
+  readonly #listeners: Listener[] = [];
+  /** In the order in which they came. */
+  readonly #connections = new Set<Connection>();
+  readonly #handshakes = new Set<Connection>();
+  readonly #sweeping = new AbortController();
+  #stopping = false;
+  #allOver = Promise.withResolvers<void>();
+  #refused = false;
+
+  constructor(options: NbdOptions) {
+    this.#options = options;
+    this.#limits = checkLimits({ ...NBD_LIMITS, ...options.limits });
+    this.#slabs = new SlabPool(this.#limits);
+  }
+
+  async listen(address: Address): Promise<Listener> {
+    const { net, log, unix } = this.#options;
+    const listener = await net.listen(address, (stream) => this.#accept(stream), {
+      ...unix,
+      acceptFailed: (cause) => {
+        log.event('warn', 'nbd.accept-failed', { address, cause: describeError(cause) });
+      },
+    });
+    this.#listeners.push(listener);
+    this.addresses.push(listener.address);
+    return listener;
+  }
+
+  connections(): ConnectionInfo[] {
+    return [...this.#connections].map((one) => one.info()).filter((info) => info !== undefined);
+  }
+
+  async drain(deadlineMs: number): Promise<void> {
+    const { clock, log } = this.#options;
+    this.#stopping = true;
+    for (const listener of this.#listeners.splice(0)) await listener[Symbol.asyncDispose]();
+    for (const connection of this.#connections) connection.stop();
+    this.#endHandshakes();
+    if (this.#connections.size > 0) {
+      const deadline = new AbortController();
+      const late = clock.sleep(deadlineMs, { signal: deadline.signal }).then(
+        () => {
+          const { size } = this.#connections;
+          log.event('warn', 'nbd.drain-cut-short', { connections: size });
+          for (const connection of this.#connections) connection.close();
+        },
+        () => undefined,
+      );
+      await Promise.race([this.#allOver.promise, late]);
+      deadline.abort();
+    }
+    this.#sweeping.abort();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.drain(DISPOSE_DRAIN_MS);
+  }
+
+  startSweeping(): void {
+    void this.#sweep();
+  }
+
+  async #sweep(): Promise<void> {
+    const { clock } = this.#options;
+    const { signal } = this.#sweeping;
+    while (!signal.aborted) {
+      const nowMs = clock.monotonicMs();
+      for (const connection of this.#connections) connection.sweep(nowMs);
+      await clock.sleep(this.#limits.sweepMs, { signal }).catch(() => undefined);
+    }
+  }
+
+  #accept(stream: ByteStream): void {
+    if (this.#stopping) return stream.destroy();
+    if (this.#connections.size >= this.#limits.connectionsMax) {
+      this.#tellRefused(stream);
+      return stream.destroy();
+    }
+    if (this.#handshakes.size >= this.#limits.handshakesMax) {
+      const [oldest] = this.#handshakes;
+      oldest?.close();
+      if (oldest !== undefined) this.#handshakes.delete(oldest);
+    }
+    const { exports, clock, log, fatal } = this.#options;
+    const connection = new Connection(stream, {
+      exports,
+      clock,
+      log,
+      fatal,
+      limits: this.#limits,
+      slabs: this.#slabs,
+      begun: (one) => this.#begun(one),
+      over: (one) => this.#over(one),
+    });
+    this.#connections.add(connection);
+    this.#handshakes.add(connection);
+    connection.start();
+  }
+
+  #begun(connection: Connection): void {
+    this.#handshakes.delete(connection);
+  }
+  #over(connection: Connection): void {
+    this.#handshakes.delete(connection);
+    this.#connections.delete(connection);
+    this.#refused = false;
+    if (!this.#stopping) return;
+    this.#endHandshakes();
+    if (this.#connections.size === 0) this.#allOver.resolve();
+  }
+
+  /** Handshakes have until the last attached client is gone to be told; then they are closed. */
+  #endHandshakes(): void {
+    if (this.#handshakes.size < this.#connections.size) return;
+    for (const connection of this.#handshakes) connection.close();
+  }
+
+  /** One line when the limit is reached, not one for each who knocks. */
+  #tellRefused(stream: ByteStream): void {
+    if (this.#refused) return;
+    this.#refused = true;
+    const facts = { client: stream.peerName, connectionsMax: this.#limits.connectionsMax };
+    this.#options.log.event('warn', 'nbd.connections-full', facts);
+  }
+}

@@ -1,0 +1,194 @@
+import * as fs from 'node:fs';
+import { SheepError } from '../../src/base/errors.ts';
+import { BLOCK_BYTES } from '../../src/base/units.ts';
+import type { BlockDevice, Extent } from '../../src/contracts/block-device.ts';
+import type { Completion } from '../../src/contracts/call.ts';
+
+/** A call of the device, as tests see it. */
+export interface DeviceCall {
+  readonly name: 'read' | 'write' | 'flush' | 'trim' | 'writeZeroes' | 'extents' | 'prefetch';
+  readonly at: number;
+  readonly length: number;
+  readonly durable?: boolean;
+}
+
+export interface FileDeviceOptions {
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly readOnly?: boolean;
+  readonly description?: string;
+  /** Called before each operation. A promise makes it wait; a throw or a rejection makes it fail. */
+  readonly before?: (call: DeviceCall) => Completion;
+}
+
+/**
+ * One plain file as a BlockDevice, without checksums: for tests of the server alone. Holes are kept
+ * block by block in memory, because Node cannot ask a file for them.
+ */
+export class FileDevice implements BlockDevice {
+  readonly info: BlockDevice['info'];
+  readonly #fd: number;
+  readonly #before: ((call: DeviceCall) => Completion) | undefined;
+  /** Of each block: it has been written since it was last zeroed. */
+  readonly #written: Uint8Array;
+  /** Operations that wait, so that later ones on the same device wait behind them. */
+  #queue: Promise<unknown> | undefined;
+  closed = false;
+
+  constructor(options: FileDeviceOptions) {
+    const { path, sizeBytes, readOnly = false, description = '' } = options;
+    this.info = { sizeBytes, readOnly, description };
+    this.#fd = fs.openSync(path, fs.existsSync(path) ? 'r+' : 'w+');
+    if (fs.fstatSync(this.#fd).size < sizeBytes) fs.ftruncateSync(this.#fd, sizeBytes);
+    this.#written = new Uint8Array(Math.ceil(sizeBytes / BLOCK_BYTES));
+    if (fs.fstatSync(this.#fd).blocks > 0) this.#written.fill(1);
+    this.#before = options.before;
+  }
+
+  read(at: number, into: Uint8Array): Completion {
+    if (this.#quick) return void fs.readSync(this.#fd, into, 0, into.length, at);
+    return this.#inOrder({ name: 'read', at, length: into.length }, () => {
+      fs.readSync(this.#fd, into, 0, into.length, at);
+    });
+  }
+
+  write(at: number, from: Uint8Array, call: { durable: boolean }): Completion {
+    if (this.#quick && !call.durable) return this.#writeNow(at, from);
+    const { durable } = call;
+    return this.#inOrder({ name: 'write', at, length: from.length, durable }, () => {
+      this.#writeNow(at, from);
+      if (durable) return sync(this.#fd);
+    });
+  }
+
+  flush(call?: { range?: { at: number; length: number } }): Completion {
+    const { at, length } = call?.range ?? { at: 0, length: this.info.sizeBytes };
+    return this.#inOrder({ name: 'flush', at, length }, () => sync(this.#fd));
+  }
+
+  trim(at: number, length: number, { durable }: { durable: boolean }): Completion {
+    return this.#inOrder({ name: 'trim', at, length, durable }, () => {
+      this.#refuseReadOnly();
+      const from = Math.ceil(at / BLOCK_BYTES) * BLOCK_BYTES;
+      const whole = at + length === this.info.sizeBytes ? length + at : floorBlock(at + length);
+      if (whole > from) this.#zero(from, whole - from);
+      if (durable) return sync(this.#fd);
+    });
+  }
+
+  writeZeroes(
+    at: number,
+    length: number,
+    call: { durable: boolean; keepAllocated: boolean; fastOnly: boolean },
+  ): Completion {
+    const { durable } = call;
+    return this.#inOrder({ name: 'writeZeroes', at, length, durable }, () => {
+      this.#refuseReadOnly();
+      if (call.fastOnly && (at % BLOCK_BYTES !== 0 || length % BLOCK_BYTES !== 0)) {
+        throw new SheepError('ERR_NOT_FAST', 'parts of blocks have to be read first');
+      }
+      this.#zero(at, length);
+      if (call.keepAllocated) this.#mark(at, length, 1);
+      if (durable) return sync(this.#fd);
+    });
+  }
+
+  extents(at: number, length: number, countMax: number): Extent[] | Promise<Extent[]> {
+    let found: Extent[] = [];
+    const waiting = this.#inOrder({ name: 'extents', at, length }, () => {
+      found = this.#extentsNow(at, length, countMax);
+    });
+    return waiting === undefined ? found : waiting.then(() => found);
+  }
+
+  zeroNow(at: number, length: number): boolean {
+    if (this.#queue !== undefined) return false;
+    const from = Math.floor(at / BLOCK_BYTES);
+    const to = Math.ceil((at + length) / BLOCK_BYTES);
+    return this.#written.subarray(from, to).indexOf(1) < 0;
+  }
+
+  prefetch(at: number, length: number): Completion {
+    return this.#inOrder({ name: 'prefetch', at, length }, () => undefined);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#queue?.catch(() => undefined);
+    this.closed = true;
+    fs.closeSync(this.#fd);
+  }
+
+  get #quick(): boolean {
+    return this.#before === undefined && this.#queue === undefined;
+  }
+
+  /** Runs `work` after everything that waits; at once if nothing does and nobody asks to wait. */
+  #inOrder(call: DeviceCall, work: () => Completion): Completion {
+    const begin = (): Completion => {
+      const waiting = this.#before?.(call);
+      return waiting === undefined ? work() : waiting.then(work);
+    };
+    if (this.#queue === undefined) {
+      const waiting = begin();
+      if (waiting !== undefined) this.#wait(waiting);
+      return waiting;
+    }
+    // What the hook makes wait begins now, so that tests see every call; the work keeps its order.
+    const before = this.#before?.(call);
+    const waiting = Promise.all([before, this.#queue.catch(() => undefined)]).then(work);
+    this.#wait(waiting);
+    return waiting;
+  }
+  #wait(waiting: Promise<void>): void {
+    this.#queue = waiting;
+    const done = () => {
+      if (this.#queue === waiting) this.#queue = undefined;
+    };
+    waiting.then(done, done);
+  }
+
+  #writeNow(at: number, from: Uint8Array): void {
+    this.#refuseReadOnly();
+    fs.writeSync(this.#fd, from, 0, from.length, at);
+    this.#mark(at, from.length, 1);
+  }
+  #zero(at: number, length: number): void {
+    const zeroes = new Uint8Array(Math.min(length, 1 << 20));
+    for (let done = 0; done < length; done += zeroes.length) {
+      fs.writeSync(this.#fd, zeroes, 0, Math.min(zeroes.length, length - done), at + done);
+    }
+    const from = Math.ceil(at / BLOCK_BYTES) * BLOCK_BYTES;
+    const end = at + length === this.info.sizeBytes ? at + length : floorBlock(at + length);
+    if (end > from) this.#mark(from, end - from, 0);
+  }
+  #mark(at: number, length: number, value: 0 | 1): void {
+    const from = Math.floor(at / BLOCK_BYTES);
+    const to = Math.floor((at + length - 1) / BLOCK_BYTES);
+    if (from === to) this.#written[from] = value;
+    else this.#written.fill(value, from, to + 1);
+  }
+  #refuseReadOnly(): void {
+    if (this.info.readOnly) throw new SheepError('ERR_READ_ONLY', 'the device is read-only');
+  }
+
+  #extentsNow(at: number, length: number, countMax: number): Extent[] {
+    const found: { length: number; hole: boolean; zero: boolean }[] = [];
+    for (let from = at; from < at + length; ) {
+      const to = Math.min(at + length, floorBlock(from) + BLOCK_BYTES);
+      const hole = this.#written[Math.floor(from / BLOCK_BYTES)] === 0;
+      const last = found.at(-1);
+      if (last?.hole === hole) last.length += to - from;
+      else if (found.length === countMax) break;
+      else found.push({ length: to - from, hole, zero: hole });
+      from = to;
+    }
+    return found;
+  }
+}
+
+function sync(fd: number): Promise<void> {
+  return new Promise((done, fail) => fs.fdatasync(fd, (error) => (error ? fail(error) : done())));
+}
+function floorBlock(at: number): number {
+  return Math.floor(at / BLOCK_BYTES) * BLOCK_BYTES;
+}

@@ -37,6 +37,11 @@ export function parseAddress(address: string): Where {
   return { host, port };
 }
 
+export function formatAddress(where: Where): string {
+  if ('path' in where) return `unix:${where.path}`;
+  return 'fd' in where ? `fd:${where.fd}` : formatHostPort(where.host, where.port);
+}
+
 export function formatHostPort(host: string, port: number): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }

@@ -1,5 +1,5 @@
-import { chmod, chown, readFile, unlink } from 'node:fs/promises';
-import { createConnection, createServer, type Server, Socket } from 'node:net';
+import { createServer, Socket } from 'node:net';
+import { formatAddress, formatHostPort, parseAddress, type Where } from '../base/address.ts';
 import { assert } from '../base/assert.ts';
 import { SheepError } from '../base/errors.ts';
 import type {
@@ -10,6 +10,7 @@ import type {
   Net,
   StreamEvents,
 } from '../contracts/net.ts';
+import { bindServer } from './bind.ts';
 import { adopt, adoptionWorks, onRead, ReceiveRooms } from './receive-buffer.ts';
 
 /** A dead peer is noticed after about a minute and a half, and frees what it holds. */
@@ -116,66 +117,24 @@ async function listen(
   fixedMemory: boolean,
 ): Promise<Listener> {
   const where = parseAddress(address);
-  const group = options.unixGroup === undefined ? undefined : await groupId(options.unixGroup);
   const server = createServer(
     { pauseOnConnect: true, allowHalfOpen: true, noDelay: true },
     (socket) => accept(accepted(socket, where, fixedMemory)),
   );
-  await bind(server, where, address);
+  const real = await bindServer(server, address, options);
   server.on('error', (cause) => options.acceptFailed?.(cause));
-  if ('path' in where) {
-    if (group !== undefined) await chown(where.path, -1, group);
-    await chmod(where.path, options.unixMode ?? 0o600);
-  }
   return {
-    address: realAddress(server, address),
+    address: real,
     [Symbol.asyncDispose]: async () => {
       server.close(); // its callback waits for the connections, which are not ours to wait for
     },
   };
 }
 
-/** Listens; a unix socket file that nobody answers on any more is removed first. */
-async function bind(server: Server, where: Where, address: Address): Promise<void> {
-  try {
-    await tryBind(server, where);
-  } catch (cause) {
-    if (codeOf(cause) !== 'EADDRINUSE') {
-      throw new SheepError('ERR_IO', `cannot listen on ${address}`, { address }, cause);
-    }
-    if (!('path' in where) || (await answers(where.path))) {
-      throw new SheepError('ERR_BUSY', `somebody listens on ${address} already`, { address });
-    }
-    await unlink(where.path);
-    await tryBind(server, where);
-  }
-}
-
-function tryBind(server: Server, where: Where): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  server.once('error', reject);
-  // A socket file is made by listen() itself, before it returns: nobody can connect to it before
-  // its mode and group are right.
-  const umask = 'path' in where ? process.umask(0o177) : undefined;
-  server.listen(where, () => {
-    server.off('error', reject);
-    resolve();
-  });
-  if (umask !== undefined) process.umask(umask);
-  return promise;
-}
-
-function answers(path: string): Promise<boolean> {
-  return new Promise((settle) => {
-    const probe = createConnection(path);
-    probe.on('connect', () => settle(true)).on('error', () => settle(false));
-    probe.on('connect', () => probe.destroy());
-  });
-}
-
 function accepted(socket: Socket, where: Where, fixedMemory: boolean): ByteStream {
-  const transport = 'path' in where ? 'unix' : 'tcp';
-  const name = 'path' in where ? `unix:${where.path}` : peerName(socket);
+  const unix = 'path' in where || ('fd' in where && socket.remoteAddress === undefined);
+  const transport = unix ? 'unix' : 'tcp';
+  const name = unix ? formatAddress(where) : peerName(socket);
   if (fixedMemory) {
     return new NodeStream(name, transport, (rooms, taken) => adopt(socket, rooms, taken));
   }
@@ -186,6 +145,7 @@ function accepted(socket: Socket, where: Where, fixedMemory: boolean): ByteStrea
 
 async function dial(address: Address, fixedMemory: boolean): Promise<ByteStream> {
   const where = parseAddress(address);
+  if ('fd' in where) throw new SheepError('ERR_BAD_INPUT', `${address} cannot be dialled`);
   let socket: Socket | undefined;
   const stream = new NodeStream(address, 'path' in where ? 'unix' : 'tcp', (rooms, taken) => {
     const memory = fixedMemory ? { onread: onRead(rooms, taken) } : {};
@@ -206,52 +166,7 @@ async function dial(address: Address, fixedMemory: boolean): Promise<ByteStream>
   return stream;
 }
 
-type Where = { readonly path: string } | { readonly host: string; readonly port: number };
-
-/** @throws SheepError `ERR_BAD_INPUT` */
-export function parseAddress(address: Address): Where {
-  const bad = (why: string) => new SheepError('ERR_BAD_INPUT', `${why}: ${address}`, { address });
-  if (address.startsWith('unix:')) {
-    const path = address.slice('unix:'.length);
-    // The kernel's limit; Node would cut a longer path silently.
-    if (path.length === 0 || Buffer.byteLength(path) > 107 || path.includes('\0')) {
-      throw bad('a unix socket needs a path of 1 to 107 bytes');
-    }
-    return { path };
-  }
-  const parts = /^(?:\[([0-9a-fA-F:.%\w]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(address);
-  const host = parts?.[1] ?? parts?.[2];
-  const port = Number(parts?.[3]);
-  if (host === undefined || port > 65_535) {
-    throw bad('an address is host:port, [v6]:port or unix:PATH');
-  }
-  return { host, port };
-}
-
-function realAddress(server: Server, asked: Address): Address {
-  const real = server.address();
-  if (real === null || typeof real === 'string') return asked;
-  return hostPort(real.address, real.port);
-}
 function peerName(socket: Socket): string {
   const { remoteAddress, remotePort } = socket;
-  return remoteAddress === undefined ? 'gone' : hostPort(remoteAddress, remotePort ?? 0);
-}
-function hostPort(host: string, port: number): string {
-  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
-}
-
-/** The number of a group of this machine. */
-async function groupId(group: string): Promise<number> {
-  if (/^\d+$/.test(group)) return Number(group);
-  const groups = await readFile('/etc/group', 'utf8');
-  const line = groups.split('\n').find((entry) => entry.startsWith(`${group}:`));
-  const id = line?.split(':')[2];
-  if (id === undefined)
-    throw new SheepError('ERR_BAD_INPUT', `no group is named ${group}`, { group });
-  return Number(id);
-}
-
-function codeOf(error: unknown): unknown {
-  return error instanceof Error && 'code' in error ? error.code : undefined;
+  return remoteAddress === undefined ? 'gone' : formatHostPort(remoteAddress, remotePort ?? 0);
 }

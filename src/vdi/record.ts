@@ -1,6 +1,7 @@
 import { isFault, SheepError } from '../base/errors.ts';
 import { VID_MAX, type Vid } from '../base/ids.ts';
 import { BLOCK_BYTES } from '../base/units.ts';
+import type { DeviceInfo } from '../contracts/block-device.ts';
 import { checkObjectCount, parseObjectSize, parseVdiName, SIZE_BYTES_MAX } from './names.ts';
 
 /**
@@ -25,6 +26,11 @@ export interface VolumeRecord {
   /** Wall time of its creation in milliseconds since 1970. */
   readonly createdMs: number;
   readonly state: VolumeState;
+}
+
+/** What a client is told of the disk. */
+export function deviceInfo(record: VolumeRecord): DeviceInfo {
+  return { sizeBytes: record.sizeBytes, readOnly: false, description: `VDI ${record.name}` };
 }
 
 /** Format of the record's JSON text; FORMATS.md. */

@@ -1,0 +1,86 @@
+import { chmod, chown, readFile, unlink } from 'node:fs/promises';
+import { createConnection, type Server } from 'node:net';
+import { formatHostPort, parseAddress, type Where } from '../base/address.ts';
+import { SheepError } from '../base/errors.ts';
+import type { Address, ListenOptions } from '../contracts/net.ts';
+
+/**
+ * Lets any server of Node's listen, as `Net.listen` says it: a unix socket that nobody answers on
+ * any more is replaced, and has its mode and group before anybody can connect.
+ * @returns the address in use, with the real port
+ */
+export async function bindServer(
+  server: Server,
+  address: Address,
+  { unixMode = 0o600, unixGroup }: Pick<ListenOptions, 'unixMode' | 'unixGroup'> = {},
+): Promise<Address> {
+  const where = parseAddress(address);
+  const group = unixGroup === undefined ? undefined : await groupId(unixGroup);
+  try {
+    await tryBind(server, where);
+  } catch (cause) {
+    if (codeOf(cause) !== 'EADDRINUSE') {
+      throw new SheepError('ERR_IO', `cannot listen on ${address}`, { address }, cause);
+    }
+    if (!('path' in where) || (await answers(where.path))) {
+      throw new SheepError(
+        'ERR_BUSY',
+        `somebody listens on ${address} already; stop it, or give another address`,
+        { address },
+        cause,
+      );
+    }
+    await unlink(where.path);
+    await tryBind(server, where);
+  }
+  if ('path' in where) {
+    if (group !== undefined) await chown(where.path, -1, group);
+    await chmod(where.path, unixMode);
+  }
+  const real = server.address();
+  if (real === null || typeof real === 'string') return address;
+  return formatHostPort(real.address, real.port);
+}
+
+function tryBind(server: Server, where: Where): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  server.once('error', reject);
+  // A socket file is made by listen() itself, before it returns: nobody can connect to it before
+  // its mode and group are right.
+  const umask = 'path' in where ? process.umask(0o177) : undefined;
+  server.listen(where, () => {
+    server.off('error', reject);
+    resolve();
+  });
+  if (umask !== undefined) process.umask(umask);
+  return promise;
+}
+
+function answers(path: string): Promise<boolean> {
+  return new Promise((settle) => {
+    const probe = createConnection(path);
+    probe.on('connect', () => {
+      settle(true);
+      probe.destroy();
+    });
+    probe.on('error', () => settle(false));
+  });
+}
+
+/** The number of a group of this machine. */
+async function groupId(group: string): Promise<number> {
+  if (/^\d+$/.test(group)) return Number(group);
+  const groups = await readFile('/etc/group', 'utf8');
+  const line = groups.split('\n').find((entry) => entry.startsWith(`${group}:`));
+  const id = line?.split(':')[2];
+  if (id !== undefined) return Number(id);
+  throw new SheepError(
+    'ERR_BAD_INPUT',
+    `there is no group '${group}' in /etc/group; give the name or the number of one`,
+    { group },
+  );
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : undefined;
+}

@@ -1,0 +1,63 @@
+import { pino } from 'pino';
+import type { Facts } from '../base/errors.ts';
+import type { Log, LogLevel } from '../base/log.ts';
+
+export interface NodeLog extends Log {
+  /** Settles once everything so far has been handed to the operating system. */
+  flush(): Promise<void>;
+  /** The same at once, for a process that is about to end. */
+  flushNow(): void;
+}
+
+/**
+ * Events on file descriptor `fd` (2 is standard error), one line each: JSON for programs, or, with
+ * `readable`, a line for people.
+ */
+export function openNodeLog(fd: number, level: LogLevel, readable: boolean): NodeLog {
+  const destination = pino.destination({ dest: fd, sync: false });
+  const stream = readable
+    ? { write: (line: string) => destination.write(readableLine(line)) }
+    : destination;
+  const logger = pino(
+    {
+      level,
+      base: null,
+      messageKey: 'event',
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+    },
+    stream,
+  );
+  return {
+    event: (eventLevel, name, facts) => logger[eventLevel](plain(facts), name),
+    flush: () => new Promise((settle) => destination.flush(() => settle())),
+    flushNow: () => {
+      try {
+        destination.flushSync();
+      } catch {
+        // Nobody reads any more; there is nobody left to tell.
+      }
+    },
+  };
+}
+
+/** JSON has no bigint. */
+function plain(facts: Facts | undefined): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(facts ?? {}).map(([name, value]) => [
+      name,
+      typeof value === 'bigint' ? value.toString() : value,
+    ]),
+  );
+}
+
+/** `12:30:01.123 warn  farm.opened directory=./data`. */
+function readableLine(line: string): string {
+  const { time, level, event, ...facts }: Record<string, unknown> = JSON.parse(line);
+  const shown = Object.entries(facts).map(([name, value]) => {
+    const text = String(value);
+    return `${name}=${/^[\w./:@%,+-]+$/.test(text) ? text : JSON.stringify(text)}`;
+  });
+  const words = [String(time).slice(11, 23), String(level).padEnd(5), String(event), ...shown];
+  return `${words.join(' ')}\n`;
+}

@@ -214,7 +214,6 @@ export class FileState {
     if (end > this.sizeBytes) this.#setSize(end, change);
   }
   #setSize(sizeBytes: number, change: number): void {
-    if (sizeBytes === this.sizeBytes) return;
     this.#size = { value: sizeBytes, change, older: this.#size };
   }
 

@@ -460,6 +460,7 @@ export function diskContract(name: string, fresh: () => Promise<DiskWorld>): voi
         // On the machine it would get the descriptor of the first one.
         await using next = disk.openNow(`${root}/b`, { create: true });
         await writing;
+        await file[Symbol.asyncDispose]();
         expect(await next.size()).toBe(0);
         expectBytes(await contentsOf(disk, `${root}/a`), bytes);
       }

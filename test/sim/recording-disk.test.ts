@@ -136,6 +136,19 @@ describe.for(WORLDS)('a recording of %s', ([, fresh]) => {
     expect(await left(recording.log.length)).toEqual([10]);
   });
 
+  test('keeps the bytes as they were written', async () => {
+    await using world = await fresh();
+    const { recording, root } = world;
+    await using file = await recording.open(`${root}/a`, { create: true });
+    const buffer = filled(10, 1);
+    file.writeNow(0, buffer);
+    buffer.fill(2);
+    await file.write(10, buffer);
+    buffer.fill(3);
+    const end = recording.stateAfter(recording.log.length).powerCut('everything');
+    expect(await readAll(end, `${root}/a`)).toEqual(filled(20, 1).fill(2, 10));
+  });
+
   test('takes what was refused for not done', async () => {
     await using world = await fresh();
     const { recording, root } = world;

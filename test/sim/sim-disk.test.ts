@@ -72,6 +72,14 @@ describe('what a test can do to a simulated disk', () => {
     expect((await disk.space('/')).freeBytes).toBe(MiB - 24 * KiB + freedBytes);
   });
 
+  test('a file that is renamed to its own name keeps its space', async () => {
+    const { disk, file } = await withFile({ totalBytes: MiB });
+    file.writeNow(0, filled(24 * KiB, 1));
+    file.closeNow();
+    await disk.rename('/store/a', '/store/a');
+    expect((await disk.space('/')).freeBytes).toBe(MiB - 24 * KiB);
+  });
+
   test('a removed file keeps its space until its last handle is closed', async () => {
     const { disk, file } = await withFile({ totalBytes: MiB });
     file.writeNow(0, filled(24 * KiB, 1));
@@ -218,6 +226,71 @@ describe('a process that is killed', () => {
     await writing;
   });
 
+  test.for(['punch', 'zero'] as const)('leaves any part of a %s', async (change) => {
+    const { delay, hold, letGo } = holding();
+    const { disk, file } = await withFile({ delay });
+    file.writeNow(0, filled(2 * 4 * KiB, 1));
+    hold(change);
+    const changing = file[change](0, 2 * 4 * KiB);
+    const random = simRandom(3);
+    const left = new Set<string>();
+    for (let cut = 0; cut < 100; cut += 1) {
+      const bytes = await readAll(disk.kill(random));
+      left.add(`${bytes[0]} ${bytes[4 * KiB]}`);
+    }
+    expect([...left].sort()).toEqual(['0 0', '0 1', '1 0', '1 1']);
+    letGo();
+    await changing;
+  });
+
+  test('leaves out what would have been refused', async () => {
+    const { delay, hold, letGo } = holding();
+    const { disk, file } = await withFile({ delay, totalBytes: 4 * KiB });
+    hold('remove', 'rename', 'write');
+    const underWay = [
+      disk.remove('/store/none'),
+      disk.rename('/store/none', '/store/b'),
+      file.write(4 * KiB, filled(8 * KiB, 1)),
+    ];
+    const next = disk.kill('everything');
+    expect(await next.list('/store')).toEqual(['a']);
+    expect(await readAll(next)).toEqual(new Uint8Array(8 * KiB).fill(1, 4 * KiB));
+    letGo();
+    const ends = await Promise.allSettled(underWay);
+    const codes = ends.map((end) => end.status === 'rejected' && end.reason.code);
+    expect(codes).toEqual(['ERR_NOT_FOUND', 'ERR_NOT_FOUND', 'ERR_NO_SPACE']);
+  });
+
+  test('leaves its space, and nothing open', async () => {
+    const { delay, hold, letGo } = holding();
+    const { disk, file } = await withFile({ delay, totalBytes: MiB });
+    file.writeNow(0, filled(24 * KiB, 1));
+    const removed = disk.openNow('/store/b', { create: true });
+    removed.writeNow(0, filled(4 * KiB, 1));
+    disk.removeNow('/store/b');
+    hold('open');
+    const opening = disk.open('/store/a');
+    const next = disk.kill('everything');
+    expect((await next.space('/')).freeBytes).toBe(MiB - 24 * KiB);
+    next.removeNow('/store/a');
+    expect((await next.space('/')).freeBytes).toBe(MiB);
+    letGo();
+    await opening;
+  });
+
+  test('leaves bytes and names that the next one can sync', async () => {
+    const { disk, file } = await withFile();
+    for (const value of [1, 2, 3]) file.writeNow(0, filled(4 * KiB, value));
+    await using _other = await disk.open('/store/b', { create: true });
+    const next = disk.kill();
+    await using again = await next.open('/store/a');
+    await again.sync();
+    await next.syncDirectory('/store');
+    const cut = next.powerCut('nothing');
+    expect(await readAll(cut)).toEqual(filled(4 * KiB, 3));
+    expect(await cut.list('/store')).toEqual(['a', 'b']);
+  });
+
   test('leaves what the power can still take', async () => {
     const { disk, file } = await withFile();
     file.writeNow(0, filled(4 * KiB, 1));
@@ -228,13 +301,14 @@ describe('a process that is killed', () => {
     expect(await readAll(next.powerCut('nothing'))).toEqual(filled(4 * KiB, 1));
   });
 
-  test('has no effect on the disk it is taken from', async () => {
+  test('is a disk of its own', async () => {
     const { disk, file } = await withFile();
     file.writeNow(0, filled(4 * KiB, 1));
-    const next = disk.kill();
+    const [next, untouched] = [disk.kill(), disk.kill()];
     await using other = await next.open('/store/a');
     other.writeNow(0, filled(4 * KiB, 2));
     file.writeNow(4 * KiB, filled(4 * KiB, 3));
+    expect(await readAll(untouched)).toEqual(filled(4 * KiB, 1));
     await next.remove('/store/a');
     expect(await readAll(disk)).toEqual(filled(8 * KiB, 1).fill(3, 4 * KiB));
     expect(await disk.list('/store')).toEqual(['a']);

@@ -80,6 +80,19 @@ describe('events', () => {
     expect(await digest(true)).toBe(await digest(false));
   });
 
+  test('of an aborted sleep never come', async () => {
+    const world = new World(1);
+    const controller = new AbortController();
+    const story = async () => {
+      const sleeping = world.clock.sleep(1000, { signal: controller.signal });
+      controller.abort(new Error('enough'));
+      await expect(sleeping).rejects.toThrow('enough');
+      await new Promise(() => undefined);
+    };
+    await expect(world.run('story', story)).rejects.toThrow('nothing is left to happen');
+    expect(world.nowMs).toBe(0);
+  });
+
   test('take no time of ours', async () => {
     const world = new World(1);
     const yearMs = 365 * 24 * 3_600_000;

@@ -307,10 +307,10 @@ describe('a process that is killed', () => {
     const [next, untouched] = [disk.kill(), disk.kill()];
     await using other = await next.open('/store/a');
     other.writeNow(0, filled(4 * KiB, 2));
-    file.writeNow(4 * KiB, filled(4 * KiB, 3));
+    file.writeNow(0, filled(8 * KiB, 3));
     expect(await readAll(untouched)).toEqual(filled(4 * KiB, 1));
     await next.remove('/store/a');
-    expect(await readAll(disk)).toEqual(filled(8 * KiB, 1).fill(3, 4 * KiB));
+    expect(await readAll(disk)).toEqual(filled(8 * KiB, 3));
     expect(await disk.list('/store')).toEqual(['a']);
   });
 });

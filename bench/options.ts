@@ -1,0 +1,96 @@
+import { freemem, tmpdir } from 'node:os';
+import { parseArgs } from 'node:util';
+import { GiB, KiB, MiB, TiB } from '../src/base/units.ts';
+import { SERVER_NAMES, type ServerName } from './servers.ts';
+
+export const SCENARIOS = ['compare', 'memory', 'fairness'] as const;
+export type Scenario = (typeof SCENARIOS)[number];
+
+export interface Options {
+  readonly scenario: Scenario;
+  readonly only: readonly string[];
+  readonly servers: readonly ServerName[];
+  readonly rounds: number;
+  readonly seconds: number;
+  readonly sizeBytes: number;
+  readonly directory: string;
+  /** Where the results go; absent: bench/results/SCENARIO-COMMIT.json. */
+  readonly json?: string;
+}
+
+export const USAGE = `npm run bench -- [compare] [options]   sheep beside nbdkit and qemu-nbd (default)
+npm run bench -- memory [options]      a 4 TiB VDI with 100,000 objects: start, resident memory
+npm run bench -- fairness [options]    small reads beside a writer at full speed; cold beside hot
+
+  --only GLOB        of the names of cases, as in 'write-4k-*'; repeatable
+  --servers A,B      of ${SERVER_NAMES.join(', ')}
+  --rounds N         of each case, alternating between the servers; default 3
+  --seconds S        of each measurement; default 3
+  --size SIZE        of the disk, as in 2G; default: 8G, or less if memory does not hold it
+  --dir DIR          where the disks lie; default: the system's directory for temporary files
+  --json FILE        for the results; default: bench/results/SCENARIO-COMMIT.json`;
+
+/** @throws Error with a sentence that says what is wrong */
+export function parseOptions(args: readonly string[]): Options | 'help' {
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    allowPositionals: true,
+    options: {
+      only: { type: 'string', multiple: true },
+      servers: { type: 'string' },
+      rounds: { type: 'string' },
+      seconds: { type: 'string' },
+      size: { type: 'string' },
+      dir: { type: 'string' },
+      json: { type: 'string' },
+      help: { type: 'boolean', short: 'h' },
+    },
+  });
+  if (values.help) return 'help';
+  const [name = 'compare', ...more] = positionals;
+  const scenario = SCENARIOS.find((one) => one === name);
+  if (scenario === undefined || more.length > 0) {
+    throw new Error(`no benchmark "${positionals.join(' ')}"; there are ${SCENARIOS.join(', ')}`);
+  }
+  return {
+    scenario,
+    only: values.only ?? ['*'],
+    servers: values.servers === undefined ? SERVER_NAMES : serverNames(values.servers),
+    rounds: values.rounds === undefined ? 3 : wholeNumber('--rounds', values.rounds),
+    seconds: values.seconds === undefined ? 3 : wholeNumber('--seconds', values.seconds),
+    sizeBytes: values.size === undefined ? sizeThatFits() : parseSize(values.size),
+    directory: values.dir ?? tmpdir(),
+    ...(values.json === undefined ? {} : { json: values.json }),
+  };
+}
+
+function serverNames(list: string): ServerName[] {
+  return list.split(',').map((name) => {
+    const known = SERVER_NAMES.find((one) => one === name);
+    if (known === undefined) {
+      throw new Error(`no server "${name}"; there are ${SERVER_NAMES.join(', ')}`);
+    }
+    return known;
+  });
+}
+
+function wholeNumber(option: string, text: string): number {
+  if (!/^[1-9]\d*$/.test(text)) throw new Error(`${option} is a whole number, not "${text}"`);
+  return Number(text);
+}
+
+function parseSize(text: string): number {
+  const [, digits, unit] = /^([1-9]\d*)([KMGT])$/i.exec(text) ?? [];
+  if (digits === undefined || unit === undefined) {
+    throw new Error(`--size is a number and K, M, G or T, not "${text}"`);
+  }
+  const factor = { k: KiB, m: MiB, g: GiB, t: TiB }[unit.toLowerCase()] ?? Number.NaN;
+  return Number(digits) * factor;
+}
+
+/** Three copies of the disk have to stay in the page cache, with room for dirty pages. */
+function sizeThatFits(): number {
+  let sizeBytes = 8 * GiB;
+  while (sizeBytes > 256 * MiB && sizeBytes * 4 > freemem()) sizeBytes /= 2;
+  return sizeBytes;
+}

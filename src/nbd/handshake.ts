@@ -261,16 +261,10 @@ export function answer(state: State, given: Answer, now: Circumstances): Step {
   }
   const info = 'info' in given ? given.info : undefined;
   if (info === undefined) return unknownExport(agreed, option, question.about.name, now.limits);
-  switch (question.ask) {
-    case 'meta':
-      return metaContexts(agreed, option, question.about);
-    case 'info': {
-      const told = infoReplies(option, question.about, info, agreed.structured, now.limits);
-      return reply(agreed, [...told.map(send), ack(option)]);
-    }
-    case 'open':
-      return opened(agreed, option, question.about, info, now);
-  }
+  if (question.ask === 'meta') return metaContexts(agreed, option, question.about);
+  if (question.ask === 'open') return opened(agreed, option, question.about, info, now);
+  const told = infoReplies(option, question.about, info, agreed.structured, now.limits);
+  return reply(agreed, [...told.map(send), ack(option)]);
 }
 
 function metaContexts(agreed: Agreed, option: number, about: MetaOption): Step {

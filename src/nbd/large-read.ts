@@ -1,6 +1,6 @@
-import type { BlockDevice } from '../contracts/block-device.ts';
 import type { Completion } from '../contracts/call.ts';
-import { CHUNK } from './constants.ts';
+import { attempt } from './attempt.ts';
+import { CHUNK, ERRNO } from './constants.ts';
 import type { Refusal } from './errno.ts';
 import {
   DATA_CHUNK_BYTES,
@@ -9,9 +9,9 @@ import {
   putSimpleReply,
   SIMPLE_REPLY_BYTES,
 } from './frames.ts';
+import type { InFlight, Request } from './in-flight.ts';
 import type { NbdLimits } from './limits.ts';
-import type { Held, Outbound } from './outbound.ts';
-import type { Cookie, Replies } from './replies.ts';
+import type { Held } from './outbound.ts';
 
 /**
  * A READ that does not fit a slab is read in pieces, each into a slab of its own. While pieces are
@@ -30,49 +30,34 @@ export interface LargeRead {
   advance(): boolean;
 }
 
-export interface ReadHost {
-  readonly device: BlockDevice;
-  readonly outbound: Outbound;
-  readonly replies: Replies;
-  readonly limits: NbdLimits;
-  /** No other request of this connection is in flight. */
-  alone(): boolean;
-  /** `advance` of the current large read might get further. */
-  advanceLater(): void;
-  refusalOf(error: unknown): Refusal;
-  /** Replied; exactly once for each large read. */
-  finished(): void;
-  /** A reply cannot be completed: the connection has to end. Instead of `finished`. */
-  broken(): void;
-}
-
 export interface ReadRange {
-  readonly cookie: Cookie;
+  readonly request: Request;
   readonly at: number;
   readonly end: number;
 }
 
 /** One chunk a piece, each sent when it is there, then a chunk that ends the reply. */
 export class CutRead implements LargeRead {
-  readonly #host: ReadHost;
-  readonly #cookie: Cookie;
+  readonly #flight: InFlight;
+  readonly #request: Request;
   readonly #end: number;
   #at: number;
   /** Pieces under way, and one for the beginning of pieces itself. */
   #open = 1;
   #refusal: Refusal | undefined;
 
-  constructor(host: ReadHost, range: ReadRange) {
-    this.#host = host;
-    this.#cookie = range.cookie;
+  constructor(flight: InFlight, range: ReadRange) {
+    this.#flight = flight;
+    this.#request = range.request;
     this.#at = range.at;
     this.#end = range.end;
   }
 
   advance(): boolean {
-    while (this.#at < this.#end && this.#refusal === undefined) {
-      if (this.#host.outbound.full) return false;
-      const to = pieceEnd(this.#at, this.#end, this.#host.limits);
+    const { outbound } = this.#flight;
+    while (this.#at < this.#end && this.#refusal === undefined && !outbound.closed) {
+      if (outbound.full) return false;
+      const to = pieceEnd(this.#at, this.#end, this.#flight.limits);
       this.#piece(this.#at, to - this.#at);
       this.#at = to;
     }
@@ -81,9 +66,12 @@ export class CutRead implements LargeRead {
   }
 
   #piece(offset: number, length: number): void {
-    const { device, outbound, replies } = this.#host;
-    const { high, low } = this.#cookie;
-    if (device.zeroNow?.(offset, length)) return replies.hole(high, low, offset, length, false);
+    const { device, outbound, replies } = this.#flight;
+    const { high, low } = this.#request;
+    if (device.zeroNow?.(offset, length)) {
+      replies.hole(high, low, offset, length, false);
+      return;
+    }
     const at = outbound.reserve(DATA_CHUNK_BYTES + length);
     const { bytes, view } = outbound.slab;
     putChunkHeader(view, at, high, low, CHUNK.OFFSET_DATA, false, 8 + length);
@@ -94,14 +82,14 @@ export class CutRead implements LargeRead {
       waiting = device.read(offset, into);
     } catch (error) {
       outbound.cancel(at);
-      this.#refusal ??= this.#host.refusalOf(error);
+      this.#refusal ??= this.#flight.explain(this.#request, error);
       return;
     }
     if (waiting !== undefined) this.#await(waiting, outbound.hold(at));
   }
 
   #await(waiting: Promise<void>, held: Held): void {
-    const { outbound } = this.#host;
+    const { outbound } = this.#flight;
     this.#open += 1;
     waiting.then(
       () => {
@@ -110,7 +98,7 @@ export class CutRead implements LargeRead {
       },
       (error: unknown) => {
         outbound.dropHeld(held);
-        this.#refusal ??= this.#host.refusalOf(error);
+        this.#refusal ??= this.#flight.explain(this.#request, error);
         this.#settled();
       },
     );
@@ -119,124 +107,129 @@ export class CutRead implements LargeRead {
   #settled(): void {
     this.#open -= 1;
     if (this.#open > 0) return;
-    const { high, low } = this.#cookie;
-    if (this.#refusal === undefined) this.#host.replies.readDone(high, low);
-    else this.#host.replies.refused(high, low, this.#refusal);
-    this.#host.finished();
+    const { high, low } = this.#request;
+    if (this.#refusal === undefined) this.#flight.replies.readDone(high, low);
+    else this.#flight.replies.refused(high, low, this.#refusal);
+    this.#flight.end();
   }
 }
 
 /** One header, then all of the data. */
 export class WholeRead implements LargeRead {
-  readonly #host: ReadHost;
+  readonly #flight: InFlight;
   readonly #range: ReadRange;
+  readonly #inWindows: boolean;
   /** What is sent at once: all of it, or one of several windows. */
   #windowEnd: number;
   #at: number;
-  #pieces: Held[] = [];
+  readonly #pieces: Held[] = [];
   /** Pieces of this window under way, and one while pieces of it are still to be begun. */
   #open = 1;
   #begun = false;
   #over = false;
   #refusal: Refusal | undefined;
 
-  constructor(host: ReadHost, range: ReadRange) {
-    this.#host = host;
+  constructor(flight: InFlight, range: ReadRange) {
+    this.#flight = flight;
     this.#range = range;
+    this.#inWindows = range.end - range.at > flight.limits.readWholeMaxBytes;
     this.#at = range.at;
     this.#windowEnd = this.#nextWindow();
   }
 
-  get #inWindows(): boolean {
-    return this.#range.end - this.#range.at > this.#host.limits.readWholeMaxBytes;
-  }
-
   advance(): boolean {
-    if (!this.#begun && this.#inWindows && !this.#host.alone()) return false;
+    const { outbound, count } = this.#flight;
+    // Nothing may come between two windows, so nothing else may be in flight.
+    if (!this.#begun && this.#inWindows && count > 1) return false;
     this.#begun = true;
     while (this.#at < this.#windowEnd) {
-      if (this.#host.outbound.full) return false;
-      const to = pieceEnd(this.#at, this.#windowEnd, this.#host.limits);
-      this.#piece(this.#at, to - this.#at);
-      this.#at = this.#refusal === undefined ? to : this.#windowEnd;
+      if (outbound.closed) this.#refusal ??= CLIENT_GONE;
+      if (this.#refusal !== undefined) {
+        this.#at = this.#windowEnd;
+      } else {
+        if (outbound.full) return false;
+        const to = pieceEnd(this.#at, this.#windowEnd, this.#flight.limits);
+        this.#piece(this.#at, to - this.#at);
+        this.#at = to;
+      }
       if (this.#at === this.#windowEnd) this.#settled();
     }
     return this.#over || !this.#inWindows;
   }
 
   #piece(offset: number, length: number): void {
-    const { device, outbound } = this.#host;
+    const { device, outbound } = this.#flight;
     const header = offset === this.#range.at ? this.#headerBytes : 0;
     const at = outbound.reserve(header + length);
     if (header > 0) this.#putHeader(outbound.slab.view, at);
     const into = outbound.slab.bytes.subarray(at + header, at + header + length);
-    const held = outbound.hold(at);
-    this.#pieces.push(held);
-    let waiting: Completion;
-    try {
-      waiting = device.read(offset, into);
-    } catch (error) {
-      this.#refusal ??= this.#host.refusalOf(error);
-      return;
-    }
-    if (waiting === undefined) return;
+    this.#pieces.push(outbound.hold(at));
     this.#open += 1;
-    waiting.then(
+    attempt(
+      () => device.read(offset, into),
       () => this.#settled(),
-      (error: unknown) => {
-        this.#refusal ??= this.#host.refusalOf(error);
+      (error) => {
+        this.#refusal ??= this.#flight.explain(this.#range.request, error);
         this.#settled();
       },
     );
   }
 
   get #headerBytes(): number {
-    return this.#host.replies.structured ? DATA_CHUNK_BYTES : SIMPLE_REPLY_BYTES;
+    return this.#flight.replies.structured ? DATA_CHUNK_BYTES : SIMPLE_REPLY_BYTES;
   }
   #putHeader(view: DataView, at: number): void {
-    const { cookie, at: offset, end } = this.#range;
-    if (this.#host.replies.structured) {
-      const length = 8 + end - offset;
-      putChunkHeader(view, at, cookie.high, cookie.low, CHUNK.OFFSET_DATA, true, length);
+    const { request, at: offset, end } = this.#range;
+    const { high, low } = request;
+    if (this.#flight.replies.structured) {
+      putChunkHeader(view, at, high, low, CHUNK.OFFSET_DATA, true, 8 + end - offset);
       putOffset(view, at + 20, offset);
     } else {
-      putSimpleReply(view, at, cookie.high, cookie.low, 0);
+      putSimpleReply(view, at, high, low, 0);
     }
   }
 
   #settled(): void {
     this.#open -= 1;
-    if (this.#open === 0) this.#windowDone();
-  }
-
-  #windowDone(): void {
-    const { outbound } = this.#host;
+    if (this.#open > 0) return;
     const pieces = this.#pieces.splice(0);
-    if (this.#refusal !== undefined) return this.#failed(pieces, this.#refusal);
-    for (const piece of pieces) outbound.sendHeld(piece);
-    if (this.#windowEnd === this.#range.end) {
-      this.#over = true;
-      return this.#host.finished();
-    }
-    this.#windowEnd = this.#nextWindow();
-    this.#open = 1;
-    this.#host.advanceLater();
+    if (this.#refusal !== undefined) this.#fail(pieces, this.#refusal);
+    else this.#sendWindow(pieces);
   }
 
-  #failed(pieces: readonly Held[], refusal: Refusal): void {
-    const { outbound, replies } = this.#host;
+  #sendWindow(pieces: readonly Held[]): void {
+    for (const piece of pieces) this.#flight.outbound.sendHeld(piece);
+    if (this.#windowEnd === this.#range.end) {
+      this.#end();
+    } else {
+      this.#windowEnd = this.#nextWindow();
+      this.#open = 1;
+      this.#flight.look();
+    }
+  }
+
+  #fail(pieces: readonly Held[], refusal: Refusal): void {
+    const { outbound, replies, limits } = this.#flight;
     for (const piece of pieces) outbound.dropHeld(piece);
+    const { request, at } = this.#range;
+    const headerIsOut = this.#windowEnd > at + limits.readWholeMaxBytes;
+    if (!headerIsOut) replies.refused(request.high, request.low, refusal);
+    else if (!outbound.closed) this.#flight.broken('an error in the middle of a reply');
+    this.#end();
+  }
+
+  #end(): void {
     this.#over = true;
-    const { at, cookie } = this.#range;
-    if (this.#windowEnd > at + this.#host.limits.readWholeMaxBytes) return this.#host.broken();
-    replies.refused(cookie.high, cookie.low, refusal);
-    this.#host.finished();
+    this.#flight.end();
   }
 
   #nextWindow(): number {
-    return Math.min(this.#range.end, this.#at + this.#host.limits.readWholeMaxBytes);
+    return Math.min(this.#range.end, this.#at + this.#flight.limits.readWholeMaxBytes);
   }
 }
+
+/** What a read is ended with whose reply nobody will read. */
+const CLIENT_GONE: Refusal = { errno: ERRNO.ESHUTDOWN, text: 'the client is gone' };
 
 /** Pieces end at multiples of their size on the disk. Pure. */
 export function pieceEnd(at: number, end: number, limits: NbdLimits): number {

@@ -82,7 +82,10 @@ export class Outbound implements SlabOwner {
   }
   /** Sends what was held, whole; the replies before it that are complete leave first. */
   sendHeld(held: Held): void {
-    if (this.#closed) return this.dropHeld(held);
+    if (this.#closed) {
+      this.dropHeld(held);
+      return;
+    }
     this.#send(this.#at);
     this.#stream.write(held.slab.bytes.subarray(held.from, held.to), held.slab.release);
     if (held.slab === this.#slab) this.#heldHere -= 1;
@@ -111,6 +114,9 @@ export class Outbound implements SlabOwner {
   /** The stream is gone: what is or becomes complete is dropped. */
   close(): void {
     this.#closed = true;
+  }
+  get closed(): boolean {
+    return this.#closed;
   }
 
   slabFreed(): void {

@@ -15,12 +15,6 @@ import type { NbdLimits } from './limits.ts';
 import { cutUtf8 } from './options.ts';
 import type { Outbound } from './outbound.ts';
 
-/** The client's name for a request: opaque, so its halves are two numbers. */
-export interface Cookie {
-  readonly high: number;
-  readonly low: number;
-}
-
 /** Writes whole replies, in the form that was agreed. */
 export class Replies {
   readonly structured: boolean;
@@ -41,9 +35,12 @@ export class Replies {
 
   /** The end of a READ whose data went out before, or of one that asked for none. */
   readDone(high: number, low: number): void {
-    if (!this.structured) return this.done(high, low);
-    const at = this.#outbound.reserve(CHUNK_HEADER_BYTES);
-    putChunkHeader(this.#outbound.slab.view, at, high, low, CHUNK.NONE, true, 0);
+    if (this.structured) {
+      const at = this.#outbound.reserve(CHUNK_HEADER_BYTES);
+      putChunkHeader(this.#outbound.slab.view, at, high, low, CHUNK.NONE, true, 0);
+    } else {
+      this.done(high, low);
+    }
   }
 
   refused(high: number, low: number, refusal: Refusal): void {

@@ -127,10 +127,11 @@ class Server implements NbdServer {
   }
 
   #accept(stream: ByteStream): void {
-    if (this.#stopping) return stream.destroy();
-    if (this.#connections.size >= this.#limits.connectionsMax) {
-      this.#tellRefused(stream);
-      return stream.destroy();
+    const full = this.#connections.size >= this.#limits.connectionsMax;
+    if (full) this.#tellRefused(stream);
+    if (full || this.#stopping) {
+      stream.destroy();
+      return;
     }
     if (this.#handshakes.size >= this.#limits.handshakesMax) {
       const [oldest] = this.#handshakes;

@@ -1,0 +1,123 @@
+import { AssertionFailure } from '../base/assert.ts';
+import { describeError, type Facts } from '../base/errors.ts';
+import type { LogLevel } from '../base/log.ts';
+import type { BlockDevice } from '../contracts/block-device.ts';
+import type { Completion } from '../contracts/call.ts';
+import { attempt } from './attempt.ts';
+import { CMD, CMD_FLAG, nameOf } from './constants.ts';
+import { type Refusal, refusalOf } from './errno.ts';
+import type { NbdLimits } from './limits.ts';
+import type { Outbound } from './outbound.ts';
+import { Replies } from './replies.ts';
+
+/** What a transmission tells its connection. */
+export interface TransmissionEvents {
+  /** Something settled or was sent: there may be room for more. Never called from inside a call. */
+  progress(): void;
+  /** The stream cannot go on; the connection closes at once. */
+  broken(why: string): void;
+  /** A broken belief: the process must not go on. */
+  fatal(error: AssertionFailure): void;
+  /** An event worth a line, at most once for each `name` and `about`. */
+  once(level: LogLevel, name: string, about: string, facts: Facts): void;
+}
+
+/** A request that outlives the call in which it arrived. */
+export interface Request {
+  /** The client's name for it: opaque, so its halves are two numbers. */
+  readonly high: number;
+  readonly low: number;
+  readonly type: number;
+  readonly flags: number;
+}
+
+/** The requests of one connection that wait for the device, and how each is answered. */
+export class InFlight {
+  readonly device: BlockDevice;
+  readonly outbound: Outbound;
+  readonly replies: Replies;
+  readonly limits: NbdLimits;
+  readonly #events: TransmissionEvents;
+  #count = 0;
+  #lookScheduled = false;
+
+  constructor(
+    device: BlockDevice,
+    structured: boolean,
+    outbound: Outbound,
+    limits: NbdLimits,
+    events: TransmissionEvents,
+  ) {
+    this.device = device;
+    this.outbound = outbound;
+    this.replies = new Replies(outbound, structured, limits);
+    this.limits = limits;
+    this.#events = events;
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  begin(): void {
+    this.#count += 1;
+  }
+  /** Answered, whichever way. */
+  end(): void {
+    this.#count -= 1;
+    this.look();
+  }
+
+  /** Looks for progress, in a microtask, so that what settles together is sent together. */
+  look(): void {
+    if (this.#lookScheduled) return;
+    this.#lookScheduled = true;
+    queueMicrotask(() => {
+      this.#lookScheduled = false;
+      this.#events.progress();
+    });
+  }
+
+  /** Runs what was begun, and answers for it. */
+  settle(request: Request, start: () => Completion): void {
+    attempt(
+      start,
+      () => this.succeed(request),
+      (error) => this.fail(request, error),
+    );
+  }
+  succeed(request: Request): void {
+    this.replies.done(request.high, request.low);
+    this.end();
+  }
+  fail(request: Request, error: unknown): void {
+    this.answerFailure(request, error);
+    this.end();
+  }
+
+  /** The device failed: the true cause goes to the log, a number and a sentence to the client. */
+  answerFailure(request: Request, error: unknown): void {
+    this.replies.refused(request.high, request.low, this.explain(request, error));
+  }
+  explain({ type, flags }: Request, error: unknown): Refusal {
+    if (error instanceof AssertionFailure) this.#events.fatal(error);
+    const refused = refusalOf(error, {
+      fastZero: (flags & CMD_FLAG.FAST_ZERO) !== 0,
+      df: (flags & CMD_FLAG.DF) !== 0,
+    });
+    const facts = { command: nameOf(CMD, type), errno: refused.errno, cause: describeError(error) };
+    this.#events.once('error', 'nbd.request-failed', `${type} ${refused.errno}`, facts);
+    return refused;
+  }
+
+  /** The client asked what it must not, or what does not fit; the connection goes on. */
+  answerRefusal(high: number, low: number, type: number, refused: Refusal): void {
+    const facts = { command: nameOf(CMD, type), errno: refused.errno, why: refused.text };
+    this.#events.once('warn', 'nbd.request-refused', `${type} ${refused.text}`, facts);
+    this.replies.refused(high, low, refused);
+  }
+
+  broken(why: string): void {
+    this.#events.broken(why);
+  }
+}

@@ -56,7 +56,7 @@ test('it holds what runs and what is read, and nothing else', () => {
   expect(files).toContain('dist/cli/sheep.js');
   expect(files).toContain('dist/cli/collie.js');
   expect(files).toContain('README.md');
-  const foreign = /^(src|test|scripts|bench|\.)|\.(ts|map|stamp)$/;
+  const foreign = /^(src|test|scripts|bench|dist\/sim|\.)|\.(ts|map|stamp)$/;
   expect(files.filter((path) => foreign.test(path))).toEqual([]);
 });
 

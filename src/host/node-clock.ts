@@ -15,9 +15,12 @@ export function nodeClock(): Clock {
     },
     sleep: async (delayMs, { signal } = {}) => {
       try {
-        // Node would turn a longer delay into 1 ms.
-        assert(delayMs <= DELAY_MAX_MS, 'a sleep is at most 24 days');
-        await setTimeout(delayMs, undefined, signal ? { signal } : {});
+        let leftMs = delayMs;
+        do {
+          const stepMs = Math.min(leftMs, TIMER_MAX_MS);
+          await setTimeout(stepMs, undefined, signal ? { signal } : {});
+          leftMs -= stepMs;
+        } while (leftMs > 0);
       } catch (error) {
         throw signal?.aborted ? signal.reason : error;
       }
@@ -26,4 +29,5 @@ export function nodeClock(): Clock {
   };
 }
 
-const DELAY_MAX_MS = 2 ** 31 - 1;
+/** 24 days; a longer timer of Node's would end at once. */
+const TIMER_MAX_MS = 2 ** 31 - 1;

@@ -27,8 +27,8 @@ const rawFallocate: KoffiFunc<(fd: number, mode: number, at: number, length: num
   libc.func('int fallocate(int fd, int mode, int64_t at, int64_t length)');
 const rawSyncfs: KoffiFunc<(fd: number) => number> = libc.func('int syncfs(int fd)');
 
-/** Reads what the page cache has. */
-export const NOT_CACHED = -1;
+/** The next byte would have to come from the medium. */
+const NOT_CACHED = -1;
 /** This file system or kernel cannot tell what it has cached. */
 export const NOT_SUPPORTED = -2;
 
@@ -53,7 +53,8 @@ function baseAddress(buffer: ArrayBufferLike): number {
 
 /**
  * preadv2(2) with RWF_NOWAIT: fills `into` from byte `skip` on and returns how many bytes came
- * without waiting for the medium (0 at the end of the file), `NOT_CACHED` or `NOT_SUPPORTED`.
+ * without waiting for the medium (0 at the end of the file); -1 if the first of them would have to
+ * wait, or `NOT_SUPPORTED`.
  */
 export function readCached(fd: number, at: number, into: Uint8Array, skip: number): number {
   const address = baseAddress(into.buffer) + into.byteOffset + skip;

@@ -1,22 +1,28 @@
 import type { Call } from '../contracts/call.ts';
 import type { Clock } from '../contracts/seams.ts';
-import type { World } from './world.ts';
+
+/** Where moments come from, and what is to happen at them. */
+export interface Timeline {
+  readonly nowMs: number;
+  /** `act` is to happen in `delayMs`, called `name` in the digest. Gives a way to call it off. */
+  plan(name: string, delayMs: number, act: () => void): () => void;
+}
 
 /** Time that passes only when the world has nothing else to do. */
 export class SimClock implements Clock {
-  readonly #world: World;
-  /** What the wall shows when the world begins: 2026-01-01, and then whatever `setWall` says. */
+  readonly #timeline: Timeline;
+  /** What the wall shows when the world begins. */
   #wallStartMs = Date.UTC(2026, 0, 1);
 
-  constructor(world: World) {
-    this.#world = world;
+  constructor(timeline: Timeline) {
+    this.#timeline = timeline;
   }
 
   wallMs(): number {
-    return this.#wallStartMs + Math.floor(this.#world.nowMs);
+    return this.#wallStartMs + Math.floor(this.#timeline.nowMs);
   }
   monotonicMs(): number {
-    return this.#world.nowMs;
+    return this.#timeline.nowMs;
   }
   /** Somebody sets the clock on the wall, forwards or backwards. */
   jumpWall(byMs: number): void {
@@ -25,7 +31,7 @@ export class SimClock implements Clock {
   async sleep(delayMs: number, { signal }: Call = {}): Promise<void> {
     signal?.throwIfAborted();
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const cancel = this.#world.plan('sleep', delayMs, resolve);
+    const cancel = this.#timeline.plan('sleep', delayMs, resolve);
     const abort = () => {
       cancel();
       reject(signal?.reason);
@@ -39,7 +45,7 @@ export class SimClock implements Clock {
   }
   yield(): Promise<void> {
     return new Promise((resolve) => {
-      this.#world.plan('yield', 0, resolve);
+      this.#timeline.plan('yield', 0, resolve);
     });
   }
 }

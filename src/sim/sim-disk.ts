@@ -3,8 +3,9 @@ import type { FaultCode } from '../base/errors.ts';
 import { BLOCK_BYTES, TiB } from '../base/units.ts';
 import type { Disk, DiskFile, OpenMode } from '../contracts/disk.ts';
 import type { FileNode } from './directory-state.ts';
-import { DiskTree, refusal } from './disk-tree.ts';
+import { DiskTree } from './disk-tree.ts';
 import type { Survival } from './fate.ts';
+import { NameTree, refusal } from './name-tree.ts';
 import { SimFile } from './sim-file.ts';
 import { type DiskDelay, type DiskFault, type DiskOperation, SimProcess } from './sim-process.ts';
 
@@ -55,7 +56,7 @@ export class SimDisk implements Disk, Cuttable {
   }
   /** The medium turns one bit of the byte at `at` over. */
   flipBit(path: string, at: number, bit: number): void {
-    const node = this.tree.find('flip a bit of', path);
+    const node = this.tree.names.find('flip a bit of', path);
     assert(node?.kind === 'file', `${path} is a file`);
     assert(at < node.bytes.sizeBytes && bit < 8, 'the bit is inside the file');
     node.bytes.flipBit(at, bit);
@@ -104,20 +105,18 @@ export class SimDisk implements Disk, Cuttable {
 
   async list(path: string): Promise<string[]> {
     await this.#process.wait('list', path);
-    const node = this.tree.find('list', path);
+    const node = this.tree.names.find('list', path);
     if (node?.kind === 'file') throw refusal('ERR_IO', 'list', path, 'ENOTDIR');
     return node ? [...node.live.keys()].toSorted() : [];
   }
   async exists(path: string): Promise<boolean> {
     await this.#process.wait('exists', path);
-    return this.tree.find('find', path) !== undefined;
+    return this.tree.names.find('find', path) !== undefined;
   }
   async space(path: string): Promise<{ totalBytes: number; freeBytes: number }> {
     await this.#process.wait('space', path);
-    if (!this.tree.find('measure', path)) {
-      throw refusal('ERR_NOT_FOUND', 'measure', path, 'ENOENT');
-    }
-    const { totalBlocks, usedBlocks } = this.tree.room;
+    this.tree.names.existing('measure', path);
+    const { totalBlocks, usedBlocks } = this.tree.names.room;
     const freeBlocks = Math.max(0, totalBlocks - usedBlocks);
     return { totalBytes: totalBlocks * BLOCK_BYTES, freeBytes: freeBlocks * BLOCK_BYTES };
   }
@@ -159,7 +158,7 @@ function checkMode({ create, exclusive }: OpenMode): void {
 }
 
 function emptyTree({ totalBytes = TiB, directories = [] }: SimDiskOptions): DiskTree {
-  const tree = new DiskTree(Math.floor(totalBytes / BLOCK_BYTES));
+  const tree = new DiskTree(new NameTree(Math.floor(totalBytes / BLOCK_BYTES)));
   for (const path of directories) tree.now({ kind: 'makeDirectory', path });
   tree.now({ kind: 'syncAll', path: '/' });
   return tree;

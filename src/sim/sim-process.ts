@@ -1,7 +1,8 @@
 import { type FaultCode, SheepError } from '../base/errors.ts';
 import type { Disk, DiskFile } from '../contracts/disk.ts';
 import type { FileNode } from './directory-state.ts';
-import { type DiskTree, type Effect, refusal } from './disk-tree.ts';
+import type { DiskTree, Effect } from './disk-tree.ts';
+import { refusal } from './name-tree.ts';
 
 /** What can take time and what can fail; `read` and `write` also stand for the ones at once. */
 export type DiskOperation = Exclude<keyof Disk | keyof DiskFile, symbol | `${string}Now`>;

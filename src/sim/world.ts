@@ -1,9 +1,8 @@
 import { createHash } from 'node:crypto';
-import { setImmediate } from 'node:timers/promises';
 import { assert } from '../base/assert.ts';
 import type { Random } from '../contracts/seams.ts';
 import { EventQueue } from './event-queue.ts';
-import { SimClock } from './sim-clock.ts';
+import { SimClock, type Timeline } from './sim-clock.ts';
 import { simRandom } from './sim-random.ts';
 
 /** After so many events a run is taken to go round in circles. */
@@ -14,7 +13,7 @@ const EVENTS_MAX = 5_000_000;
  * promises that the one before could settle have settled. All chance comes from one seed, so a seed
  * is a run: the same again, whenever and wherever.
  */
-export class World {
+export class World implements Timeline {
   readonly random: Random;
   readonly clock: SimClock;
   readonly #queue = new EventQueue();
@@ -38,7 +37,6 @@ export class World {
     return this.#history.copy().digest('hex');
   }
 
-  /** `act` is to happen in `delayMs`, called `name` in the digest. Gives a way to call it off. */
   plan(name: string, delayMs: number, act: () => void): () => void {
     assert(delayMs >= 0, 'events lie in the future');
     const event = { atMs: this.#nowMs + delayMs, order: this.#planned, name, act, off: false };
@@ -74,7 +72,7 @@ export class World {
       result.push(await main());
     });
     for (let events = 0; ; events += 1) {
-      await setImmediate(); // By then all promises that can settle have done so.
+      await allSettled();
       if (this.#failures.length > 0) throw this.#failures[0];
       if (result.length > 0) return result[0]!;
       if (events === EVENTS_MAX) throw new StalledWorld('there is no end of events', this.#names());
@@ -95,6 +93,11 @@ export class World {
   #names(): string[] {
     return [...this.#waiting].map(({ name }) => name);
   }
+}
+
+/** The event loop turns only when every promise that can settle has done so. */
+function allSettled(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
 /** A run that would not end; `waiting` names what has not settled. */

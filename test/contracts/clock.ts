@@ -49,6 +49,17 @@ export function clockContract(
         await expect(clock.sleep(0, { signal: controller.signal })).rejects.toBe(reason);
       }));
 
+    test('a sleep of many days is not cut short', () =>
+      live(async (clock) => {
+        const controller = new AbortController();
+        const reason = new Error('enough');
+        const sleeping = clock.sleep(2 ** 33, { signal: controller.signal });
+        const first = await Promise.race([sleeping, clock.sleep(20).then(() => 'the short one')]);
+        expect(first).toBe('the short one');
+        controller.abort(reason);
+        await expect(sleeping).rejects.toBe(reason);
+      }));
+
     test('a sleep that has ended does not hear of an abort', () =>
       live(async (clock) => {
         const controller = new AbortController();

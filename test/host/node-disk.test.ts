@@ -8,7 +8,8 @@ import { MiB } from '../../src/base/units.ts';
 import { nodeDisk } from '../../src/host/node-disk.ts';
 import { RecordingDisk } from '../../src/sim/recording-disk.ts';
 import { SimDisk } from '../../src/sim/sim-disk.ts';
-import { type DiskWorld, diskContract } from '../contracts/disk.ts';
+import { diskContract } from '../contracts/disk.ts';
+import type { DiskWorld } from '../contracts/disk-world.ts';
 
 async function directoryIn(parent: string): Promise<DiskWorld> {
   const root = await mkdtemp(`${parent}/sheep-disk-`);

@@ -1,8 +1,11 @@
+import { KiB } from '../../src/base/units.ts';
 import type { Disk, DiskFile } from '../../src/contracts/disk.ts';
 import type { Survival } from '../../src/sim/fate.ts';
 import { type Cuttable, SimDisk, type SimDiskOptions } from '../../src/sim/sim-disk.ts';
 import type { DiskDelay, DiskOperation } from '../../src/sim/sim-process.ts';
 import { simRandom } from '../../src/sim/sim-random.ts';
+
+export const BLOCK = 4 * KiB;
 
 export const filled = (length: number, value: number) => new Uint8Array(length).fill(value);
 
@@ -51,4 +54,22 @@ export async function afterCuts(
   const survivals: Survival[] = ['nothing', 'everything', ...Array(cuts).fill(random)];
   for (const survival of survivals) seen.add(await look(disk.powerCut(survival)));
   return [...seen].sort();
+}
+
+/** The first byte of each block of the file a, such as "1 2". */
+export async function blocks(disk: SimDisk): Promise<string> {
+  const bytes = await readAll(disk);
+  return Array.from({ length: bytes.length / BLOCK }, (_, index) => bytes[index * BLOCK]).join(' ');
+}
+
+export const names = async (disk: SimDisk) => (await disk.list('/store')).join(' ');
+
+/** Two blocks of ones, synced. */
+export async function withOnes(
+  options?: SimDiskOptions,
+): Promise<{ disk: SimDisk; file: DiskFile }> {
+  const story = await withFile(options);
+  story.file.writeNow(0, filled(2 * BLOCK, 1));
+  await story.file.sync();
+  return story;
 }

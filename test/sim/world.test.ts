@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { SimDisk } from '../../src/sim/sim-disk.ts';
-import { World } from '../../src/sim/world.ts';
+import { StalledWorld, World } from '../../src/sim/world.ts';
 import { clockContract } from '../contracts/clock.ts';
 import { filled } from './disk-stories.ts';
 
@@ -89,7 +89,7 @@ describe('events', () => {
       await expect(sleeping).rejects.toThrow('enough');
       await new Promise(() => undefined);
     };
-    await expect(world.run('story', story)).rejects.toThrow('nothing is left to happen');
+    await expect(world.run('story', story)).rejects.toThrow(StalledWorld);
     expect(world.nowMs).toBe(0);
   });
 

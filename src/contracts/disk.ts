@@ -20,8 +20,8 @@
  * Names that end in `Now` never wait for the medium and may therefore be called on the data path.
  */
 export interface Disk {
-  /** Opens for reading and writing. `create`: makes it if it is not there; `exclusive`: refuses if
-   * it is; `truncate`: empties it. */
+  /** Opens for reading and writing. `create`: makes it if it is not there; `exclusive`, which goes
+   * with it: refuses if it is; `truncate`: empties it. */
   open(path: string, mode?: OpenMode): Promise<DiskFile>;
   /** The same, at once: for names that are likely in the directory cache. */
   openNow(path: string, mode?: OpenMode): DiskFile;
@@ -51,18 +51,26 @@ export interface OpenMode {
   readonly truncate?: boolean;
 }
 
-/** One open file. Offsets and lengths in bytes; reads beyond the end are short. */
+/**
+ * One open file. Offsets and lengths in bytes, and 0 bytes are nothing to do; reads beyond the end
+ * are short. Memory is lent until the call settles.
+ */
 export interface DiskFile extends AsyncDisposable {
   /**
    * Fills `into` from the page cache and returns how many bytes there were (short only at the end
-   * of the file), or -1 if any of them would have to come from the medium: then use `read`.
+   * of the file), or -1 if any of them would have to come from the medium: then use `read`. File
+   * systems that cannot tell (tmpfs, overlayfs) always answer -1.
    */
   readNow(at: number, into: Uint8Array): number;
   read(at: number, into: Uint8Array): Promise<number>;
   /** Into the page cache, all of it; the caller bounds how much is not yet on the medium. */
   writeNow(at: number, from: Uint8Array): void;
   write(at: number, from: Uint8Array): Promise<void>;
-  /** Data, size and allocation survive (fdatasync). The name does not: see `syncDirectory`. */
+  /**
+   * Data, size and allocation survive (fdatasync). The name does not: see `syncDirectory`. Once it
+   * has failed it fails for good: the system may have dropped what it could not write, and would
+   * say yes the next time. Only what is written anew through another handle can still be synced.
+   */
   sync(): Promise<void>;
   /** Gives the space back; reads as zero. The size stays. */
   punch(at: number, length: number): Promise<void>;
@@ -70,5 +78,7 @@ export interface DiskFile extends AsyncDisposable {
   zero(at: number, length: number): Promise<void>;
   truncate(sizeBytes: number): Promise<void>;
   size(): Promise<number>;
+  /** What is under way ends as if it were open; disposing waits for that. Closed is closed: to close
+   * again does nothing, all else is a broken belief. */
   closeNow(): void;
 }

@@ -84,7 +84,7 @@ export function clockContract(
       live(async (clock) => {
         let links = 0;
         const chain = (async () => {
-          for (; links < 1000; links += 1) await undefined;
+          for (; links < 1000; links += 1) await Promise.resolve();
         })();
         await clock.yield();
         expect(links).toBe(1000);

@@ -1,9 +1,10 @@
 import { GiB, MiB } from '../src/base/units.ts';
+import { eventLoopDelayMs } from './admin.ts';
 import { type FioJob, type FioResult, runFio, runTogether } from './fio.ts';
 import type { Options } from './options.ts';
 import { forgetPages } from './page-cache.ts';
 import type { Scope } from './scope.ts';
-import { startSheep } from './servers.ts';
+import { adminSocket, startSheep } from './servers.ts';
 import { table } from './table.ts';
 
 const WRITTEN_BYTES = 8 * GiB;
@@ -15,7 +16,8 @@ const UNTIL_THE_OTHER_ENDS = 3600;
 interface Row {
   readonly what: string;
   readonly result: FioResult;
-  readonly loopDelayMs?: number;
+  /** How late the daemon's timers came at most meanwhile. */
+  readonly loopDelayMs: number;
 }
 
 /** What one client's small reads feel of another client. */
@@ -40,40 +42,43 @@ export async function fairness(
     await runFio(scope.children, job);
   }
   const rows: Row[] = [];
+  const socket = adminSocket(scope, 'fairness');
+  const together = async (named: readonly (readonly [what: string, job: FioJob])[]) => {
+    for (const [what] of named) say(what);
+    await eventLoopDelayMs(socket);
+    const jobs = named.map(([, job]) => job);
+    const results = await runTogether(scope.children, jobs);
+    const { max: loopDelayMs } = await eventLoopDelayMs(socket);
+    for (const [index, result] of results.entries()) {
+      rows.push({ what: named[index]?.[0] ?? '', result, loopDelayMs });
+    }
+  };
 
-  say('hot reads alone');
   await warmUp();
-  rows.push({ what: 'hot reads alone', result: await runFio(scope.children, hot) });
+  await together([['hot reads alone', hot]]);
 
-  say('hot reads beside a writer of 8 GiB');
   const writer = { ...whole, uri: server.uriOf('written'), pattern: 'write' };
-  const beside = { ...hot, seconds: UNTIL_THE_OTHER_ENDS };
-  const [written, read] = await runTogether(scope.children, [writer, beside]);
-  rows.push({ what: 'a writer of 8 GiB, 1 MiB at depth 8', result: present(written) });
-  rows.push({ what: 'hot reads beside it', result: present(read) });
+  await together([
+    ['a writer of 8 GiB, 1 MiB at depth 8', writer],
+    ['hot reads beside it', { ...hot, seconds: UNTIL_THE_OTHER_ENDS }],
+  ]);
 
-  say('hot reads beside cold reads');
-  const cold = await forgetPages();
+  const emptied = await forgetPages();
   await warmUp();
-  const coldJob: FioJob = { ...small, uri: server.uriOf('cold'), depth: 32, seconds };
-  const [coldRead, hotRead] = await runTogether(scope.children, [coldJob, hot]);
-  rows.push({
-    what: cold ? 'cold reads at depth 32' : 'reads at depth 32 (only root can make them cold)',
-    result: present(coldRead),
-  });
-  rows.push({ what: 'hot reads beside them', result: present(hotRead) });
+  await together([
+    [
+      emptied ? 'cold reads at depth 32' : 'reads at depth 32 (only root can make them cold)',
+      { ...small, uri: server.uriOf('cold'), depth: 32, seconds },
+    ],
+    ['hot reads beside them', hot],
+  ]);
 
   await scope.children.stop(server.child);
-  const head = ['4 KiB reads at depth 1', '/s', 'mean ms', '99 % ms', '99.9 % ms'];
-  const cells = rows.map(({ what, result }) => {
+  const head = ['4 KiB reads at depth 1', '/s', 'mean ms', '99 % ms', '99.9 % ms', 'loop late ms'];
+  const cells = rows.map(({ what, result, loopDelayMs }) => {
     const { mean, p99, p999 } = result.latencyUs;
     const times = [mean, p99, p999].map((us) => (us / 1000).toFixed(2));
-    return [what, result.requestsPerSecond.toFixed(0), ...times];
+    return [what, result.requestsPerSecond.toFixed(0), ...times, `${loopDelayMs}`];
   });
   return { rows, text: table(head, cells) };
-}
-
-function present(result: FioResult | undefined): FioResult {
-  if (result === undefined) throw new Error('fio did not report every job');
-  return result;
 }

@@ -68,6 +68,10 @@ async function started(
   };
 }
 
+/** Where the sheep on the store of this name takes admin requests. */
+export const adminSocket = ({ directory }: Scope, name: string) =>
+  join(directory, name, 'admin.sock');
+
 /** sheep on the store `directory`/`name`, with these VDIs, `NAME:SIZE` in bytes, the first one first. */
 export async function startSheep(
   scope: Scope,
@@ -85,7 +89,7 @@ export async function startSheep(
     '-n',
     `unix:${socket}`,
     '--admin',
-    `unix:${join(store, 'admin.sock')}`,
+    `unix:${adminSocket(scope, name)}`,
   ];
   for (const [vdi, sizeBytes] of vdis) args.push('--vdi', `${vdi}:${sizeBytes}`);
   const command = [process.execPath, ...args, ...options] as const;

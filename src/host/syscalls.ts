@@ -6,7 +6,8 @@ import koffi, { type KoffiFunc } from 'koffi';
  * the others return at once. Failures have the shape of Node's own: `code`, `errno`, `syscall`.
  */
 
-const libc = koffi.load('libc.so.6');
+/** What Node itself is linked with. */
+const libc = koffi.load(null);
 
 /** fallocate(2). The size of the file stays with `keepSize`. */
 export const FALLOCATE = { keepSize: 1, punchHole: 2, zeroRange: 16 } as const;
@@ -91,17 +92,32 @@ export function syncFileSystem(fd: number): Promise<void> {
 
 type Done = (failure: unknown, result: number) => void;
 
-/** koffi hands the errno of the pool's thread over to the callback. */
-function inPool(syscall: string, start: (done: Done) => void): Promise<void> {
+/** koffi refuses more than 256 at a time, and Node's pool has 4 threads; the others queue here. */
+const POOL_CALLS_MAX = 64;
+let poolCalls = 0;
+const queued: (() => void)[] = [];
+
+async function inPool(syscall: string, start: (done: Done) => void): Promise<void> {
+  if (poolCalls < POOL_CALLS_MAX) poolCalls += 1;
+  else await new Promise<void>((resolve) => queued.push(resolve));
+  try {
+    let errno = await errnoOf(start);
+    while (errno === EINTR) errno = await errnoOf(start);
+    if (errno !== 0) throw systemError(syscall, errno);
+  } finally {
+    const next = queued.shift();
+    if (next) next();
+    else poolCalls -= 1;
+  }
+}
+
+/** 0 if it went well. koffi hands the errno of the pool's thread over to the callback alone. */
+function errnoOf(start: (done: Done) => void): Promise<number> {
   return new Promise((resolve, reject) => {
-    const done: Done = (failure, result) => {
-      if (failure) return reject(failure);
-      if (result === 0) return resolve();
-      const errno = koffi.errno();
-      if (errno === EINTR) return start(done);
-      reject(systemError(syscall, errno));
-    };
-    start(done);
+    start((failure, result) => {
+      if (failure) reject(failure);
+      else resolve(result === 0 ? 0 : koffi.errno());
+    });
   });
 }
 

@@ -172,6 +172,20 @@ export function diskBytesContract(name: string, fresh: FreshDisk): void {
       );
     });
 
+    test('a thousand changes may be under way at a time', async () => {
+      await using world = await fresh();
+      await using file = await world.disk.open(`${world.root}/a`, { create: true });
+      await file.write(0, filled(1000 * 4 * KiB, 7));
+      const changes = Array.from({ length: 1000 }, (_, block) =>
+        block % 2 === 0 ? file.punch(block * 4 * KiB, 10) : file.zero(block * 4 * KiB, 10),
+      );
+      await Promise.all(changes);
+      const block = filled(4 * KiB, 7).fill(0, 0, 10);
+      const expected = new Uint8Array(1000 * 4 * KiB);
+      for (let at = 0; at < expected.length; at += 4 * KiB) expected.set(block, at);
+      expectBytes(await contents(file), expected);
+    });
+
     test('any mix of changes does what it does to an array of bytes', async () => {
       await using world = await fresh();
       await using file = await world.disk.open(`${world.root}/a`, { create: true });

@@ -37,6 +37,16 @@ export interface ObjectStore extends AsyncDisposable {
   write(name: ObjectName, at: number, from: Uint8Array, call: ObjectWriteCall): Completion;
   /** The bytes read as zero afterwards; whole blocks give their space back unless told otherwise. */
   zero(name: ObjectName, at: number, length: number, call: ObjectZeroCall): Completion;
+  /**
+   * From now on these objects may change or go, and nobody may own them any more: settles when
+   * they will be among `unsettled`, even after a power cut.
+   */
+  announce(names: readonly ObjectName[], objectBytes: number, call: ObjectWriteCall): Promise<void>;
+  /**
+   * The objects of a VDI that may have been changing, made or removed when it was last in use: a new
+   * owner looks at each of them before it serves (research rule 42).
+   */
+  unsettled(vid: Vid): readonly ObjectName[];
   /** The object is gone; its name may be created anew. Removing what is not there is no error. */
   remove(name: ObjectName, call: ObjectWriteCall): Completion;
   /**

@@ -1,6 +1,6 @@
 import { type ObjectName, objectKey, type Stamp } from '../base/ids.ts';
 import type { Journal } from './journal.ts';
-import { ENTRY, type EntryType, type JournalEntry } from './journal-format.ts';
+import { ENTRY, type EntryType, type JournalEntry, type SequencedEntry } from './journal-format.ts';
 import type { Suspect } from './load.ts';
 
 /** An object that may change in place at any time, and what the journal still says of it. */
@@ -58,12 +58,7 @@ export class ActivityLog {
     return this.#add(ENTRY.create, made, false, this.#listed.get(keyOf(made.name))?.redo);
   }
 
-  #add(
-    type: EntryType,
-    made: Suspect,
-    suspect: boolean,
-    redo: Listed['redo'],
-  ): Promise<void> {
+  #add(type: EntryType, made: Suspect, suspect: boolean, redo: Listed['redo']): Promise<void> {
     const { name, stamp, objectBytes, life } = made;
     this.#listed.set(keyOf(name), {
       ...{ name, stamp, objectBytes, life },
@@ -92,11 +87,11 @@ export class ActivityLog {
    * These objects are stable in their own files as of journal sequence `upTo`; settles when that is
    * stable too, and the journal's older words about them are void.
    */
-  async homed(names: readonly ObjectName[], upTo: number): Promise<void> {
-    const stale = names.filter((name) => this.#listed.get(keyOf(name))?.redo !== undefined);
-    if (stale.length === 0) return;
-    await this.#append(stale.map((name) => entry(ENTRY.homed, name, BigInt(upTo))));
-    for (const name of stale) {
+  async homed(objects: readonly { name: ObjectName; upTo: number }[]): Promise<void> {
+    const owed = objects.filter(({ name }) => this.#listed.get(keyOf(name))?.redo !== undefined);
+    if (owed.length === 0) return;
+    await this.#append(owed.map(({ name, upTo }) => entry(ENTRY.homed, name, BigInt(upTo))));
+    for (const { name, upTo } of owed) {
       const listed = this.#listed.get(keyOf(name));
       if (listed?.redo !== undefined && listed.redo.sequence <= upTo) listed.redo = undefined;
     }
@@ -122,8 +117,8 @@ export class ActivityLog {
     return entries;
   }
 
-  sequenced(entries: readonly JournalEntry[], sequence: number, segment: number): void {
-    for (const { type, name } of entries) {
+  appended(entries: readonly SequencedEntry[], segment: number): void {
+    for (const { type, name, sequence } of entries) {
       if (!REDO_TYPES.has(type)) continue;
       const listed = this.#listed.get(keyOf(name));
       if (listed !== undefined) {

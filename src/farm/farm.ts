@@ -111,12 +111,35 @@ export class Farm implements ObjectStore {
   zero(name: ObjectName, at: number, length: number, call: ObjectZeroCall): Promise<void> {
     const { open, flusher } = this.#parts;
     const key = objectKey(name.kind, name.vid, name.index);
-    return open.pass(key, true, async () => {
-      await flusher.room();
-      const object = await this.#forChange(name, key, call);
-      await this.#zeroAny(object, at, length, call.keepAllocated);
-      return object;
-    }).then((object) => (call.durable ? flusher.flush(name.vid, [object]) : undefined));
+    return open
+      .pass(key, true, async () => {
+        await flusher.room();
+        const object = await this.#forChange(name, key, call);
+        await this.#zeroAny(object, at, length, call.keepAllocated);
+        return object;
+      })
+      .then((object) => (call.durable ? flusher.flush(name.vid, [object]) : undefined));
+  }
+
+  async announce(
+    names: readonly ObjectName[],
+    objectBytes: number,
+    { stamp }: ObjectWriteCall,
+  ): Promise<void> {
+    const { open, activity } = this.#parts;
+    await Promise.all(
+      names.map((name) => {
+        const object = open.find(objectKey(name.kind, name.vid, name.index));
+        if (object?.listedUnder === stamp) return undefined;
+        return activity.list(name, stamp, objectBytes, object?.life ?? 0n);
+      }),
+    );
+  }
+
+  unsettled(vid: Vid): readonly ObjectName[] {
+    const names = [];
+    for (const { name } of this.#parts.activity.values()) if (name.vid === vid) names.push(name);
+    return names;
   }
 
   remove(name: ObjectName, call: ObjectWriteCall): Promise<void> {

@@ -166,7 +166,10 @@ export class Flusher {
       if (copied < 0) evicted.push(object);
       else used += copied;
     }
-    const logged = entries.length === 0 ? undefined : this.#parts.activity.log(entries, [room.subarray(0, used)]);
+    const logged =
+      entries.length === 0
+        ? undefined
+        : this.#parts.activity.log(entries, [room.subarray(0, used)]);
     if (evicted.length > 0) await this.#home(evicted);
     await logged;
   }
@@ -207,12 +210,10 @@ export class Flusher {
 
   async #homeSome(objects: readonly OpenObject[]): Promise<void> {
     if (objects.length === 0) return;
-    const upTo = this.#parts.journal.lastSequence;
     await forEachAtMost(this.#parts.limits.syncsAtOnce, objects, (object) => this.#homeOne(object));
     await this.#syncNames(objects);
     await this.#parts.activity.homed(
-      objects.map(({ name }) => name),
-      upTo,
+      objects.map(({ name, homedUpTo }) => ({ name, upTo: homedUpTo })),
     );
     for (const object of objects) if (!object.closed) this.#parts.homed(object);
   }
@@ -228,11 +229,13 @@ export class Flusher {
 
   async #syncFile(object: OpenObject): Promise<void> {
     const taken = object.unhomed.count;
-    object.takeUnhomed();
+    object.unhomed.clear();
+    const upTo = this.#parts.journal.lastSequence;
     this.#undirty(object);
     this.#unhomed.delete(object);
     object.writeMeta();
     await object.file.sync();
+    object.homedUpTo = upTo;
     this.#unsyncedBlocks -= taken;
     this.#wakeRoom();
   }
@@ -270,4 +273,3 @@ function touches(work: Work, vid: Vid, only: readonly OpenObject[] | undefined):
   for (const { name } of work.objects) if (name.vid === vid) return true;
   return false;
 }
-

@@ -14,14 +14,15 @@ export const SEGMENT_MAGIC = 0x53_48_50_4a; // "SHPJ"
 export const RECORD_MAGIC = 0x53_48_50_52; // "SHPR"
 export const JOURNAL_VERSION = 1;
 export const SEGMENT_HEADER_BYTES = BLOCK_BYTES;
-const RECORD_HEADER_BYTES = 32;
+const RECORD_HEADER_BYTES = 40;
+const SUM_AT = 28;
 export const ENTRY_BYTES = 40;
 
 export interface SegmentHeader {
   readonly storeId: string;
   readonly segment: number;
-  /** Of its first record. */
-  readonly sequence: number;
+  /** Number of its first record. */
+  readonly record: number;
   readonly bootId: string;
 }
 
@@ -60,9 +61,16 @@ export interface JournalEntry {
   readonly sum: number;
 }
 
-export interface JournalRecord {
+/** An entry with the place of its append among all appends: what `homed` refers to. */
+export interface SequencedEntry extends JournalEntry {
   readonly sequence: number;
-  readonly entries: readonly JournalEntry[];
+}
+
+/** What one write of the journal makes stable: one or more appends. */
+export interface JournalRecord {
+  /** Counts records, so that a missing one shows. */
+  readonly record: number;
+  readonly entries: readonly SequencedEntry[];
 }
 
 /** 64 bits that tell one boot from another. */
@@ -75,7 +83,7 @@ export function encodeSegmentHeader(header: SegmentHeader): Uint8Array<ArrayBuff
     .u32(SEGMENT_MAGIC)
     .u32(JOURNAL_VERSION)
     .u64(header.segment)
-    .u64(header.sequence)
+    .u64(header.record)
     .bytes(fixedText(header.storeId, 36))
     .bytes(fixedText(header.bootId, 36))
     .zeroes(SEGMENT_HEADER_BYTES - 100)
@@ -93,7 +101,7 @@ export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader {
   if (reader.u32('magic') !== SEGMENT_MAGIC) throw bad('not a journal segment');
   const version = reader.u32('version');
   const segment = reader.size('segment');
-  const sequence = reader.size('sequence');
+  const record = reader.size('record');
   const storeId = trimmedText(reader.bytes(36, 'store id'));
   const bootId = trimmedText(reader.bytes(36, 'boot id'));
   reader.bytes(SEGMENT_HEADER_BYTES - 100, 'reserved');
@@ -108,7 +116,7 @@ export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader {
       { found: version, known: JOURNAL_VERSION },
     );
   }
-  return { storeId, segment, sequence, bootId };
+  return { storeId, segment, record, bootId };
 }
 
 /** Bytes of a record with so many entries, so many of them `data`. */
@@ -121,26 +129,28 @@ function headBytesOf(entries: number): number {
 
 /**
  * The head of a record, to be followed by one block per `data` entry. The blocks need no further
- * checksum: each carries its own in its entry.
+ * checksum: each carries its own in its entry. The entries' sequences are at most 65,535 apart.
  */
 export function encodeRecordHead(
   segment: number,
-  sequence: number,
-  entries: readonly JournalEntry[],
+  { record, entries }: JournalRecord,
 ): Uint8Array<ArrayBuffer> {
   const headBytes = headBytesOf(entries.length);
   const dataBlocks = entries.reduce((sum, { type }) => sum + (type === ENTRY.data ? 1 : 0), 0);
+  const first = entries[0]?.sequence ?? 0;
   const out = new Writer(headBytes)
     .u32(RECORD_MAGIC)
     .u32(entries.length)
-    .u64(sequence)
+    .u64(record)
     .u64(segment)
     .u32(dataBlocks)
-    .u32(0); // checksum
+    .u32(0) // checksum
+    .u64(first);
   for (const entry of entries) {
     out
       .u8(entry.type)
-      .zeroes(3)
+      .u8(0)
+      .u16(entry.sequence - first)
       .u32(entry.name.slot)
       .u64(oidBits(entry.name))
       .u32(entry.stamp.epoch)
@@ -150,7 +160,7 @@ export function encodeRecordHead(
       .u32(entry.sum);
   }
   const bytes = out.zeroes(headBytes - RECORD_HEADER_BYTES - entries.length * ENTRY_BYTES).done();
-  new DataView(bytes.buffer, bytes.byteOffset).setUint32(28, headSum(bytes));
+  new DataView(bytes.buffer, bytes.byteOffset).setUint32(SUM_AT, headSum(bytes));
   return bytes;
 }
 
@@ -162,7 +172,7 @@ export function recordExtent(
   firstBlock: Uint8Array,
   segment: number,
   room: number,
-): { headBytes: number; recordBytes: number; sequence: number } | string {
+): { headBytes: number; recordBytes: number; record: number } | string {
   const view = new DataView(firstBlock.buffer, firstBlock.byteOffset, firstBlock.byteLength);
   if (view.getUint32(0) !== RECORD_MAGIC) return 'no record';
   if (view.getBigUint64(16) !== BigInt(segment)) return 'a record of another segment';
@@ -170,33 +180,36 @@ export function recordExtent(
   const headBytes = headBytesOf(entryCount);
   const recordBytes = recordBytesOf(entryCount, view.getUint32(24));
   if (recordBytes > room) return 'a record longer than its segment';
-  return { headBytes, recordBytes, sequence: Number(view.getBigUint64(8)) };
+  return { headBytes, recordBytes, record: Number(view.getBigUint64(8)) };
 }
 
 /** The whole head of a record; undefined if its checksum does not fit. @throws `ERR_CORRUPT` */
 export function decodeRecordHead(head: Uint8Array): JournalRecord | undefined {
   const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
-  if (headSum(head) !== view.getUint32(28)) return undefined;
-  const reader = new Reader(head.subarray(RECORD_HEADER_BYTES));
-  const entries = Array.from({ length: view.getUint32(4) }, () => decodeEntry(reader));
-  return { sequence: Number(view.getBigUint64(8)), entries };
+  if (headSum(head) !== view.getUint32(SUM_AT)) return undefined;
+  const reader = new Reader(head.subarray(32));
+  const first = reader.size('sequence');
+  const entries = Array.from({ length: view.getUint32(4) }, () => decodeEntry(reader, first));
+  return { record: Number(view.getBigUint64(8)), entries };
 }
 
-function decodeEntry(reader: Reader): JournalEntry {
+function decodeEntry(reader: Reader, first: number): SequencedEntry {
   const type = reader.u8('entry type');
   if (type < ENTRY.list || type > ENTRY.reset) throw bad(`no entry is of type ${type}`);
-  reader.bytes(3, 'reserved');
+  reader.u8('reserved');
+  const sequence = first + reader.u16('order');
   const slot = reader.u32('slot');
   const name = { ...oidParts(reader.u64('oid')), slot };
   const stamp = { epoch: reader.u32('epoch'), attachEpoch: reader.u32('attach epoch') };
   const objectBytes = reader.u32('object size');
   const detail = reader.u64('detail');
-  return { type: type as EntryType, name, stamp, objectBytes, detail, sum: reader.u32('sum') };
+  const sum = reader.u32('sum');
+  return { type: type as EntryType, name, stamp, objectBytes, detail, sum, sequence };
 }
 
 /** Over the head with the checksum field taken as zero. */
 function headSum(head: Uint8Array): number {
-  return crc32(head.subarray(RECORD_HEADER_BYTES), crc32(head.subarray(0, 28)));
+  return crc32(head.subarray(SUM_AT + 4), crc32(head.subarray(0, SUM_AT)));
 }
 
 function fixedText(text: string, length: number): Uint8Array {

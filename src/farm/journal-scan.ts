@@ -1,4 +1,4 @@
-import { SheepError } from '../base/errors.ts';
+import { isFault, SheepError } from '../base/errors.ts';
 import { formatOid, type ObjectName, objectKey, type Stamp } from '../base/ids.ts';
 import { BLOCK_BYTES, MiB } from '../base/units.ts';
 import type { Disk, DiskFile } from '../contracts/disk.ts';
@@ -11,9 +11,11 @@ import {
   decodeSegmentHeader,
   ENTRY,
   type JournalEntry,
+  type JournalRecord,
   recordExtent,
   SEGMENT_HEADER_BYTES,
   type SegmentHeader,
+  type SequencedEntry,
 } from './journal-format.ts';
 
 /** A block as a flush promised it: where its bytes stand in the journal, or a hole. */
@@ -41,6 +43,7 @@ export interface JournalScan {
   /** Of the last start; undefined for a store that was never opened. */
   bootId?: string;
   nextSegment: number;
+  nextRecord: number;
   nextSequence: number;
   readonly segmentFiles: string[];
 }
@@ -56,19 +59,28 @@ export async function scanJournal(
   storeId: string,
 ): Promise<JournalScan> {
   const names = await disk.list(`${directory}/journal`);
-  const numbers = names.map(Number).sort((a, b) => a - b);
+  const numbers = names.filter((name) => /^\d{10}$/.test(name)).map(Number);
   const scan: JournalScan = {
     listed: new Map(),
     redo: new Map(),
     clean: true,
     nextSegment: (numbers.at(-1) ?? 0) + 1,
+    nextRecord: 1,
     nextSequence: 1,
     segmentFiles: numbers.map((number) => segmentPath(directory, number)),
   };
-  for (const [place, number] of numbers.entries()) {
-    const last = place === numbers.length - 1;
-    const reader = new SegmentReader(disk, segmentPath(directory, number), number, scan);
-    await reader.read({ first: place === 0, last, storeId });
+  const readers = numbers.map(
+    (number) => new SegmentReader(disk, segmentPath(directory, number), number, scan),
+  );
+  // Segments that were being begun when everything stopped: they say nothing yet.
+  while (readers.length > 0 && (await readers.at(-1)?.isBlank())) readers.pop();
+  // A start begins a segment when everything before it has been done: what lies before the newest
+  // of these is left over from a start that was cut short.
+  let start = readers.length - 1;
+  while (start > 0 && !(await readers[start]?.begunByStart())) start -= 1;
+  for (const [place, reader] of readers.entries()) {
+    if (place < start) continue;
+    await reader.read({ first: place === start, storeId });
   }
   return scan;
 }
@@ -87,74 +99,106 @@ class SegmentReader {
     this.#scan = scan;
   }
 
-  async read(place: { first: boolean; last: boolean; storeId: string }): Promise<void> {
+  /** True if no record ever became stable in it. */
+  async isBlank(): Promise<boolean> {
     await using file = await this.#disk.open(this.#path);
     const sizeBytes = await file.size();
-    const header = await this.#header(file, place);
-    if (header === undefined) return;
-    if (place.first) this.#scan.nextSequence = header.sequence;
-    else if (header.sequence !== this.#scan.nextSequence) throw this.#damaged(0, 'records are missing');
-    this.#boot = bootMark(header.bootId);
-    let at = SEGMENT_HEADER_BYTES;
-    for (;;) {
-      const next = await this.#record(file, at, sizeBytes);
-      if (next === undefined) break;
-      at = next;
+    if ((await this.#recordAt(file, SEGMENT_HEADER_BYTES, sizeBytes)) !== undefined) {
+      return false;
     }
-    if (at === SEGMENT_HEADER_BYTES && !place.last) throw this.#damaged(at, 'it has no records');
-    if (at > SEGMENT_HEADER_BYTES) this.#scan.bootId = header.bootId;
-    await this.#refuseLaterRecords(file, at, sizeBytes);
+    return !(await this.#anyRecord(file, 0, sizeBytes, 0));
   }
 
-  /** Undefined for a last segment whose beginning never became stable. */
-  async #header(
-    file: DiskFile,
-    place: { last: boolean; storeId: string },
-  ): Promise<SegmentHeader | undefined> {
+  /** True if its first record is the one that a start writes. */
+  async begunByStart(): Promise<boolean> {
+    await using file = await this.#disk.open(this.#path);
+    const record = await this.#recordAt(file, SEGMENT_HEADER_BYTES, await file.size());
+    const first = record?.entries[0];
+    return first?.type === ENTRY.reset && first.detail === 1n;
+  }
+
+  /** Applies every record of it. */
+  async read({ first, storeId }: { first: boolean; storeId: string }): Promise<void> {
+    await using file = await this.#disk.open(this.#path);
+    const sizeBytes = await file.size();
+    const header = await this.#header(file, storeId);
+    if (first) this.#scan.nextRecord = header.record;
+    if (header.record !== this.#scan.nextRecord) {
+      throw this.#damaged(0, 'records before it are missing');
+    }
+    this.#scan.bootId = header.bootId;
+    this.#boot = bootMark(header.bootId);
+    let at: number | undefined = SEGMENT_HEADER_BYTES;
+    let end = at;
+    while (at !== undefined) {
+      end = at;
+      at = await this.#record(file, at, sizeBytes);
+    }
+    // A later record proves that the one at `end` was stable once: damaged, then, and not torn.
+    if (await this.#anyRecord(file, end, sizeBytes, this.#scan.nextRecord)) {
+      throw this.#damaged(end, 'a record cannot be read, and later ones follow');
+    }
+  }
+
+  async #header(file: DiskFile, storeId: string): Promise<SegmentHeader> {
     const bytes = new Uint8Array(SEGMENT_HEADER_BYTES);
     const got = await file.read(0, bytes);
+    const header = this.#decodeHeader(bytes.subarray(0, got));
+    if (header.segment !== this.#number) {
+      throw this.#damaged(0, `it says it is segment ${header.segment}`);
+    }
+    if (header.storeId !== storeId) {
+      throw this.#damaged(0, `it belongs to store ${header.storeId}`);
+    }
+    return header;
+  }
+
+  #decodeHeader(bytes: Uint8Array): SegmentHeader {
     try {
-      const header = decodeSegmentHeader(bytes.subarray(0, got));
-      if (header.segment !== this.#number) {
-        if (place.last) return undefined;
-        throw this.#damaged(0, `it says it is segment ${header.segment}`);
-      }
-      if (header.storeId !== place.storeId) {
-        throw this.#damaged(0, `it belongs to store ${header.storeId}`);
-      }
-      return header;
+      return decodeSegmentHeader(bytes);
     } catch (error) {
-      if (error instanceof SheepError && error.code === 'ERR_CORRUPT') {
-        if (place.last && !(await this.#anyRecord(file, 0, await file.size(), 0))) return undefined;
-        throw this.#damaged(0, error.message);
-      }
+      if (isFault(error, 'ERR_CORRUPT')) throw this.#damaged(0, error.message);
       throw error;
     }
   }
 
   /** Applies the record at `at`; returns where the next one begins, undefined at the end. */
   async #record(file: DiskFile, at: number, sizeBytes: number): Promise<number | undefined> {
+    const record = await this.#recordAt(file, at, sizeBytes);
+    if (record === undefined || record.record !== this.#scan.nextRecord) return undefined;
+    if (!(await this.#dataStands(file, record.dataAt, record.entries))) return undefined;
+    this.#scan.clean = false;
+    let block = record.dataAt;
+    for (const entry of record.entries) {
+      this.#apply(entry, block);
+      this.#scan.nextSequence = Math.max(this.#scan.nextSequence, entry.sequence + 1);
+      if (entry.type === ENTRY.data) block += BLOCK_BYTES;
+    }
+    this.#scan.nextRecord += 1;
+    return block;
+  }
+
+  /** The record of this segment that begins at `at`, if one does; its data is not proven. */
+  async #recordAt(
+    file: DiskFile,
+    at: number,
+    sizeBytes: number,
+  ): Promise<(JournalRecord & { dataAt: number }) | undefined> {
     const first = new Uint8Array(BLOCK_BYTES);
     if ((await file.read(at, first)) < BLOCK_BYTES) return undefined;
     const extent = recordExtent(first, this.#number, sizeBytes - at);
-    if (typeof extent === 'string' || extent.sequence !== this.#scan.nextSequence) return undefined;
+    if (typeof extent === 'string') return undefined;
     const head = new Uint8Array(extent.headBytes);
     await file.read(at, head);
     const record = decodeRecordHead(head);
-    if (record === undefined) return undefined;
-    const dataAt = at + extent.headBytes;
-    if (!(await this.#dataStands(file, dataAt, record.entries))) return undefined;
-    this.#scan.clean = false;
-    let block = dataAt;
-    for (const entry of record.entries) {
-      this.#apply(entry, record.sequence, block);
-      if (entry.type === ENTRY.data) block += BLOCK_BYTES;
-    }
-    this.#scan.nextSequence += 1;
-    return at + extent.recordBytes;
+    return record === undefined ? undefined : { ...record, dataAt: at + extent.headBytes };
   }
 
-  async #dataStands(file: DiskFile, at: number, entries: readonly JournalEntry[]): Promise<boolean> {
+  async #dataStands(
+    file: DiskFile,
+    at: number,
+    entries: readonly JournalEntry[],
+  ): Promise<boolean> {
     const sums = entries.filter(({ type }) => type === ENTRY.data).map(({ sum }) => sum);
     const bytes = new Uint8Array(sums.length * BLOCK_BYTES);
     await file.read(at, bytes);
@@ -164,9 +208,9 @@ class SegmentReader {
     });
   }
 
-  #apply(entry: JournalEntry, sequence: number, dataAt: number): void {
+  #apply(entry: SequencedEntry, dataAt: number): void {
     const { listed, redo } = this.#scan;
-    const { type, name, stamp, objectBytes, detail, sum } = entry;
+    const { type, name, stamp, objectBytes, detail, sum, sequence } = entry;
     const key = objectKey(name.kind, name.vid, name.index);
     const known = { name, stamp, objectBytes };
     const list = (boot: bigint, life: bigint) =>
@@ -209,13 +253,6 @@ class SegmentReader {
     }
   }
 
-  /** A later record proves that the one at `at` was stable once: then it is damaged, not torn. */
-  async #refuseLaterRecords(file: DiskFile, at: number, sizeBytes: number): Promise<void> {
-    if (await this.#anyRecord(file, at, sizeBytes, this.#scan.nextSequence)) {
-      throw this.#damaged(at, 'a record cannot be read, and later ones follow');
-    }
-  }
-
   async #anyRecord(
     file: DiskFile,
     from: number,
@@ -228,10 +265,8 @@ class SegmentReader {
       for (let offset = 0; offset + BLOCK_BYTES <= got; offset += BLOCK_BYTES) {
         const block = buffer.subarray(offset, offset + BLOCK_BYTES);
         const extent = recordExtent(block, this.#number, sizeBytes - at - offset);
-        if (typeof extent === 'string' || extent.sequence <= after) continue;
-        const head = new Uint8Array(extent.headBytes);
-        await file.read(at + offset, head);
-        if (decodeRecordHead(head) !== undefined) return true;
+        if (typeof extent === 'string' || extent.record <= after) continue;
+        if ((await this.#recordAt(file, at + offset, sizeBytes)) !== undefined) return true;
       }
     }
     return false;

@@ -6,10 +6,11 @@ import {
   type JournalEntry,
   recordBytesOf,
   SEGMENT_HEADER_BYTES,
+  type SequencedEntry,
 } from './journal-format.ts';
 
 interface Pending {
-  readonly entries: readonly JournalEntry[];
+  readonly entries: readonly SequencedEntry[];
   readonly data: readonly Uint8Array[];
   readonly settle: PromiseWithResolvers<void>;
 }
@@ -17,8 +18,8 @@ interface Pending {
 export interface JournalOwner {
   /** Everything the activity log holds, to begin a new segment with; the first entry is `reset`. */
   snapshot(): JournalEntry[];
-  /** These entries are about to be written; called in the order of sequences. */
-  sequenced(entries: readonly JournalEntry[], sequence: number, segment: number): void;
+  /** These entries were appended; they will stand in this segment or a later one. */
+  appended(entries: readonly SequencedEntry[], segment: number): void;
 }
 
 export interface JournalPlace {
@@ -34,6 +35,14 @@ export function segmentPath(directory: string, segment: number): string {
   return `${directory}/journal/${segment.toString().padStart(10, '0')}`;
 }
 
+/** A segment that nobody needs, to become the next one. */
+export function sparePath(directory: string): string {
+  return `${directory}/journal/spare`;
+}
+
+/** Appends in one record: their order stands in 16 bits. */
+const APPENDS_MAX = 65_535;
+
 const ZEROES = new Uint8Array(1024 * 1024);
 
 /**
@@ -46,11 +55,11 @@ export class Journal {
   readonly #owner: JournalOwner;
   #file: DiskFile;
   #segment: number;
+  #record: number;
   #sequence: number;
   #at = SEGMENT_HEADER_BYTES;
   readonly #pending: Pending[] = [];
   #pumping: Promise<void> | undefined;
-  #spare: string | undefined;
   #broken: SheepError | undefined;
   /** Segments whose entries may still be needed, oldest first; the last is being written. */
   readonly #segments: number[];
@@ -60,13 +69,14 @@ export class Journal {
     owner: JournalOwner,
     file: DiskFile,
     segment: number,
-    sequence: number,
+    next: { record: number; sequence: number },
   ) {
     this.#place = place;
     this.#owner = owner;
     this.#file = file;
     this.#segment = segment;
-    this.#sequence = sequence;
+    this.#record = next.record;
+    this.#sequence = next.sequence;
     this.#segments = [segment];
   }
 
@@ -75,16 +85,16 @@ export class Journal {
     place: JournalPlace,
     owner: JournalOwner,
     segment: number,
-    sequence: number,
+    next: { record: number; sequence: number },
   ): Promise<Journal> {
     await place.disk.makeDirectory(`${place.directory}/journal`);
-    const file = await newSegmentFile(place, segment, undefined);
-    const journal = new Journal(place, owner, file, segment, sequence);
+    const file = await newSegmentFile(place, segment);
+    const journal = new Journal(place, owner, file, segment, next);
     await journal.#begin();
     return journal;
   }
 
-  /** Sequence of the last record that was begun. */
+  /** Sequence of the last append, stable or not. */
   get lastSequence(): number {
     return this.#sequence - 1;
   }
@@ -96,19 +106,29 @@ export class Journal {
   append(entries: readonly JournalEntry[], data: readonly Uint8Array[] = []): Promise<void> {
     if (this.#broken !== undefined) return Promise.reject(this.#broken);
     const settle = Promise.withResolvers<void>();
-    this.#pending.push({ entries, data, settle });
+    const sequence = this.#sequence;
+    this.#sequence += 1;
+    const sequenced = entries.map((entry) => ({ ...entry, sequence }));
+    this.#owner.appended(sequenced, this.#segment);
+    this.#pending.push({ entries: sequenced, data, settle });
     this.#pumping ??= this.#pump();
     return settle.promise;
   }
 
-  /** The file of a segment that nothing needs any more becomes the next one, or goes. */
-  async discard(segment: number): Promise<void> {
-    const at = this.#segments.indexOf(segment);
-    if (at < 0 || segment === this.#segment) return;
-    this.#segments.splice(at, 1);
-    const path = segmentPath(this.#place.directory, segment);
-    if (this.#spare === undefined) this.#spare = path;
-    else await this.#place.disk.remove(path);
+  /**
+   * The oldest segment, which nothing needs any more, becomes the spare one, or goes. Its name is
+   * stable before the next step, so that a power cut never leaves a gap between segments.
+   */
+  async discardOldest(): Promise<void> {
+    const oldest = this.#segments[0];
+    if (oldest === undefined || oldest === this.#segment) return;
+    const { disk, directory } = this.#place;
+    const path = segmentPath(directory, oldest);
+    const spare = sparePath(directory);
+    if (await disk.exists(spare)) await disk.remove(path);
+    else await disk.rename(path, spare);
+    await disk.syncDirectory(`${directory}/journal`);
+    this.#segments.shift();
   }
 
   async close(): Promise<void> {
@@ -136,8 +156,11 @@ export class Journal {
     let bytes = 0;
     let count = 0;
     for (const { entries, data } of this.#pending) {
-      bytes += recordBytesOf(entries.length, data.reduce((sum, { length }) => sum + length / 4096, 0));
-      if (count > 0 && bytes > this.#place.segmentBytes / 2) break;
+      bytes += recordBytesOf(
+        entries.length,
+        data.reduce((sum, { length }) => sum + length / 4096, 0),
+      );
+      if (count > 0 && (bytes > this.#place.segmentBytes / 2 || count === APPENDS_MAX)) break;
       count += 1;
     }
     return this.#pending.splice(0, count);
@@ -154,11 +177,9 @@ export class Journal {
     await this.#file.sync();
   }
 
-  #write(entries: readonly JournalEntry[], data: readonly Uint8Array[]): void {
-    const sequence = this.#sequence;
-    this.#sequence += 1;
-    this.#owner.sequenced(entries, sequence, this.#segment);
-    const head = encodeRecordHead(this.#segment, sequence, entries);
+  #write(entries: readonly SequencedEntry[], data: readonly Uint8Array[]): void {
+    const head = encodeRecordHead(this.#segment, { record: this.#record, entries });
+    this.#record += 1;
     this.#file.writeNow(this.#at, head);
     this.#at += head.length;
     for (const bytes of data) {
@@ -169,9 +190,7 @@ export class Journal {
 
   async #rotate(): Promise<void> {
     const next = this.#segment + 1;
-    const spare = this.#spare;
-    this.#spare = undefined;
-    const file = await newSegmentFile(this.#place, next, spare);
+    const file = await newSegmentFile(this.#place, next);
     this.#file.closeNow();
     this.#file = file;
     this.#segment = next;
@@ -181,13 +200,21 @@ export class Journal {
 
   /** Header and snapshot of the activity log: with these the segment stands on its own. */
   async #begin(): Promise<void> {
-    const { storeId, bootId, disk, directory } = this.#place;
-    const header = { storeId, segment: this.#segment, sequence: this.#sequence, bootId };
-    this.#file.writeNow(0, encodeSegmentHeader(header));
-    this.#at = SEGMENT_HEADER_BYTES;
-    this.#write(this.#owner.snapshot(), []);
+    await this.#writeHeader();
+    const sequence = this.lastSequence;
+    const snapshot = this.#owner.snapshot().map((entry) => ({ ...entry, sequence }));
+    this.#write(snapshot, []);
     await this.#file.sync();
-    await disk.syncDirectory(`${directory}/journal`);
+    await this.#place.disk.syncDirectory(`${this.#place.directory}/journal`);
+  }
+
+  /** Stable before the first record: so a segment without a header never holds one. */
+  async #writeHeader(): Promise<void> {
+    const { storeId, bootId } = this.#place;
+    const header = { storeId, segment: this.#segment, record: this.#record, bootId };
+    this.#file.writeNow(0, encodeSegmentHeader(header));
+    await this.#file.sync();
+    this.#at = SEGMENT_HEADER_BYTES;
   }
 
   /**
@@ -200,16 +227,15 @@ export class Journal {
   }
 }
 
-/** A file of zeroes of full length, or a used one: its old records cannot follow a new header. */
-async function newSegmentFile(
-  place: JournalPlace,
-  segment: number,
-  spare: string | undefined,
-): Promise<DiskFile> {
+/**
+ * A file of zeroes of full length, or the spare one: its old records cannot follow a new header. Its
+ * name need not be stable before it is used: under the old one nobody reads it.
+ */
+async function newSegmentFile(place: JournalPlace, segment: number): Promise<DiskFile> {
   const { disk, directory, segmentBytes } = place;
   const path = segmentPath(directory, segment);
-  if (spare !== undefined) {
-    await disk.rename(spare, path);
+  if (await disk.exists(sparePath(directory))) {
+    await disk.rename(sparePath(directory), path);
     return disk.open(path);
   }
   const file = await disk.open(path, { create: true, truncate: true });
@@ -217,7 +243,6 @@ async function newSegmentFile(
     for (let at = 0; at < segmentBytes; at += ZEROES.length) {
       await file.write(at, ZEROES.subarray(0, Math.min(ZEROES.length, segmentBytes - at)));
     }
-    await file.sync();
     return file;
   } catch (error) {
     file.closeNow();

@@ -189,12 +189,7 @@ async function scan(
   return adopted;
 }
 
-function make(
-  file: DiskFile,
-  header: Suspect,
-  table: Uint32Array,
-  sum: BlockSum,
-): OpenObject {
+function make(file: DiskFile, header: Suspect, table: Uint32Array, sum: BlockSum): OpenObject {
   const { name, objectBytes, life, stamp } = header;
   const key = objectKey(name.kind, name.vid, name.index);
   return new OpenObject({ key, name, objectBytes, life, stamp, file, table, sum });
@@ -204,4 +199,3 @@ function damaged(name: ObjectName, why: string): SheepError {
   const oid = formatOid(name);
   return new SheepError('ERR_CORRUPT', `object ${oid} is damaged: ${why}`, { oid });
 }
-

@@ -57,7 +57,9 @@ export class Maintenance {
 
   async #homeRested(): Promise<void> {
     const { flusher } = this.#parts;
-    const rested = [...flusher.unhomed].filter(({ changedRound }) => changedRound < this.#round - 1);
+    const rested = [...flusher.unhomed].filter(
+      ({ changedRound }) => changedRound < this.#round - 1,
+    );
     if (rested.length > 0) await flusher.home(rested);
   }
 
@@ -89,8 +91,9 @@ export class Maintenance {
     if (objects.length > 0) await flusher.home(objects);
     await this.#settleRemoved(upTo, ({ redo }) => redo !== undefined && redo.segment < current);
     let oldest = current;
-    for (const { redo } of activity.values()) if (redo && redo.segment < oldest) oldest = redo.segment;
-    for (const segment of [...journal.segments]) if (segment < oldest) await journal.discard(segment);
+    for (const { redo } of activity.values())
+      if (redo && redo.segment < oldest) oldest = redo.segment;
+    while ((journal.segments[0] as number) < oldest) await journal.discardOldest();
   }
 
   /** Removed objects owe only their name: once its directory is stable, nothing. */
@@ -102,10 +105,7 @@ export class Maintenance {
     if (removed.length === 0) return;
     const paths = new Set(removed.map(({ name }) => objectDirectory(directory, name)));
     for (const path of paths) await disk.syncDirectory(path);
-    await activity.homed(
-      removed.map(({ name }) => name),
-      upTo,
-    );
+    await activity.homed(removed.map(({ name }) => ({ name, upTo })));
   }
 }
 

@@ -49,10 +49,13 @@ export async function openFarm(options: FarmOptions): Promise<Farm> {
     ...{ disk, directory, bootId },
     ...{ storeId: identity.nodeId, segmentBytes: limits.segmentBytes },
   };
-  const journal = await Journal.start(place, activity, scan.nextSegment, scan.nextSequence);
+  const journal = await Journal.start(place, activity, scan.nextSegment, {
+    record: scan.nextRecord,
+    sequence: scan.nextSequence,
+  });
   activity.use(journal);
+  // If one of them comes back after a power cut, the scan knows that a start came after it.
   for (const path of scan.segmentFiles) await disk.remove(path);
-  await disk.syncDirectory(`${directory}/journal`);
 
   const open = new OpenSet(limits);
   const flusher = new Flusher({
@@ -88,11 +91,13 @@ export async function openFarm(options: FarmOptions): Promise<Farm> {
 
 /** All folders at once, so that making an object never has to make one. */
 async function makeDirectories(disk: Disk, directory: string): Promise<void> {
-  if (await disk.exists(`${directory}/obj/ff`)) return;
-  for (let low = 0; low < 256; low += 1) {
-    await disk.makeDirectory(`${directory}/obj/${low.toString(16).padStart(2, '0')}`);
-  }
   await disk.makeDirectory(`${directory}/journal`);
+  await disk.makeDirectory(`${directory}/obj`);
+  const present = new Set(await disk.list(`${directory}/obj`));
+  const wanted = Array.from({ length: 256 }, (_, low) => low.toString(16).padStart(2, '0'));
+  const missing = wanted.filter((name) => !present.has(name));
+  if (missing.length === 0) return;
+  for (const name of missing) await disk.makeDirectory(`${directory}/obj/${name}`);
   await disk.syncDirectory(`${directory}/obj`);
   await disk.syncDirectory(directory);
 }

@@ -27,7 +27,7 @@ export class OpenObject {
   /** Blocks whose newest state is stable nowhere yet. */
   readonly dirty: Bitmap;
   /** Blocks whose newest state is not stable in this file. */
-  unhomed: Bitmap;
+  readonly unhomed: Bitmap;
   /** Header or table differ from the file for another reason than a changed block. */
   metaDirty = false;
   /** False until its directory was synced. */
@@ -40,6 +40,8 @@ export class OpenObject {
   /** The round of maintenance in which it was last changed. */
   changedRound = 0;
   closed = false;
+  /** What the journal said of it up to this sequence stands in the file since its last sync. */
+  homedUpTo = 0;
   /** A sync of this file is under way. */
   homing: Promise<void> | undefined;
 
@@ -76,10 +78,7 @@ export class OpenObject {
   /** The file alone says everything, on the medium. */
   get clean(): boolean {
     return (
-      this.unhomed.count === 0 &&
-      !this.metaDirty &&
-      this.nameStable &&
-      this.homing === undefined
+      this.unhomed.count === 0 && !this.metaDirty && this.nameStable && this.homing === undefined
     );
   }
 
@@ -133,7 +132,10 @@ export class OpenObject {
     for (let block = first; block < end; block += 1) {
       if (this.verified.has(block)) continue;
       const entry = this.table[block] as number;
-      const bytes = whole.subarray((block - first) * BLOCK_BYTES, (block - first + 1) * BLOCK_BYTES);
+      const bytes = whole.subarray(
+        (block - first) * BLOCK_BYTES,
+        (block - first + 1) * BLOCK_BYTES,
+      );
       if (entry === HOLE) bytes.fill(0);
       else if (!proves(entry, bytes)) throw this.#damaged(block, 'checksum does not fit');
       this.verified.add(block);
@@ -174,7 +176,10 @@ export class OpenObject {
   #adopt(at: number, length: number): void {
     const bytes = new Uint8Array(BLOCK_BYTES);
     for (let block = at / BLOCK_BYTES; block < (at + length) / BLOCK_BYTES; block += 1) {
-      if (this.#readCached(block * BLOCK_BYTES, bytes) && !proves(this.table[block] as number, bytes)) {
+      if (
+        this.#readCached(block * BLOCK_BYTES, bytes) &&
+        !proves(this.table[block] as number, bytes)
+      ) {
         this.table[block] = this.#sum(bytes);
         this.metaDirty = true;
       }
@@ -195,11 +200,6 @@ export class OpenObject {
     this.verified.addRange(first, end);
     this.dirty.addRange(first, end);
     return this.unhomed.addRange(first, end);
-  }
-
-  /** Starts anew to count what is not stable in the file: a sync of all that stood is beginning. */
-  takeUnhomed(): void {
-    this.unhomed.clear();
   }
 
   /** How many of these blocks take new space when they are written. */

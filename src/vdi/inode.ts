@@ -60,7 +60,11 @@ export class Inode {
    * @param call  with the stamp under which entries will be changed
    * @throws SheepError `ERR_MISSING`, `ERR_CORRUPT` if it is not the inode of this VDI
    */
-  static async open(store: ObjectStore, expected: InodeHeader, call: ObjectWriteCall): Promise<Inode> {
+  static async open(
+    store: ObjectStore,
+    expected: InodeHeader,
+    call: ObjectWriteCall,
+  ): Promise<Inode> {
     const bytes = new Uint8Array(rootBytes(expected));
     await store.read(rootName(expected.vid, expected.family), 0, bytes);
     const found = decodeInodeHeader(bytes);

@@ -1,15 +1,21 @@
 import { SheepError } from '../base/errors.ts';
-import { KIND, type ObjectName, slotOf, type Stamp, type Vid } from '../base/ids.ts';
+import { KIND, type ObjectName, type Stamp, slotOf, type Vid } from '../base/ids.ts';
 import { KeyedGates } from '../base/keyed-gates.ts';
 import { allSettled, forEachAtMost } from '../base/parallel.ts';
 import { BLOCK_BYTES, MiB, roundDown, roundUp } from '../base/units.ts';
-import type { BlockDevice, DeviceInfo, Extent, FlushCall, ZeroCall } from '../contracts/block-device.ts';
+import type {
+  BlockDevice,
+  DeviceInfo,
+  Extent,
+  FlushCall,
+  ZeroCall,
+} from '../contracts/block-device.ts';
 import type { Call, Completion, WriteCall } from '../contracts/call.ts';
 import type { ObjectStore, ObjectWriteCall } from '../contracts/object-store.ts';
 import { ExtentRuns } from './extents.ts';
 import { objectCount, type Piece, pieces } from './geometry.ts';
 import { Inode } from './inode.ts';
-import type { VolumeRecord } from './record.ts';
+import { deviceInfo, type VolumeRecord } from './record.ts';
 
 /** The only slot epoch there is on one machine: its map never changes. */
 export const LOCAL_EPOCH = 1;
@@ -37,18 +43,32 @@ export async function makeVolume({ store, record }: VolumeParts): Promise<void> 
   await Inode.make(store, record, { stamp: stampOf(record), durable: false });
 }
 
-/** @throws SheepError `ERR_MISSING`, `ERR_CORRUPT` if its inode is not there or not its own */
+/**
+ * Opens a VDI for the owner whose attach epoch stands in the record, and clears away what an earlier
+ * one left unfinished.
+ * @throws SheepError `ERR_MISSING`, `ERR_CORRUPT` if its inode is not there or not its own
+ */
 export async function openVolume({ store, record }: VolumeParts): Promise<Volume> {
   const plain = Object.freeze({ stamp: stampOf(record), durable: false });
-  return new Volume(store, record, await Inode.open(store, record, plain), plain);
+  const inode = await Inode.open(store, record, plain);
+  for (const name of store.unsettled(record.vid)) {
+    // Made or freed when everything stopped: without an entry in the inode it is nobody's.
+    if (name.kind !== KIND.data || (await inode.owner(name.index)) === record.vid) continue;
+    await store.remove(name, plain);
+  }
+  return new Volume(store, record, inode, plain);
 }
 
 /** Removes every object of a VDI that is being deleted, the inode last; can be run again. */
-export async function removeVolume({ store, record }: VolumeParts): Promise<void> {
+export async function removeVolume(
+  { store, record }: VolumeParts,
+  { signal }: Call = {},
+): Promise<void> {
   const call = { stamp: stampOf(record), durable: false };
   const inode = await Inode.openIfPresent(store, record, call);
   if (inode === undefined) return;
   for await (const index of inode.ownedBy(record.vid)) {
+    signal?.throwIfAborted();
     await store.remove(dataName(record, index), call);
   }
   for (const node of inode.nodes()) await store.remove(node, call);
@@ -81,7 +101,7 @@ export class Volume implements BlockDevice {
 
   constructor(store: ObjectStore, record: VolumeRecord, inode: Inode, plain: ObjectWriteCall) {
     this.record = record;
-    this.info = { sizeBytes: record.sizeBytes, readOnly: false, description: `VDI ${record.name}` };
+    this.info = deviceInfo(record);
     this.#store = store;
     this.#inode = inode;
     this.#vid = record.vid;
@@ -188,7 +208,7 @@ export class Volume implements BlockDevice {
 
   /** Whole objects leave the inode; in others the range becomes a hole. */
   async #clear(at: number, length: number): Promise<void> {
-    let whole: number[] = [];
+    const whole: number[] = [];
     const end = at + length;
     let index = Math.floor(at / this.#objectBytes);
     const endIndex = objectCount(end, this.#objectBytes);
@@ -219,11 +239,11 @@ export class Volume implements BlockDevice {
       const owners = await Promise.all(indexes.map((index) => this.#inode.owner(index)));
       const owned = indexes.filter((_, place) => owners[place] === this.#vid);
       if (owned.length === 0) return;
+      const names = owned.map((index) => this.#name(this.#vid, index));
+      await this.#store.announce(names, this.#objectBytes, this.#plain);
       const nodes = await this.#setOwners(owned, 0);
       await this.#store.flush(this.#vid, nodes);
-      await allSettled(
-        owned.map(async (index) => this.#store.remove(this.#name(this.#vid, index), this.#plain)),
-      );
+      await allSettled(names.map(async (name) => this.#store.remove(name, this.#plain)));
     });
   }
 

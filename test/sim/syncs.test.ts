@@ -1,0 +1,42 @@
+import { expect, test } from 'vitest';
+import { type SyncSite, withoutSync } from './left-out-sync.ts';
+import { runPowerCuts } from './power-cut-run.ts';
+
+/**
+ * Every sync of src/farm, by the function that calls it. For each the world is run without it, over
+ * the seeds from 1 on, until a stop leaves what the promises forbid: a sync that can be left out
+ * unseen is a sync that nobody needs, or a test that sees too little.
+ */
+const SITES: readonly (SyncSite & { readonly guards: string })[] = [
+  { call: 'sync', from: 'writeIdentity', guards: 'the store has an identity once it has a name' },
+  { call: 'syncDirectory', from: 'writeIdentity', guards: 'the store keeps its identity' },
+  { call: 'syncDirectory', from: 'makeDirectories', path: '/obj', guards: 'folders of objects' },
+  { call: 'sync', from: '#writeHeader', guards: 'a segment with records has a header' },
+  { call: 'sync', from: '#begin', guards: 'a segment begins with the activity log' },
+  { call: 'syncDirectory', from: '#begin', guards: 'a new segment keeps its name' },
+  { call: 'syncDirectory', from: 'discardOldest', guards: 'no gap between segments' },
+  { call: 'sync', from: '#commit', guards: 'what the journal says before it is acted upon' },
+  { call: 'sync', from: '#syncFile', guards: 'an object that is said to be home' },
+  { call: 'syncDirectory', from: '#syncNames', guards: 'the name of a new object' },
+  { call: 'syncDirectory', from: '#settleRemoved', guards: 'a removed name stays away' },
+  { call: 'sync', from: 'redoObject', guards: 'what was redone before the journal goes' },
+  { call: 'syncDirectory', from: 'redoJournal', guards: 'names that were redone' },
+  { call: 'syncAll', from: 'recover', guards: 'a page cache newer than the journal' },
+];
+const SEEDS_MAX = 400;
+
+test.for(SITES)('without $call in $from a stop shows: $guards', async (site) => {
+  let skipped = 0;
+  const wrap = (disk: Parameters<typeof withoutSync>[0]) =>
+    withoutSync(disk, site, () => {
+      skipped += 1;
+    });
+  let caught: string | undefined;
+  for (let seed = 1; seed <= SEEDS_MAX && caught === undefined; seed += 1) {
+    const run = await runPowerCuts({ seed, cuts: 10, steps: 60, wrap, stopAtFirst: true });
+    caught = run.violations[0];
+  }
+  expect(skipped).toBeGreaterThan(0);
+  expect(caught).toBeDefined();
+  console.log(`${site.call} in ${site.from}: ${caught?.split('\n')[0]}`);
+});

@@ -77,9 +77,10 @@ export function diskContract(name: string, fresh: FreshDisk): void {
       const broken = expect.objectContaining({ name: 'AssertionFailure' });
       expect(() => file.readNow(0, into)).toThrow(broken);
       expect(() => file.writeNow(0, into)).toThrow(broken);
-      for (const waiting of [file.read(0, into), file.write(0, into), file.sync(), file.size()]) {
-        await expect(waiting).rejects.toEqual(broken);
-      }
+      await expect(file.read(0, into)).rejects.toEqual(broken);
+      await expect(file.write(0, into)).rejects.toEqual(broken);
+      await expect(file.sync()).rejects.toEqual(broken);
+      await expect(file.size()).rejects.toEqual(broken);
     });
 
     test('what is under way on a file ends well when the file is closed', async () => {

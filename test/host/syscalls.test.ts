@@ -3,6 +3,14 @@ import { tmpdir } from 'node:os';
 import { expect, test } from 'vitest';
 import { NOT_SUPPORTED, readCached } from '../../src/host/syscalls.ts';
 
+/** The compiler is told nothing of the web. */
+declare const WebAssembly: {
+  readonly Memory: new (pages: {
+    initial: number;
+    maximum: number;
+  }) => { readonly buffer: ArrayBuffer; grow(pages: number): number };
+};
+
 /** A thousand sevens, in the page cache. */
 async function sevens(story: (file: FileHandle) => void): Promise<void> {
   const directory = await mkdtemp(`${tmpdir()}/sheep-syscalls-`);

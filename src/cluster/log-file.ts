@@ -53,7 +53,7 @@ export class LogFile implements AsyncDisposable {
       log.event('warn', 'coordinator.tail-cut', { path, offset: contents.end, bytes: sizeBytes });
       await opened.#cut();
     }
-    await opened.#reserve(LOG_RESERVE_BYTES);
+    await opened.#reserve(0);
     // A daemon that was killed had perhaps not synced the last record, or not the log's name.
     await opened.#sync();
     await disk.syncDirectory(directoryOf(path));
@@ -97,7 +97,7 @@ export class LogFile implements AsyncDisposable {
       throw new SheepError('ERR_IO', `${path} could not be replaced`, { path }, cause);
     }
     const made = new LogFile(place, file, end, end);
-    await made.#reserve(LOG_RESERVE_BYTES);
+    await made.#reserve(0);
     owned.move();
     return made;
   }
@@ -130,10 +130,10 @@ export class LogFile implements AsyncDisposable {
     await this.#file[Symbol.asyncDispose]();
   }
 
-  /** Space for `length` bytes behind the end, where there is any; a record may do without. */
+  /** Space behind the end for `length` bytes and then some more; a record may do without. */
   async #reserve(length: number): Promise<void> {
-    if (this.#sizeBytes - this.#end >= length) return;
     const wanted = this.#end + length + LOG_RESERVE_BYTES - this.#sizeBytes;
+    if (wanted <= LOG_RESERVE_BYTES / 2) return;
     try {
       await this.#file.zero(this.#sizeBytes, wanted);
       this.#sizeBytes += wanted;

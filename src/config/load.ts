@@ -47,15 +47,21 @@ export function fromFile(path: string, text: string): Source {
 
 /**
  * One configuration of several sources; an earlier one wins, setting by setting.
+ * @param passedSockets  `fd:NUMBER` of sockets that a service manager opened for NBD: they are
+ *                       served instead of the default address, and besides those that are given
  * @throws SheepError `ERR_BAD_INPUT`: one sentence with the setting, its value and what to do
  */
-export function loadConfig(sources: readonly Source[]): SheepConfig {
+export function loadConfig(
+  sources: readonly Source[],
+  passedSockets: readonly string[] = [],
+): SheepConfig {
   const checked = sources.map(checkSource);
   const settings: Settings = Object.assign({}, ...checked.toReversed());
   const directory = settings.directory ?? DIRECTORY_DEFAULT;
+  const defaultNbd = passedSockets.length > 0 ? [] : [NBD_DEFAULT];
   const config: SheepConfig = {
     directory,
-    nbd: settings.nbd ?? [NBD_DEFAULT],
+    nbd: [...passedSockets, ...(settings.nbd ?? defaultNbd)],
     ...(settings.nbdGroup !== undefined && { nbdGroup: settings.nbdGroup }),
     ...(settings.nbdMode !== undefined && { nbdMode: Number.parseInt(settings.nbdMode, 8) }),
     admin: settings.admin ?? [`unix:${directory}/admin.sock`, ADMIN_TCP_DEFAULT],
@@ -65,16 +71,28 @@ export function loadConfig(sources: readonly Source[]): SheepConfig {
     checksums: settings.checksums !== 'off',
   };
   refuseUnused(config);
-  refuseInsecure(config);
+  refuseInsecure(insecureAddresses(config), config.insecureNetwork);
   return config;
 }
 
 /** The addresses that whoever is in the network can reach, without proving who he is. */
-export function insecureAddresses(config: Pick<SheepConfig, 'nbd' | 'admin'>): string[] {
-  return [...config.nbd, ...config.admin].filter((address) => {
+export function insecureAddresses(served: Pick<SheepConfig, 'nbd' | 'admin'>): string[] {
+  return [...served.nbd, ...served.admin].filter((address) => {
     const where = parseAddress(address);
     return !('fd' in where) && !isLocal(where);
   });
+}
+
+/** Rule 1 of DESIGN section 9. @throws SheepError `ERR_BAD_INPUT` */
+export function refuseInsecure(insecure: readonly string[], allowed: boolean): void {
+  const [address] = insecure;
+  if (allowed || address === undefined) return;
+  throw new SheepError(
+    'ERR_BAD_INPUT',
+    `${address} can be reached from other machines, and nobody there would have to prove who he ` +
+      'is; use 127.0.0.1 or unix:/PATH, or give --insecure-network if the network is trusted',
+    { address },
+  );
 }
 
 function checkSource({ settings, nameOf }: Source): Settings {
@@ -106,17 +124,6 @@ function refuseUnused({ nbd, nbdGroup, nbdMode }: SheepConfig): void {
     'ERR_BAD_INPUT',
     '--nbd-group and --nbd-mode are for unix sockets, and NBD is served on none; ' +
       'add --nbd unix:/PATH, or leave them out',
-  );
-}
-
-function refuseInsecure(config: SheepConfig): void {
-  const [address] = insecureAddresses(config);
-  if (config.insecureNetwork || address === undefined) return;
-  throw new SheepError(
-    'ERR_BAD_INPUT',
-    `${address} can be reached from other machines, and nobody there would have to prove who he ` +
-      'is; use 127.0.0.1 or unix:/PATH, or give --insecure-network if the network is trusted',
-    { address },
   );
 }
 

@@ -1,0 +1,99 @@
+import { type FastifyInstance, fastify } from 'fastify';
+import { describeError, FAULTS, type Facts, SheepError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { KiB } from '../base/units.ts';
+import { type Door, refusalOf } from './admin-guard.ts';
+import type { ErrorView } from './admin-views.ts';
+
+/** What a stranger at the admin port can make us hold, and for how long. */
+const LIMITS = {
+  bodyBytes: 64 * KiB,
+  connections: 64,
+  /** From the first byte of a request to its last. */
+  requestMs: 10_000,
+  /** Of a connection without a request. */
+  idleMs: 30_000,
+  /** Names have 255 bytes, which may be written as `%xx`. */
+  parameterCharacters: 3 * 255,
+} as const;
+
+/**
+ * An HTTP server of the admin API without its routes: who may come in, how large a request may be,
+ * and how errors look: `{code, message, facts}`, with the status that base/errors.ts gives.
+ */
+export function adminServer(door: Door, log: Log): FastifyInstance {
+  const server = fastify({
+    bodyLimit: LIMITS.bodyBytes,
+    requestTimeout: LIMITS.requestMs,
+    keepAliveTimeout: LIMITS.idleMs,
+    forceCloseConnections: 'idle',
+    routerOptions: { maxParamLength: LIMITS.parameterCharacters },
+    // A field too many is a mistake that is told, not a field to be dropped or converted.
+    ajv: { customOptions: { removeAdditional: false, coerceTypes: false, useDefaults: false } },
+  });
+  server.server.maxConnections = LIMITS.connections;
+  server.addHook('onRequest', async ({ headers, method, url }, reply) => {
+    const { host, origin, authorization } = headers;
+    const refusal = refusalOf({ host, origin, authorization }, door);
+    if (refusal === undefined) return;
+    log.event('warn', 'admin.refused', { method, url: url.slice(0, 200), status: refusal.status });
+    if (refusal.status === 401) reply.header('www-authenticate', 'Bearer');
+    await reply
+      .code(refusal.status)
+      .send({ code: 'ERR_FORBIDDEN', message: refusal.message, facts: {} });
+  });
+  server.setNotFoundHandler(({ method, url }, reply) =>
+    reply.code(404).send({
+      code: 'ERR_NOT_FOUND',
+      message: `there is no ${method} ${url.slice(0, 200)}; 'collie --help' shows what there is`,
+      facts: {},
+    }),
+  );
+  server.setErrorHandler((error, { method, url }, reply) => {
+    const { status, body } = errorAnswer(error);
+    if (status >= 500) {
+      const facts = { method, url: url.slice(0, 200), status, cause: describeError(error) };
+      log.event('error', 'admin.failed', facts);
+    }
+    return reply.code(status).send(body);
+  });
+  return server;
+}
+
+function errorAnswer(error: unknown): { status: number; body: ErrorView } {
+  if (error instanceof SheepError) {
+    const body = { code: error.code, message: describeError(error), facts: plain(error.facts) };
+    return { status: FAULTS[error.code].http, body };
+  }
+  const status = statusOf(error);
+  if (status >= 400 && status < 500) {
+    return {
+      status,
+      body: { code: 'ERR_BAD_INPUT', message: describeError(error), facts: {} },
+    };
+  }
+  return {
+    status: 500,
+    body: {
+      code: 'ERR_INTERNAL',
+      message: `an error of sheep: ${describeError(error)}`,
+      facts: {},
+    },
+  };
+}
+
+/** Fastify's own refusals of a request carry their status. */
+function statusOf(error: unknown): number {
+  if (!(error instanceof Error) || !('statusCode' in error)) return 500;
+  return typeof error.statusCode === 'number' ? error.statusCode : 500;
+}
+
+/** JSON has no bigint. */
+function plain(facts: Facts): ErrorView['facts'] {
+  return Object.fromEntries(
+    Object.entries(facts).map(([name, value]) => [
+      name,
+      typeof value === 'bigint' ? value.toString() : value,
+    ]),
+  );
+}

@@ -1,0 +1,76 @@
+import { parseAddress } from '../base/address.ts';
+import { SheepError } from '../base/errors.ts';
+import type { Address, Listener } from '../contracts/net.ts';
+import type { VdiDirectory } from '../vdi/directory.ts';
+import type { Door } from './admin-guard.ts';
+import { addRoutes } from './admin-routes.ts';
+import { adminServer } from './admin-server.ts';
+import type { HealthView, InfoView, StatsView } from './admin-views.ts';
+import type { Deletions } from './deletions.ts';
+import type { Host } from './host.ts';
+import { readSmallFile, writeSmallFile } from './small-file.ts';
+import type { Volumes } from './volumes.ts';
+
+/** What the admin API shows and changes. */
+export interface AdminSubject {
+  readonly directory: VdiDirectory;
+  readonly volumes: Volumes;
+  readonly deletions: Deletions;
+  info(): Promise<InfoView>;
+  health(): Promise<HealthView>;
+  stats(): Promise<StatsView>;
+  requestStop(): void;
+}
+
+const TOKEN_BYTES = 32;
+
+/** The token of the admin API, made with the store; only the user of the daemon can read it. */
+export async function openToken(
+  { disk, random }: Pick<Host, 'disk' | 'random'>,
+  directory: string,
+): Promise<string> {
+  const path = `${directory}/admin.token`;
+  const found = await readSmallFile(disk, path);
+  if (found === undefined) {
+    const made = hex(random.bytes(TOKEN_BYTES));
+    await writeSmallFile(disk, path, `${made}\n`);
+    return made;
+  }
+  const token = found.trim();
+  if (/^[\x21-\x7e]{32,}$/.test(token)) return token;
+  throw new SheepError(
+    'ERR_CORRUPT',
+    `${path} holds no token of 32 characters or more; remove it, and a new one is made`,
+    { path },
+  );
+}
+
+/** Serves the admin API on every address. Disposing ends it; answers under way are finished. */
+export async function serveAdmin(
+  host: Host,
+  subject: AdminSubject,
+  token: string,
+  addresses: readonly Address[],
+): Promise<AsyncDisposable & { readonly addresses: readonly Address[] }> {
+  await using opening = new AsyncDisposableStack();
+  const listening: Address[] = [];
+  for (const address of addresses) {
+    const server = adminServer(doorOf(address, token), host.log);
+    addRoutes(server, subject);
+    opening.defer(() => server.close());
+    await server.ready();
+    const listener: Listener = opening.use(await host.listenHttp(server.server, address));
+    listening.push(listener.address);
+  }
+  const owned = opening.move();
+  return { addresses: listening, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+function doorOf(address: Address, token: string): Door {
+  const where = parseAddress(address);
+  return 'host' in where ? { transport: 'tcp', token, host: where.host } : { transport: 'unix' };
+}
+
+function hex(bytes: Uint8Array): string {
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+}

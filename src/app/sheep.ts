@@ -1,0 +1,177 @@
+import { openLocalCoordinator } from '../cluster/local-coordinator.ts';
+import { insecureAddresses, refuseInsecure, type SheepConfig } from '../config/load.ts';
+import type { Address } from '../contracts/net.ts';
+import { storeIsEmpty } from '../farm/empty.ts';
+import type { Farm } from '../farm/farm.ts';
+import { openFarm } from '../farm/open-farm.ts';
+import { type NbdServer, serveNbd } from '../nbd/server.ts';
+import { VdiDirectory } from '../vdi/directory.ts';
+import { checkObjectCount, OBJECT_BYTES_DEFAULT, parseNameAndSize } from '../vdi/names.ts';
+import { type AdminSubject, openToken, serveAdmin } from './admin.ts';
+import { Deletions } from './deletions.ts';
+import { healthOf } from './health.ts';
+import type { Host } from './host.ts';
+import { writeSmallFile } from './small-file.ts';
+import { Volumes } from './volumes.ts';
+
+/** A running daemon. Disposing stops it in order: clients drained, all flushed, all released. */
+export interface Sheep extends AsyncDisposable {
+  /** Where NBD and the admin API are served, with the real ports. */
+  readonly nbd: readonly Address[];
+  readonly admin: readonly Address[];
+  /** Settles when somebody asked for a stop over the admin API. */
+  readonly stopRequested: Promise<void>;
+}
+
+/** What clients may need to finish when the daemon stops. */
+const DRAIN_MS = 30_000;
+
+/**
+ * The whole daemon, once, in order. Disposing it undoes each line from the last to the first.
+ * @throws SheepError if anything of it cannot be opened; then nothing is left open
+ */
+export async function startSheep(host: Host, config: SheepConfig): Promise<Sheep> {
+  const { disk, clock, random, log } = host;
+  const { directory: store, checksums } = config;
+  const wanted = config.vdis.map(parseWanted);
+  await using owned = new AsyncDisposableStack();
+
+  const farm = owned.use(await openFarm({ directory: store, disk, clock, random, log, checksums }));
+  const coordinator = owned.use(
+    await openLocalCoordinator({
+      disk,
+      directory: store,
+      clusterId: uuidBytes(farm.identity.clusterId),
+      create: await storeIsEmpty(disk, store),
+      log,
+    }),
+  );
+  const directory = new VdiDirectory(coordinator, clock);
+  const deletions = owned.use(new Deletions(directory, farm, clock, log));
+  await deletions.start();
+  const volumes = owned.use(new Volumes(directory, farm, log));
+  for (const vdi of wanted) await createIfMissing(vdi, directory, volumes, host);
+
+  const nbd = await serveNbd({
+    ...{ net: host.net, clock, log, exports: volumes, fatal: host.fatal },
+    addresses: config.nbd,
+    unix: {
+      ...(config.nbdMode !== undefined && { unixMode: config.nbdMode }),
+      ...(config.nbdGroup !== undefined && { unixGroup: config.nbdGroup }),
+    },
+  });
+  owned.defer(() => nbd.drain(DRAIN_MS));
+  // What a socket that was passed on is bound to is known only now.
+  refuseInsecure(insecureAddresses({ nbd: nbd.addresses, admin: [] }), config.insecureNetwork);
+  const stop = Promise.withResolvers<void>();
+  const startedMs = clock.wallMs();
+  const parts: Parts = { host, config, farm, directory, volumes, deletions, nbd, startedMs };
+  const adminAddresses: Address[] = [];
+  const subject = subjectOf(parts, adminAddresses, stop.resolve);
+  const token = await openToken(host, store);
+  const admin = owned.use(await serveAdmin(host, subject, token, config.admin));
+  adminAddresses.push(...admin.addresses);
+
+  // Before the admin API, whose answers may wait for a deletion.
+  owned.defer(() => deletions[Symbol.asyncDispose]());
+  for (const address of insecureAddresses({ nbd: nbd.addresses, admin: admin.addresses })) {
+    log.event('warn', 'sheep.insecure-network', { address });
+  }
+  await writeSmallFile(disk, `${store}/sheep.json`, readyText(parts, admin.addresses));
+  owned.defer(() => disk.remove(`${store}/sheep.json`));
+  log.event('info', 'sheep.ready', { nbd: nbd.addresses.join(' '), store });
+
+  const held = owned.move();
+  return {
+    nbd: nbd.addresses,
+    admin: admin.addresses,
+    stopRequested: stop.promise,
+    [Symbol.asyncDispose]: () => held.disposeAsync(),
+  };
+}
+
+interface Parts {
+  readonly host: Host;
+  readonly config: SheepConfig;
+  readonly farm: Farm;
+  readonly directory: VdiDirectory;
+  readonly volumes: Volumes;
+  readonly deletions: Deletions;
+  readonly nbd: NbdServer;
+  readonly startedMs: number;
+}
+
+function subjectOf(parts: Parts, admin: readonly Address[], requestStop: () => void): AdminSubject {
+  const { host, config, farm, directory, volumes, deletions, nbd, startedMs } = parts;
+  const node = () => ({
+    nodeId: farm.identity.nodeId,
+    version: host.version,
+    store: config.directory,
+    nbd: nbd.addresses,
+    admin,
+    startedMs,
+  });
+  return {
+    directory,
+    volumes,
+    deletions,
+    requestStop,
+    info: async () => ({
+      cluster: { driver: 'local', clusterId: farm.identity.clusterId, nodes: 1 },
+      node: node(),
+      space: await farm.space(),
+    }),
+    health: async () => {
+      const insecure = insecureAddresses({ nbd: nbd.addresses, admin });
+      const [space, listed] = await Promise.all([
+        farm.space(),
+        Promise.allSettled([directory.list()]),
+      ]);
+      const directoryError = listed[0].status === 'rejected' ? listed[0].reason : undefined;
+      return healthOf({ insecure, checksums: config.checksums, space, directoryError });
+    },
+    stats: async () => ({
+      upMs: host.clock.wallMs() - startedMs,
+      process: host.processStats(),
+      farm: farm.stats(),
+      space: await farm.space(),
+      connections: nbd.connections(),
+    }),
+  };
+}
+
+function parseWanted(text: string) {
+  const vdi = { ...parseNameAndSize(text), objectBytes: OBJECT_BYTES_DEFAULT };
+  checkObjectCount(vdi.sizeBytes, vdi.objectBytes);
+  return vdi;
+}
+
+async function createIfMissing(
+  wanted: ReturnType<typeof parseWanted>,
+  directory: VdiDirectory,
+  volumes: Volumes,
+  { log }: Host,
+): Promise<void> {
+  const { name, sizeBytes } = wanted;
+  const found = await directory.find(name);
+  if (found === undefined) {
+    await volumes.create(wanted);
+    log.event('info', 'vdi.created', { vdi: name, sizeBytes });
+  } else if (found.sizeBytes !== sizeBytes) {
+    const facts = { vdi: name, sizeBytes: found.sizeBytes, wantedBytes: sizeBytes };
+    log.event('warn', 'vdi.size-differs', facts);
+  }
+}
+
+/** `sheep.json`: where a running daemon can be found; it is gone after a clean stop. */
+function readyText({ host, farm, nbd, startedMs }: Parts, admin: readonly Address[]): string {
+  const { clusterId, nodeId } = farm.identity;
+  const facts = { version: host.version, clusterId, nodeId, nbd: nbd.addresses, admin, startedMs };
+  return `${JSON.stringify(facts, null, 2)}\n`;
+}
+
+function uuidBytes(uuid: string): Uint8Array {
+  return Uint8Array.from(uuid.replaceAll('-', '').match(/../g) ?? [], (pair) =>
+    Number.parseInt(pair, 16),
+  );
+}

@@ -1,0 +1,114 @@
+import { Command, CommanderError } from 'commander';
+import { isFault } from '../base/errors.ts';
+import { type AdminCall, adminClient, printable } from './admin-client.ts';
+import { clusterCommands } from './collie-cluster.ts';
+import { nodeCommands } from './collie-node.ts';
+import { vdiCommands } from './collie-vdi.ts';
+import type { Terminal } from './output.ts';
+import { programVersion } from './version.ts';
+
+/** What a command has at hand. */
+export interface Collie {
+  readonly call: AdminCall;
+  readonly out: Terminal;
+  /** Prints `value` with `--json`, else what `people` prints. */
+  readonly show: (value: unknown, people: (out: Terminal) => void) => void;
+  /** The command has told what it had to tell, and the exit status is 1. */
+  readonly fail: () => void;
+}
+
+/** What the process gives: arguments, environment, and where to print. */
+export interface CollieWorld {
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly out: (text: string) => void;
+  readonly err: (text: string) => void;
+  /** Whether somebody watches what is printed as an error. */
+  readonly watched: boolean;
+}
+
+/** One command of `collie`. @returns its exit status: 0 done, 1 failed, 2 wrong usage */
+export async function runCollie(args: readonly string[], world: CollieWorld): Promise<0 | 1 | 2> {
+  let status: 0 | 1 = 0;
+  const program = new Command('collie');
+  const options = (): { address?: string; json?: true } => program.opts();
+  const out: Terminal = {
+    line: (text) => world.out(`${text}\n`),
+    json: (value) => world.out(`${JSON.stringify(value, null, 2)}\n`),
+    progress: (text) => {
+      if (world.watched) world.err(`${text}\n`);
+    },
+  };
+  const collie: Collie = {
+    // The address is known only once the arguments have been read.
+    call: (method, path, body) =>
+      adminClient(options().address, world.environment)(method, path, body),
+    out,
+    show: (value, people) => (options().json === true ? out.json(value) : people(out)),
+    fail: () => {
+      status = 1;
+    },
+  };
+  program
+    .description('Looks after VDIs and the sheep that serve them.')
+    .option('-a, --address <address>', 'a sheep: host:port or unix:/path (default: see below)')
+    .option('--json', 'print JSON, for programs')
+    .version(programVersion(), '-V, --version')
+    .addHelpText('after', HELP_AFTER)
+    .addCommand(clusterCommands(collie))
+    .addCommand(nodeCommands(collie))
+    .addCommand(vdiCommands(collie));
+  settle(program, world);
+  try {
+    await program.parseAsync(args, { from: 'user' });
+    return status;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    world.err(`collie: ${printable(error)}\n`);
+    return isFault(error, 'ERR_BAD_INPUT') ? 2 : 1;
+  }
+}
+
+const HELP_AFTER = `
+All commands:
+  cluster info | health | shutdown
+  node list | info
+  vdi create NAME SIZE [--object-size SIZE] | list | info NAME | delete NAME [--dry-run]
+
+Without -a the sheep is looked for at unix:./sheepdog-data/admin.sock, then at 127.0.0.1:7001.
+Over TCP collie shows the token in the file that COLLIE_TOKEN_FILE names, or in
+./sheepdog-data/admin.token.
+Sizes: bytes, or with k, M, G, T, P (or KiB to PiB), all in 1024.
+Exit status: 0 done, 1 failed, 2 wrong usage.
+`;
+
+/** Every command throws instead of ending the process, and prints where it is told to. */
+function settle(command: Command, world: CollieWorld): void {
+  command
+    .exitOverride()
+    .configureOutput({
+      writeOut: world.out,
+      writeErr: world.err,
+      outputError: (text, write) => write(text.replace(/^error:/, 'collie:')),
+    })
+    .helpOption('-h, --help', 'show this')
+    .helpCommand(false)
+    .showHelpAfterError(`(see '${fullName(command)} --help')`)
+    .allowExcessArguments(false);
+  for (const child of command.commands) settle(child, world);
+}
+
+function fullName(command: Command): string {
+  const { parent } = command;
+  return parent === null ? command.name() : `${fullName(parent)} ${command.name()}`;
+}
+
+export async function main(args: readonly string[]): Promise<void> {
+  // A reader that has seen enough (`collie vdi list | head`) is no failure.
+  process.stdout.on('error', () => process.exit(0));
+  process.exitCode = await runCollie(args, {
+    environment: process.env,
+    out: (text) => process.stdout.write(text),
+    err: (text) => process.stderr.write(text),
+    watched: process.stderr.isTTY === true,
+  });
+}

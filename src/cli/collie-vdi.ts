@@ -1,0 +1,103 @@
+import { Command } from 'commander';
+import type { VdiDeletedView, VdiInfoView, VdiListView, VdiView } from '../app/admin-views.ts';
+import type { Collie } from './collie-main.ts';
+import { fields, formatBytes, formatTime, table } from './output.ts';
+
+/** What takes longer is said to be under way. */
+const PROGRESS_AFTER_MS = 1000;
+
+/** `collie vdi …`. */
+export function vdiCommands(collie: Collie): Command {
+  return new Command('vdi')
+    .description('virtual disk images')
+    .addCommand(createCommand(collie))
+    .addCommand(listCommand(collie))
+    .addCommand(infoCommand(collie))
+    .addCommand(deleteCommand(collie));
+}
+
+function createCommand({ call, show }: Collie): Command {
+  return new Command('create')
+    .description('make a VDI; it takes space only where it is written')
+    .argument('<name>', '1 to 255 bytes, without @ + / and white space')
+    .argument('<size>', 'bytes, or with k, M, G, T, P behind: at most 1P')
+    .option('--object-size <size>', 'size of its pieces, 1M to 64M (default: 4M)')
+    .action(async (name: string, size: string, options: { objectSize?: string }) => {
+      const { objectSize } = options;
+      const asked = { name, size, ...(objectSize !== undefined && { objectSize }) };
+      const made = await call<VdiView>('POST', '/v1/vdis', asked);
+      show(made, (out) => out.line(`${made.name} ${formatBytes(made.sizeBytes)}`));
+    });
+}
+
+function listCommand({ call, show }: Collie): Command {
+  return new Command('list').description('all VDIs').action(async () => {
+    const listed = await call<VdiListView>('GET', '/v1/vdis');
+    show(listed, (out) => {
+      const rows = [...listed.vdis, ...listed.deleting].map((vdi) => [
+        vdi.name,
+        formatBytes(vdi.sizeBytes),
+        formatBytes(vdi.objectBytes),
+        formatVid(vdi.vid),
+        formatTime(vdi.createdMs),
+        vdi.state === 'ready' ? `${vdi.clients.length}` : vdi.state,
+      ]);
+      const head = ['NAME', 'SIZE', 'OBJECTS', 'ID', 'CREATED', 'CLIENTS'];
+      for (const line of table(head, rows)) out.line(line);
+    });
+  });
+}
+
+function infoCommand({ call, show }: Collie): Command {
+  return new Command('info')
+    .description('one VDI, and who uses it')
+    .argument('<name>')
+    .action(async (name: string) => {
+      const vdi = await call<VdiInfoView>('GET', pathOf(name));
+      show(vdi, (out) => {
+        const clients = vdi.clients.map((client) => client.name).join(' ');
+        const lines = fields([
+          ['name', vdi.name],
+          ['size', `${formatBytes(vdi.sizeBytes)} (${vdi.sizeBytes} bytes)`],
+          ['object size', formatBytes(vdi.objectBytes)],
+          ['objects', `${vdi.objects} (at most ${formatBytes(vdi.objects * vdi.objectBytes)})`],
+          ['id', formatVid(vdi.vid)],
+          ['created', formatTime(vdi.createdMs)],
+          ['attached', `${vdi.attachEpoch} times`],
+          ['clients', clients === '' ? 'none' : clients],
+        ]);
+        for (const line of lines) out.line(line);
+      });
+    });
+}
+
+function deleteCommand({ call, show, out }: Collie): Command {
+  return new Command('delete')
+    .description('delete a VDI and everything on it; settles when its space is free')
+    .argument('<name>')
+    .option('--dry-run', 'only tell whether it would be done')
+    .action(async (name: string, options: { dryRun?: true }) => {
+      const query = options.dryRun === true ? '?dryRun=true' : '';
+      const slow = setTimeout(
+        () => out.progress(`removing the objects of '${name}' ...`),
+        PROGRESS_AFTER_MS,
+      );
+      try {
+        const deleted = await call<VdiDeletedView>('DELETE', `${pathOf(name)}${query}`);
+        const size = formatBytes(deleted.sizeBytes);
+        const verb = deleted.dryRun ? 'would be deleted' : 'deleted';
+        show(deleted, (terminal) => terminal.line(`${deleted.name} ${size} ${verb}`));
+      } finally {
+        clearTimeout(slow);
+      }
+    });
+}
+
+function pathOf(name: string): string {
+  return `/v1/vdis/${encodeURIComponent(name.toWellFormed())}`;
+}
+
+/** 8 hex digits, as in the names of its objects. */
+function formatVid(vid: number): string {
+  return vid.toString(16).padStart(8, '0');
+}

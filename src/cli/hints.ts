@@ -1,0 +1,50 @@
+import { relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseAddress } from '../base/address.ts';
+import { NBD_DEFAULT } from '../config/load.ts';
+
+/**
+ * What a person needs next: the commands to fill and to attach a VDI, as they can be pasted.
+ * @param vdi  the name in the examples
+ */
+export function hintLines(nbd: string, vdi: string, store: string): string[] {
+  const uri = nbdUri(nbd, vdi);
+  const admin = store === './sheepdog-data' ? '' : ` -a unix:${store}/admin.sock`;
+  return [
+    '',
+    `Copy an image into the VDI '${vdi}':`,
+    `  qemu-img convert -n -t writethrough -O raw IMAGE '${uri}'`,
+    'Attach it to this machine, or to a virtual machine:',
+    `  nbd-client ${nbdClientArguments(nbd, vdi)} /dev/nbd0`,
+    `  qemu-system-x86_64 -drive 'file=${uri},format=raw,if=virtio'`,
+    'Make another one, see what there is, stop:',
+    `  ${collie()}${admin} vdi create NAME 20G`,
+    `  ${collie()}${admin} vdi list`,
+    `  ${collie()}${admin} cluster shutdown`,
+    '',
+  ];
+}
+
+function nbdUri(nbd: string, vdi: string): string {
+  const name = encodeURIComponent(vdi);
+  const where = parseAddress(nbd);
+  if ('path' in where) return `nbd+unix:///${name}?socket=${where.path}`;
+  // The default port can be left out.
+  const host = nbd === NBD_DEFAULT ? nbd.slice(0, nbd.lastIndexOf(':')) : nbd;
+  return `nbd://${host}/${name}`;
+}
+
+function nbdClientArguments(nbd: string, vdi: string): string {
+  const where = parseAddress(nbd);
+  if ('path' in where) return `-unix ${where.path} -N '${vdi}'`;
+  if ('fd' in where) return `-N '${vdi}'`;
+  return `-N '${vdi}' ${where.host}${nbd === NBD_DEFAULT ? '' : ` ${where.port}`}`;
+}
+
+/** How collie is called from here: an installed one by its name, that of a clone by its path. */
+function collie(): string {
+  const path = fileURLToPath(new URL('../../bin/collie', import.meta.url));
+  if (path.includes('/node_modules/')) return 'collie';
+  const fromHere = relative(process.cwd(), path);
+  return fromHere.startsWith('.') ? path : `./${fromHere}`;
+}

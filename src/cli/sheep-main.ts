@@ -1,0 +1,130 @@
+import { closeSync, fstatSync, readFileSync, writeSync } from 'node:fs';
+import { CommanderError } from 'commander';
+import type { Host } from '../app/host.ts';
+import { type Sheep, startSheep } from '../app/sheep.ts';
+import { describeError, isFault, SheepError } from '../base/errors.ts';
+import { fromFile, fromFlags, loadConfig, type SheepConfig } from '../config/load.ts';
+import { nodeClock } from '../host/node-clock.ts';
+import { nodeDisk } from '../host/node-disk.ts';
+import { listenHttp } from '../host/node-http.ts';
+import { type NodeLog, openNodeLog } from '../host/node-log.ts';
+import { openNodeNet } from '../host/node-net.ts';
+import { watchProcess } from '../host/node-process.ts';
+import { nodeRandom } from '../host/node-random.ts';
+import { notifyServiceManager, passedSockets } from '../host/service-manager.ts';
+import { hintLines } from './hints.ts';
+import { parseSheepArguments, type SheepArguments } from './sheep-options.ts';
+import { stopSignal } from './stop-signals.ts';
+import { programVersion } from './version.ts';
+
+const STDERR = 2;
+
+/** The daemon from its arguments to its exit status: 0 stopped as asked, 1 failed, 2 wrong usage. */
+export async function main(args: readonly string[]): Promise<void> {
+  try {
+    const given = parseSheepArguments(args, programVersion(), {
+      out: (text) => process.stdout.write(text),
+      err: (text) => process.stderr.write(text),
+    });
+    await run(given, configOf(given));
+    process.exit(0);
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      process.exitCode = error.exitCode;
+      return;
+    }
+    process.stderr.write(`sheep: ${describeError(error)}\n`);
+    process.exit(isFault(error, 'ERR_BAD_INPUT') ? 2 : 1);
+  }
+}
+
+/** @throws SheepError `ERR_BAD_INPUT` */
+function configOf({ settings, configPath, readyFd }: SheepArguments): SheepConfig {
+  if (readyFd !== undefined) checkOpen(readyFd);
+  const sources = [fromFlags(settings)];
+  if (configPath !== undefined) sources.push(fromFile(configPath, readConfig(configPath)));
+  return loadConfig(sources, passedSockets(process.env, process.pid));
+}
+
+async function run(given: SheepArguments, config: SheepConfig): Promise<void> {
+  const log = openNodeLog(STDERR, config.logLevel, process.stderr.isTTY === true);
+  const host = await realHost(log);
+  const stopping = stopSignal(log, host.clock.monotonicMs, () => endNow(log, 1));
+  const sheep = await startSheep(host, config);
+  announce(sheep, given, config, log);
+  await Promise.race([stopping, sheep.stopRequested]);
+  tellManager(log, 'STOPPING=1');
+  await sheep[Symbol.asyncDispose]();
+  log.event('info', 'sheep.stopped');
+  await log.flush();
+}
+
+async function realHost(log: NodeLog): Promise<Host> {
+  const fatal = (error: unknown) => {
+    const stack = error instanceof Error ? error.stack : undefined;
+    log.event('error', 'sheep.fatal', { cause: describeError(error), stack });
+    endNow(log, 1);
+  };
+  process.on('uncaughtException', fatal);
+  process.on('unhandledRejection', fatal);
+  return {
+    disk: nodeDisk(),
+    clock: nodeClock(),
+    random: nodeRandom(),
+    net: await openNodeNet(),
+    log,
+    listenHttp,
+    processStats: watchProcess(),
+    fatal,
+    version: programVersion(),
+  };
+}
+
+/** Tells everybody who waits for it that requests are served from now on. */
+function announce(sheep: Sheep, given: SheepArguments, config: SheepConfig, log: NodeLog): void {
+  const nbd = sheep.nbd.join(' ');
+  const line = `sheep: ready, nbd ${nbd}, admin ${sheep.admin.join(' ')}, store ${config.directory}`;
+  // Whoever reads it may be gone already; that is no reason to stop serving.
+  process.stdout.on('error', () => undefined);
+  process.stdout.write(`${line}\n`);
+  if (given.readyFd !== undefined) {
+    writeSync(given.readyFd, `${line}\n`);
+    closeSync(given.readyFd);
+  }
+  tellManager(log, `READY=1\nSTATUS=serving NBD on ${nbd}`);
+  if (!(given.hints ?? process.stdout.isTTY === true)) return;
+  const [address] = sheep.nbd;
+  const vdi = config.vdis[0]?.replace(/:[^:]*$/, '') ?? 'NAME';
+  if (address === undefined) return;
+  process.stdout.write(`${hintLines(address, vdi, config.directory).join('\n')}\n`);
+}
+
+function tellManager(log: NodeLog, state: string): void {
+  try {
+    notifyServiceManager(process.env, state);
+  } catch (error) {
+    log.event('warn', 'sheep.manager-not-told', { cause: describeError(error) });
+  }
+}
+
+function endNow(log: NodeLog, status: number): never {
+  log.flushNow();
+  process.exit(status);
+}
+
+function readConfig(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new SheepError('ERR_BAD_INPUT', `cannot read the file of --config ${path}`, {}, cause);
+  }
+}
+
+function checkOpen(fd: number): void {
+  try {
+    fstatSync(fd);
+  } catch (cause) {
+    const message = `--ready-fd: ${fd} is not an open file descriptor`;
+    throw new SheepError('ERR_BAD_INPUT', message, { fd }, cause);
+  }
+}

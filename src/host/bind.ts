@@ -1,4 +1,4 @@
-import { chmod, chown, readFile, unlink } from 'node:fs/promises';
+import { chmod, chown, lstat, readFile, unlink } from 'node:fs/promises';
 import { createConnection, type Server } from 'node:net';
 import { formatHostPort, parseAddress, type Where } from '../base/address.ts';
 import { SheepError } from '../base/errors.ts';
@@ -22,7 +22,7 @@ export async function bindServer(
     if (codeOf(cause) !== 'EADDRINUSE') {
       throw new SheepError('ERR_IO', `cannot listen on ${address}`, { address }, cause);
     }
-    if (!('path' in where) || (await answers(where.path))) {
+    if (!('path' in where) || !(await isLeftOver(where.path))) {
       throw new SheepError(
         'ERR_BUSY',
         `somebody listens on ${address} already; stop it, or give another address`,
@@ -56,14 +56,19 @@ function tryBind(server: Server, where: Where): Promise<void> {
   return promise;
 }
 
-function answers(path: string): Promise<boolean> {
+/**
+ * True if a process that is gone left this socket behind. Only a refusal says so: a socket that is
+ * merely busy or not ours to use has an owner, and a file that is no socket refuses as well.
+ */
+async function isLeftOver(path: string): Promise<boolean> {
+  if (!(await lstat(path)).isSocket()) return false;
   return new Promise((settle) => {
     const probe = createConnection(path);
     probe.on('connect', () => {
-      settle(true);
+      settle(false);
       probe.destroy();
     });
-    probe.on('error', () => settle(false));
+    probe.on('error', (error) => settle(codeOf(error) === 'ECONNREFUSED'));
   });
 }
 

@@ -1,0 +1,245 @@
+import { Writer } from '../../src/base/bytes.ts';
+import type { ByteStream, Net } from '../../src/contracts/net.ts';
+import { CHUNK, CMD, OPT, REP } from '../../src/nbd/constants.ts';
+
+/** A client's own idea of the wire, written from the protocol text and not from the server. */
+const IHAVEOPT = 0x49484156454f5054n;
+const NBDMAGIC = 0x4e42444d41474943n;
+const REPLY_MAGIC = 0x3e889045565a9n;
+
+export interface RequestFields {
+  readonly type: number;
+  readonly flags?: number;
+  readonly cookie?: bigint;
+  readonly offset?: bigint | number;
+  readonly length?: number;
+  readonly magic?: number;
+  readonly payload?: Uint8Array;
+}
+
+export function requestBytes(fields: RequestFields): Uint8Array<ArrayBuffer> {
+  const { type, flags = 0, cookie = 0n, offset = 0, payload = new Uint8Array(0) } = fields;
+  const length = fields.length ?? payload.length;
+  return new Writer(28 + payload.length)
+    .u32(fields.magic ?? 0x25609513)
+    .u16(flags)
+    .u16(type)
+    .u64(cookie)
+    .u64(offset)
+    .u32(length)
+    .bytes(payload)
+    .done();
+}
+
+export function optionBytes(option: number, data = new Uint8Array(0), length = data.length) {
+  return new Writer(16 + data.length).u64(IHAVEOPT).u32(option).u32(length).bytes(data).done();
+}
+
+export function infoData(name: string, ...wanted: readonly number[]): Uint8Array<ArrayBuffer> {
+  const bytes = new TextEncoder().encode(name);
+  const writer = new Writer().u32(bytes.length).bytes(bytes).u16(wanted.length);
+  for (const info of wanted) writer.u16(info);
+  return writer.done();
+}
+
+export function metaData(name: string, ...queries: readonly string[]): Uint8Array<ArrayBuffer> {
+  const bytes = new TextEncoder().encode(name);
+  const writer = new Writer().u32(bytes.length).bytes(bytes).u32(queries.length);
+  for (const query of queries) {
+    const text = new TextEncoder().encode(query);
+    writer.u32(text.length).bytes(text);
+  }
+  return writer.done();
+}
+
+export interface OptionReply {
+  readonly option: number;
+  readonly type: number;
+  readonly data: Uint8Array;
+}
+
+/** One reply to a request, all of its chunks together. */
+export interface Reply {
+  readonly cookie: bigint;
+  readonly structured: boolean;
+  readonly errno: number;
+  readonly text: string;
+  readonly chunks: readonly { type: number; offset: number; length: number; data: Uint8Array }[];
+  /** Of a READ: the bytes by offset, holes as zeroes. */
+  readonly data: Uint8Array;
+  /** Of BLOCK_STATUS: context id, then pairs of length and state. */
+  readonly status: readonly number[];
+}
+
+export interface GoOptions {
+  readonly structured?: boolean;
+  /** Selects base:allocation. */
+  readonly meta?: boolean;
+}
+
+/** A client for tests: small steps, no mercy, and able to be wrong on purpose. */
+export class TestClient {
+  readonly stream: ByteStream;
+  /** Settles when the connection is gone. */
+  readonly gone: Promise<void>;
+  #bytes: Uint8Array<ArrayBuffer> = new Uint8Array(0);
+  #ended = false;
+  #wake: () => void = () => undefined;
+
+  constructor(stream: ByteStream) {
+    this.stream = stream;
+    const gone = Promise.withResolvers<void>();
+    this.gone = gone.promise;
+    const ended = () => {
+      this.#ended = true;
+      this.#wake();
+    };
+    stream.start({
+      received: (chunk) => {
+        const all = new Uint8Array(this.#bytes.length + chunk.length);
+        all.set(this.#bytes);
+        all.set(chunk, this.#bytes.length);
+        this.#bytes = all;
+        this.#wake();
+      },
+      ended: () => {
+        ended();
+        stream.end();
+      },
+      closed: () => {
+        ended();
+        gone.resolve();
+      },
+    });
+  }
+
+  static async connect(net: Net, address: string): Promise<TestClient> {
+    return new TestClient(await net.dial(address));
+  }
+
+  /** The next `length` bytes. @throws Error if the server closes before they are there */
+  async take(length: number): Promise<Uint8Array<ArrayBuffer>> {
+    while (this.#bytes.length < length) {
+      if (this.#ended) throw new Error(`closed after ${this.#bytes.length} of ${length} bytes`);
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    const taken = this.#bytes.slice(0, length);
+    this.#bytes = this.#bytes.slice(length);
+    return taken;
+  }
+  /** Everything until the server closes. */
+  async rest(): Promise<Uint8Array<ArrayBuffer>> {
+    await this.gone;
+    return this.#bytes;
+  }
+  send(...parts: readonly Uint8Array[]): void {
+    for (const part of parts) this.stream.write(part);
+  }
+  /** Settles once the server has taken what was sent. */
+  sent(part: Uint8Array): Promise<void> {
+    return new Promise((done) => this.stream.write(part, done));
+  }
+
+  // Handshake
+
+  /** Reads the greeting and answers with `flags`. */
+  async greet(flags = 3): Promise<void> {
+    const view = new DataView((await this.take(18)).buffer);
+    const [magic, option, offered] = [
+      view.getBigUint64(0),
+      view.getBigUint64(8),
+      view.getUint16(16),
+    ];
+    if (magic !== NBDMAGIC || option !== IHAVEOPT || offered !== 3) throw new Error('greeting');
+    this.send(new Writer(4).u32(flags).done());
+  }
+  async optionReply(): Promise<OptionReply> {
+    const view = new DataView((await this.take(20)).buffer);
+    if (view.getBigUint64(0) !== REPLY_MAGIC) throw new Error('option reply magic');
+    const data = await this.take(view.getUint32(16));
+    return { option: view.getUint32(8), type: view.getUint32(12), data };
+  }
+  /** Sends an option; all its replies up to the last. */
+  async option(option: number, data?: Uint8Array<ArrayBuffer>): Promise<OptionReply[]> {
+    this.send(optionBytes(option, data));
+    return this.optionReplies();
+  }
+  async optionReplies(): Promise<OptionReply[]> {
+    const replies: OptionReply[] = [];
+    for (;;) {
+      const reply = await this.optionReply();
+      replies.push(reply);
+      if (reply.type === REP.ACK || reply.type >= 0x8000_0000) return replies;
+    }
+  }
+  /** The whole way into transmission. */
+  async go(name: string, { structured = true, meta = false }: GoOptions = {}): Promise<void> {
+    await this.greet();
+    if (structured) await this.#agreed(OPT.STRUCTURED_REPLY);
+    if (meta) await this.#agreed(OPT.SET_META_CONTEXT, metaData(name, 'base:allocation'));
+    await this.#agreed(OPT.GO, infoData(name));
+  }
+  async #agreed(option: number, data?: Uint8Array<ArrayBuffer>): Promise<void> {
+    const last = (await this.option(option, data)).at(-1);
+    if (last?.type !== REP.ACK) throw new Error(`option ${option} was refused`);
+  }
+
+  // Transmission
+
+  async request(fields: RequestFields): Promise<Reply> {
+    this.send(requestBytes(fields));
+    return this.reply(fields.type === CMD.READ ? fields.length : 0, Number(fields.offset ?? 0));
+  }
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    const reply = await this.request({ type: CMD.READ, offset, length });
+    if (reply.errno !== 0) throw new Error(`READ failed with ${reply.errno}: ${reply.text}`);
+    return reply.data;
+  }
+  /** The next reply. `readLength` and `offset`: of the READ that a simple reply would answer. */
+  async reply(readLength = 0, offset = 0): Promise<Reply> {
+    const magic = new DataView((await this.take(4)).buffer).getUint32(0);
+    if (magic === 0x67446698) return this.#simpleReply(readLength);
+    if (magic !== 0x668e33ef) throw new Error(`reply magic ${magic.toString(16)}`);
+    return this.#structuredReply(readLength, offset);
+  }
+
+  async #simpleReply(readLength: number): Promise<Reply> {
+    const view = new DataView((await this.take(12)).buffer);
+    const [errno, cookie] = [view.getUint32(0), view.getBigUint64(4)];
+    const data = errno === 0 ? await this.take(readLength) : new Uint8Array(0);
+    return { cookie, structured: false, errno, text: '', chunks: [], data, status: [] };
+  }
+
+  async #structuredReply(readLength: number, start: number): Promise<Reply> {
+    const chunks: { type: number; offset: number; length: number; data: Uint8Array }[] = [];
+    const data = new Uint8Array(readLength);
+    let [errno, text] = [0, ''];
+    const status: number[] = [];
+    for (;;) {
+      const header = new DataView((await this.take(16)).buffer);
+      const [flags, type] = [header.getUint16(0), header.getUint16(2)];
+      const payload = await this.take(header.getUint32(12));
+      const view = new DataView(payload.buffer);
+      if (type === CHUNK.OFFSET_DATA || type === CHUNK.OFFSET_HOLE) {
+        const offset = Number(view.getBigUint64(0));
+        const hole = type === CHUNK.OFFSET_HOLE;
+        const bytes = hole ? new Uint8Array(view.getUint32(8)) : payload.subarray(8);
+        data.set(bytes, offset - start);
+        chunks.push({ type, offset, length: bytes.length, data: bytes });
+      } else if (type === CHUNK.BLOCK_STATUS) {
+        for (let at = 0; at < payload.length; at += 4) status.push(view.getUint32(at));
+      } else if (type === CHUNK.ERROR) {
+        errno = view.getUint32(0);
+        text = new TextDecoder().decode(payload.subarray(6, 6 + view.getUint16(4)));
+      } else if (type !== CHUNK.NONE) {
+        throw new Error(`chunk of type ${type}`);
+      }
+      const cookie = header.getBigUint64(4);
+      if ((flags & 1) !== 0) return { cookie, structured: true, errno, text, chunks, data, status };
+      const next = new DataView((await this.take(4)).buffer).getUint32(0);
+      if (next !== 0x668e33ef) throw new Error('a reply without an end');
+    }
+  }
+}

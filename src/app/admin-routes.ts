@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 import { OBJECT_BYTES_DEFAULT, parseObjectSize, parseVdiSize } from '../vdi/names.ts';
 import type { VolumeRecord } from '../vdi/record.ts';
-import type { AdminSubject } from './admin.ts';
+import type { AdminSubject } from './admin-subject.ts';
 import type { VdiDeletedView, VdiInfoView, VdiListView, VdiView } from './admin-views.ts';
 
 /** vdi/names.ts says which, and why. */

@@ -1,26 +1,12 @@
 import { parseAddress } from '../base/address.ts';
 import { SheepError } from '../base/errors.ts';
 import type { Address, Listener } from '../contracts/net.ts';
-import type { VdiDirectory } from '../vdi/directory.ts';
 import type { Door } from './admin-guard.ts';
 import { addRoutes } from './admin-routes.ts';
 import { adminServer } from './admin-server.ts';
-import type { HealthView, InfoView, StatsView } from './admin-views.ts';
-import type { Deletions } from './deletions.ts';
+import type { AdminSubject } from './admin-subject.ts';
 import type { Host } from './host.ts';
 import { readSmallFile, writeSmallFile } from './small-file.ts';
-import type { Volumes } from './volumes.ts';
-
-/** What the admin API shows and changes. */
-export interface AdminSubject {
-  readonly directory: VdiDirectory;
-  readonly volumes: Volumes;
-  readonly deletions: Deletions;
-  info(): Promise<InfoView>;
-  health(): Promise<HealthView>;
-  stats(): Promise<StatsView>;
-  requestStop(): void;
-}
 
 const TOKEN_BYTES = 32;
 

@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import type { HealthView, InfoView } from '../app/admin-views.ts';
-import type { Collie } from './collie-main.ts';
+import type { Collie } from './collie-command.ts';
 import { fields, formatBytes } from './output.ts';
 
 /** `collie cluster …`. */

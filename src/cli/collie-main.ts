@@ -1,21 +1,12 @@
 import { Command, CommanderError } from 'commander';
 import { isFault } from '../base/errors.ts';
-import { type AdminCall, adminClient, printable } from './admin-client.ts';
+import { adminClient, printable } from './admin-client.ts';
 import { clusterCommands } from './collie-cluster.ts';
+import type { Collie } from './collie-command.ts';
 import { nodeCommands } from './collie-node.ts';
 import { vdiCommands } from './collie-vdi.ts';
 import type { Terminal } from './output.ts';
 import { programVersion } from './version.ts';
-
-/** What a command has at hand. */
-export interface Collie {
-  readonly call: AdminCall;
-  readonly out: Terminal;
-  /** Prints `value` with `--json`, else what `people` prints. */
-  readonly show: (value: unknown, people: (out: Terminal) => void) => void;
-  /** The command has told what it had to tell, and the exit status is 1. */
-  readonly fail: () => void;
-}
 
 /** What the process gives: arguments, environment, and where to print. */
 export interface CollieWorld {

@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import type { InfoView, StatsView } from '../app/admin-views.ts';
-import type { Collie } from './collie-main.ts';
+import type { Collie } from './collie-command.ts';
 import { fields, formatBytes, formatDuration, table } from './output.ts';
 
 /** `collie node …`. */

@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import type { VdiDeletedView, VdiInfoView, VdiListView, VdiView } from '../app/admin-views.ts';
-import type { Collie } from './collie-main.ts';
+import type { Collie } from './collie-command.ts';
 import { fields, formatBytes, formatTime, table } from './output.ts';
 
 /** What takes longer is said to be under way. */

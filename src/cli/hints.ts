@@ -1,5 +1,4 @@
-import { relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join, relative } from 'node:path';
 import { parseAddress } from '../base/address.ts';
 import { NBD_DEFAULT } from '../config/load.ts';
 
@@ -43,7 +42,7 @@ function nbdClientArguments(nbd: string, vdi: string): string {
 
 /** How collie is called from here: an installed one by its name, that of a clone by its path. */
 function collie(): string {
-  const path = fileURLToPath(new URL('../../bin/collie', import.meta.url));
+  const path = join(import.meta.dirname, '..', '..', 'bin', 'collie');
   if (path.includes('/node_modules/')) return 'collie';
   const fromHere = relative(process.cwd(), path);
   return fromHere.startsWith('.') ? path : `./${fromHere}`;

@@ -11,7 +11,7 @@ import { type NodeLog, openNodeLog } from '../host/node-log.ts';
 import { openNodeNet } from '../host/node-net.ts';
 import { watchProcess } from '../host/node-process.ts';
 import { nodeRandom } from '../host/node-random.ts';
-import { notifyServiceManager, passedSockets } from '../host/service-manager.ts';
+import { notifyServiceManager, passedSockets } from '../host/systemd.ts';
 import { hintLines } from './hints.ts';
 import { parseSheepArguments, type SheepArguments } from './sheep-options.ts';
 import { stopSignal } from './stop-signals.ts';

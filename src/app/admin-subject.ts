@@ -1,0 +1,15 @@
+import type { VdiDirectory } from '../vdi/directory.ts';
+import type { HealthView, InfoView, StatsView } from './admin-views.ts';
+import type { Deletions } from './deletions.ts';
+import type { Volumes } from './volumes.ts';
+
+/** What the admin API shows and changes. */
+export interface AdminSubject {
+  readonly directory: VdiDirectory;
+  readonly volumes: Volumes;
+  readonly deletions: Deletions;
+  info(): Promise<InfoView>;
+  health(): Promise<HealthView>;
+  stats(): Promise<StatsView>;
+  requestStop(): void;
+}

@@ -4,6 +4,9 @@ import { once } from 'node:events';
 /** How long a server gets to flush and end before it is killed. */
 const STOP_MS = 20_000;
 
+/** Of what a command said before it failed. */
+const SAID_MAX = 1000;
+
 /** Every process that a benchmark started; none outlives it. */
 export class Children implements AsyncDisposable {
   readonly #alive = new Set<ChildProcess>();
@@ -23,7 +26,8 @@ export class Children implements AsyncDisposable {
     const [status, signal] = await once(child, 'close');
     if (status === 0) return out();
     const how = signal === null ? `status ${status}` : String(signal);
-    throw new Error(`${command} ${args.join(' ')}: ${how}\n${err()}${out().slice(0, 2000)}`);
+    const said = (err() || out()).slice(0, SAID_MAX);
+    throw new Error(`${command} ${args.join(' ')}: ${how}\n${said}`);
   }
 
   /** SIGTERM, and SIGKILL for what does not follow it. */

@@ -39,7 +39,7 @@ async function runScenario(scope: Scope, options: Options): Promise<Outcome> {
 /** The commit that is measured; `-changed` if the files are not quite it. */
 function commit(): string {
   const git = (...args: string[]) =>
-    execFileSync('git', args, { cwd: ROOT, encoding: 'utf8' }).trim();
+    execFileSync('git', args, { cwd: ROOT, encoding: 'utf8', stdio: 'pipe' }).trim();
   try {
     const changed = git('status', '--porcelain', '--untracked-files=no') !== '';
     return `${git('rev-parse', '--short', 'HEAD')}${changed ? '-changed' : ''}`;

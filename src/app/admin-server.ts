@@ -1,4 +1,4 @@
-import { type FastifyInstance, fastify } from 'fastify';
+import { type FastifyInstance, type FastifyReply, fastify } from 'fastify';
 import { describeError, FAULTS, type Facts, SheepError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { KiB } from '../base/units.ts';
@@ -6,32 +6,45 @@ import { type Door, refusalOf } from './admin-guard.ts';
 import type { ErrorView } from './admin-views.ts';
 
 /** What a stranger at the admin port can make us hold, and for how long. */
-const LIMITS = {
+export const ADMIN_LIMITS = {
   bodyBytes: 64 * KiB,
   connections: 64,
-  /** From the first byte of a request to its last. */
+  /** Until the last byte of a request has come, from its first or from the connection on. */
   requestMs: 10_000,
+  /** How often that is looked at. */
+  sweepMs: 1_000,
   /** Of a connection without a request. */
   idleMs: 30_000,
   /** Names have 255 bytes, which may be written as `%xx`. */
   parameterCharacters: 3 * 255,
 } as const;
+export type AdminLimits = { readonly [K in keyof typeof ADMIN_LIMITS]: number };
 
 /**
  * An HTTP server of the admin API without its routes: who may come in, how large a request may be,
  * and how errors look: `{code, message, facts}`, with the status that base/errors.ts gives.
  */
-export function adminServer(door: Door, log: Log): FastifyInstance {
+export function adminServer(
+  door: Door,
+  log: Log,
+  limits: AdminLimits = ADMIN_LIMITS,
+): FastifyInstance {
   const server = fastify({
-    bodyLimit: LIMITS.bodyBytes,
-    requestTimeout: LIMITS.requestMs,
-    keepAliveTimeout: LIMITS.idleMs,
+    bodyLimit: limits.bodyBytes,
+    requestTimeout: limits.requestMs,
+    http: { headersTimeout: limits.requestMs, connectionsCheckingInterval: limits.sweepMs },
+    keepAliveTimeout: limits.idleMs,
     forceCloseConnections: 'idle',
-    routerOptions: { maxParamLength: LIMITS.parameterCharacters },
+    routerOptions: { maxParamLength: limits.parameterCharacters },
+    // What is wrong before there is a route: a URL that cannot be decoded, a name that is too long.
+    frameworkErrors: (error, _request, reply: FastifyReply) => {
+      const { status, body } = errorAnswer(error);
+      void reply.code(status).send(body);
+    },
     // A field too many is a mistake that is told, not a field to be dropped or converted.
     ajv: { customOptions: { removeAdditional: false, coerceTypes: false, useDefaults: false } },
   });
-  server.server.maxConnections = LIMITS.connections;
+  server.server.maxConnections = limits.connections;
   server.addHook('onRequest', async ({ headers, method, url }, reply) => {
     const { host, origin, authorization } = headers;
     const refusal = refusalOf({ host, origin, authorization }, door);

@@ -1,14 +1,19 @@
 import { join, relative } from 'node:path';
 import { parseAddress } from '../base/address.ts';
-import { NBD_DEFAULT } from '../config/load.ts';
+import { ADMIN_TCP_DEFAULT, DIRECTORY_DEFAULT, NBD_DEFAULT } from '../config/load.ts';
+
+const USUAL_ADMIN = [`unix:${DIRECTORY_DEFAULT}/admin.sock`, ADMIN_TCP_DEFAULT];
 
 /**
  * What a person needs next: the commands to fill and to attach a VDI, as they can be pasted.
- * @param vdi  the name in the examples
+ * @param nbd    an address in use
+ * @param admin  all addresses in use; collie finds the usual one by itself
+ * @param vdi    the name in the examples
  */
-export function hintLines(nbd: string, vdi: string, store: string): string[] {
+export function hintLines(nbd: string, admin: readonly string[], vdi: string): string[] {
   const uri = nbdUri(nbd, vdi);
-  const admin = store === './sheepdog-data' ? '' : ` -a unix:${store}/admin.sock`;
+  const usual = admin.some((address) => USUAL_ADMIN.includes(address));
+  const called = usual ? collie() : `${collie()} -a ${admin[0]}`;
   return [
     '',
     `Copy an image into the VDI '${vdi}':`,
@@ -17,9 +22,9 @@ export function hintLines(nbd: string, vdi: string, store: string): string[] {
     `  nbd-client ${nbdClientArguments(nbd, vdi)} /dev/nbd0`,
     `  qemu-system-x86_64 -drive 'file=${uri},format=raw,if=virtio'`,
     'Make another one, see what there is, stop:',
-    `  ${collie()}${admin} vdi create NAME 20G`,
-    `  ${collie()}${admin} vdi list`,
-    `  ${collie()}${admin} cluster shutdown`,
+    `  ${called} vdi create NAME 20G`,
+    `  ${called} vdi list`,
+    `  ${called} cluster shutdown`,
     '',
   ];
 }

@@ -96,7 +96,7 @@ function announce(sheep: Sheep, given: SheepArguments, config: SheepConfig, log:
   const [address] = sheep.nbd;
   const vdi = config.vdis[0]?.replace(/:[^:]*$/, '') ?? 'NAME';
   if (address === undefined) return;
-  process.stdout.write(`${hintLines(address, vdi, config.directory).join('\n')}\n`);
+  process.stdout.write(`${hintLines(address, sheep.admin, vdi).join('\n')}\n`);
 }
 
 function tellManager(log: NodeLog, state: string): void {

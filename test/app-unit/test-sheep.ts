@@ -1,0 +1,80 @@
+import type { Host } from '../../src/app/host.ts';
+import { type Sheep, startSheep } from '../../src/app/sheep.ts';
+import type { Facts } from '../../src/base/errors.ts';
+import type { LogLevel } from '../../src/base/log.ts';
+import { runCollie } from '../../src/cli/collie-main.ts';
+import { fromFlags, loadConfig } from '../../src/config/load.ts';
+import { nodeClock } from '../../src/host/node-clock.ts';
+import { nodeDisk } from '../../src/host/node-disk.ts';
+import { listenHttp } from '../../src/host/node-http.ts';
+import { openNodeNet } from '../../src/host/node-net.ts';
+import { watchProcess } from '../../src/host/node-process.ts';
+import { nodeRandom } from '../../src/host/node-random.ts';
+
+export interface LogEvent {
+  readonly level: LogLevel;
+  readonly name: string;
+  readonly facts: Facts;
+}
+
+/** The machine of these tests, with a log that can be read. */
+export async function testHost(events: LogEvent[] = []): Promise<Host> {
+  return {
+    disk: nodeDisk(),
+    clock: nodeClock(),
+    random: nodeRandom(),
+    net: await openNodeNet(),
+    log: { event: (level, name, facts = {}) => events.push({ level, name, facts }) },
+    listenHttp,
+    processStats: watchProcess(),
+    fatal: (error) => {
+      throw error;
+    },
+    version: '1.2.3',
+  };
+}
+
+export interface TestSheep extends Sheep {
+  readonly events: LogEvent[];
+  /** Where collie finds it. */
+  readonly socket: string;
+}
+
+/** A sheep in this process, on sockets of its own. */
+export async function startTestSheep(
+  directory: string,
+  settings: Readonly<Record<string, unknown>> = {},
+  change: (host: Host) => Host = (host) => host,
+): Promise<TestSheep> {
+  const events: LogEvent[] = [];
+  const socket = `unix:${directory}/admin.sock`;
+  const given = { directory, nbd: ['127.0.0.1:0'], admin: [socket], ...settings };
+  const host = change(await testHost(events));
+  const sheep = await startSheep(host, loadConfig([fromFlags(given)]));
+  return Object.assign(sheep, { events, socket });
+}
+
+export interface Said {
+  readonly status: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** `collie` in this process. */
+export async function collie(
+  args: readonly string[],
+  environment: Record<string, string> = {},
+): Promise<Said> {
+  let [out, err] = ['', ''];
+  const status = await runCollie(args, {
+    environment,
+    watched: false,
+    out: (text) => {
+      out += text;
+    },
+    err: (text) => {
+      err += text;
+    },
+  });
+  return { status, out, err };
+}

@@ -57,7 +57,7 @@ export class FileDevice implements BlockDevice {
     const { durable } = call;
     return this.#inOrder({ name: 'write', at, length: from.length, durable }, () => {
       this.#writeNow(at, from);
-      if (durable) return sync(this.#fd);
+      return durable ? sync(this.#fd) : undefined;
     });
   }
 
@@ -72,7 +72,7 @@ export class FileDevice implements BlockDevice {
       const from = Math.ceil(at / BLOCK_BYTES) * BLOCK_BYTES;
       const whole = at + length === this.info.sizeBytes ? length + at : floorBlock(at + length);
       if (whole > from) this.#zero(from, whole - from);
-      if (durable) return sync(this.#fd);
+      return durable ? sync(this.#fd) : undefined;
     });
   }
 
@@ -89,7 +89,7 @@ export class FileDevice implements BlockDevice {
       }
       this.#zero(at, length);
       if (call.keepAllocated) this.#mark(at, length, 1);
-      if (durable) return sync(this.#fd);
+      return durable ? sync(this.#fd) : undefined;
     });
   }
 

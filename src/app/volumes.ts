@@ -6,7 +6,7 @@ import type { Client, ExportEntry, Exports } from '../contracts/exports.ts';
 import type { ObjectStore } from '../contracts/object-store.ts';
 import type { NewVolume, VdiDirectory } from '../vdi/directory.ts';
 import { deviceInfo, type VolumeRecord } from '../vdi/record.ts';
-import { makeVolume, openVolume, type Volume } from '../vdi/volume.ts';
+import { countObjects, makeVolume, openVolume, type Volume } from '../vdi/volume.ts';
 
 interface Attached {
   readonly volume: Volume;
@@ -92,9 +92,7 @@ export class Volumes implements Exports, AsyncDisposable {
       const record = await this.#directory.info(name);
       const attached = this.#attached.get(name);
       if (attached !== undefined) return attached.volume.allocatedObjects();
-      // Read only: as nobody has it attached, nothing changes under it while the gate is held.
-      await using volume = await openVolume({ store: this.#store, record });
-      return volume.allocatedObjects();
+      return countObjects({ store: this.#store, record });
     });
   }
 
@@ -125,7 +123,7 @@ export class Volumes implements Exports, AsyncDisposable {
   async #detach(name: string, { volume }: Attached): Promise<void> {
     if (!this.#attached.delete(name)) return;
     try {
-      await volume.flush();
+      await volume[Symbol.asyncDispose](); // which flushes
     } catch (error) {
       // Nobody is left to be told: a client that wanted certainty has flushed before it left.
       this.#log.event('error', 'vdi.last-flush-failed', {
@@ -133,7 +131,6 @@ export class Volumes implements Exports, AsyncDisposable {
         cause: describeError(error),
       });
     }
-    await volume[Symbol.asyncDispose]();
     this.#log.event('info', 'vdi.detached', { vdi: name });
   }
 }

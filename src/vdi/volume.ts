@@ -65,6 +65,11 @@ export async function removeVolume(
   { signal }: Call = {},
 ): Promise<void> {
   const call = { stamp: stampOf(record), durable: false };
+  // Also what has no entry in the inode, because everything stopped while it was made.
+  for (const name of store.unsettled(record.vid)) {
+    signal?.throwIfAborted();
+    if (name.kind === KIND.data) await store.remove(name, call);
+  }
   const inode = await Inode.openIfPresent(store, record, call);
   if (inode === undefined) return;
   for await (const index of inode.ownedBy(record.vid)) {
@@ -73,6 +78,12 @@ export async function removeVolume(
   }
   for (const node of inode.nodes()) await store.remove(node, call);
   await store.flush(record.vid);
+}
+
+/** Objects that hold data, of a VDI that nobody has open: nothing is changed. */
+export async function countObjects({ store, record }: VolumeParts): Promise<number> {
+  const inode = await Inode.open(store, record, { stamp: stampOf(record), durable: false });
+  return inode.countOwned();
 }
 
 function dataName({ vid, family }: VolumeRecord, index: number): ObjectName {

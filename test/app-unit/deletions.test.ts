@@ -1,0 +1,113 @@
+import { readdir } from 'node:fs/promises';
+import { expect, test } from 'vitest';
+import { Deletions } from '../../src/app/deletions.ts';
+import { Volumes } from '../../src/app/volumes.ts';
+import { SheepError } from '../../src/base/errors.ts';
+import { silentLog } from '../../src/base/log.ts';
+import { MiB } from '../../src/base/units.ts';
+import type { ObjectStore } from '../../src/contracts/object-store.ts';
+import { nodeClock } from '../../src/host/node-clock.ts';
+import { scratch } from '../cluster/scratch.ts';
+import { ManualClock } from '../nbd/manual-clock.ts';
+import { askingStore, openTestStore } from './test-store.ts';
+
+async function objectFiles(path: string): Promise<string[]> {
+  const names = await readdir(`${path}/obj`, { recursive: true });
+  return names.filter((name) => name.includes('/'));
+}
+
+const OBJECTS = 40;
+
+/** A store with a VDI of so many objects. */
+async function world() {
+  const owned = new AsyncDisposableStack();
+  const { path } = owned.use(await scratch());
+  const { farm, directory } = owned.use(await openTestStore(path));
+  const volumes = new Volumes(directory, farm, silentLog);
+  const record = await volumes.create({ name: 'demo', sizeBytes: 64 * MiB, objectBytes: MiB });
+  const device = await volumes.open('demo', { name: 'test', transport: 'unix' });
+  for (let index = 0; index < OBJECTS; index++) {
+    await device!.write(index * MiB, new Uint8Array(4096).fill(1), { durable: true });
+  }
+  await device![Symbol.asyncDispose]();
+  expect((await objectFiles(path)).length).toBeGreaterThan(OBJECTS);
+  const deletions = (store: ObjectStore = farm, clock = nodeClock()) =>
+    new Deletions(directory, store, clock, silentLog);
+  return {
+    ...{ path, farm, directory, volumes, record, deletions },
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+test('a deletion is over when no object is left', async () => {
+  await using it = await world();
+  await using deletions = it.deletions();
+  const record = await it.volumes.delete('demo', false);
+  await Promise.all([deletions.finish(record), deletions.finish(record)]);
+  expect(await deletions.pending()).toEqual([]);
+  expect(await objectFiles(it.path)).toEqual([]);
+});
+
+test('a deletion that a crash cut short is finished at the next start', async () => {
+  await using it = await world();
+  await it.volumes.delete('demo', false);
+  await using deletions = it.deletions();
+  expect(await deletions.pending()).toHaveLength(1);
+  await deletions.start();
+  await expect.poll(() => deletions.pending()).toEqual([]);
+  expect(await objectFiles(it.path)).toEqual([]);
+});
+
+test('a disk that could not be made whole is removed at the next start', async () => {
+  await using it = await world();
+  const begun = Promise.withResolvers<void>();
+  void it.directory.create({ name: 'half', sizeBytes: MiB, objectBytes: MiB }, () => {
+    begun.resolve();
+    return new Promise(() => undefined);
+  });
+  await begun.promise;
+  await using deletions = it.deletions();
+  await deletions.start();
+  await expect.poll(() => deletions.pending()).toEqual([]);
+  expect((await it.directory.list()).map((record) => record.name)).toEqual(['demo']);
+});
+
+test('what fails is tried again later', async () => {
+  await using it = await world();
+  let failures = 0;
+  const store = askingStore(it.farm, (operation) => {
+    if (operation !== 'remove' || failures >= 1) return;
+    failures += 1;
+    throw new SheepError('ERR_IO', 'not now');
+  });
+  const clock = new ManualClock();
+  await it.volumes.delete('demo', false);
+  await using deletions = it.deletions(store, clock);
+  await deletions.start();
+  await expect.poll(() => failures).toBe(1);
+  expect(await deletions.pending()).toHaveLength(1);
+  await clock.pass(61_000, 1000);
+  await expect.poll(() => deletions.pending()).toEqual([]);
+});
+
+test('a stop interrupts a deletion between two objects, and says when it goes on', async () => {
+  await using it = await world();
+  let removed = 0;
+  const first = Promise.withResolvers<void>();
+  const store = askingStore(it.farm, (operation) => {
+    if (operation !== 'remove') return;
+    removed += 1;
+    first.resolve();
+  });
+  const deletions = it.deletions(store);
+  const finishing = deletions.finish(await it.volumes.delete('demo', false));
+  const outcome = expect(finishing).rejects.toMatchObject({
+    code: 'ERR_SHUTDOWN',
+    message: expect.stringContaining('next start'),
+  });
+  await first.promise;
+  await deletions[Symbol.asyncDispose]();
+  await outcome;
+  expect(removed).toBeLessThan(OBJECTS);
+  expect(await deletions.pending()).toHaveLength(1);
+});

@@ -1,3 +1,4 @@
+import { readdir, readFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import { type SyncSite, withoutSync } from './left-out-sync.ts';
 import { runPowerCuts } from './power-cut-run.ts';
@@ -11,6 +12,7 @@ const SITES: readonly (SyncSite & { readonly guards: string })[] = [
   { call: 'sync', from: 'writeIdentity', guards: 'the store has an identity once it has a name' },
   { call: 'syncDirectory', from: 'writeIdentity', guards: 'the store keeps its identity' },
   { call: 'syncDirectory', from: 'makeDirectories', path: '/obj', guards: 'folders of objects' },
+  { call: 'syncDirectory', from: 'makeDirectories', path: '/store', guards: 'the folders of all' },
   { call: 'sync', from: '#writeHeader', guards: 'a segment with records has a header' },
   { call: 'sync', from: '#begin', guards: 'a segment begins with the activity log' },
   { call: 'syncDirectory', from: '#begin', guards: 'a new segment keeps its name' },
@@ -24,6 +26,15 @@ const SITES: readonly (SyncSite & { readonly guards: string })[] = [
   { call: 'syncAll', from: 'recover', guards: 'a page cache newer than the journal' },
 ];
 const SEEDS_MAX = 400;
+
+test('the list names every sync of src/farm', async () => {
+  const folder = new URL('../../src/farm/', import.meta.url);
+  const sources = (await readdir(folder)).map((name) => readFile(new URL(name, folder), 'utf8'));
+  const calls = (await Promise.all(sources)).flatMap((source) =>
+    [...source.matchAll(/\.(sync|syncDirectory|syncAll)\(/g)].map(([, call]) => call),
+  );
+  expect(calls.sort()).toEqual(SITES.map(({ call }) => call).sort());
+});
 
 test.for(SITES)('without $call in $from a stop shows: $guards', async (site) => {
   let skipped = 0;

@@ -5,14 +5,14 @@ export interface SyncSite {
   readonly call: 'sync' | 'syncDirectory' | 'syncAll';
   /** As it stands in a stack trace. */
   readonly from: string;
-  /** Only of paths that contain this. */
+  /** Only of paths that end in this. */
   readonly path?: string;
 }
 
 /** The disk with one sync of the code left out: it answers at once and does nothing. */
 export function withoutSync(disk: Disk, site: SyncSite, skipped: () => void): Disk {
   const leftOut = (call: SyncSite['call'], path: string): boolean => {
-    if (call !== site.call || !path.includes(site.path ?? '')) return false;
+    if (call !== site.call || !path.endsWith(site.path ?? '')) return false;
     const callers = new Error('who calls').stack?.split('\n').slice(3, 7).join('\n') ?? '';
     if (!callers.includes(site.from)) return false;
     skipped();

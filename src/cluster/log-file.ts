@@ -124,6 +124,7 @@ export class LogFile implements AsyncDisposable {
     }
     await this.#sync();
     this.#end += record.length;
+    this.#sizeBytes = Math.max(this.#sizeBytes, this.#end); // where nothing was reserved
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

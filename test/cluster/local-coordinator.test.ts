@@ -158,6 +158,22 @@ describe('the log', () => {
     expect(await shown(again)).toEqual({ a: '1', c: '3' });
   });
 
+  test('what was written while nothing could be reserved is left alone by the next reserve', async () => {
+    await using directory = await scratch();
+    let full = true;
+    const disk = faultyDisk(nodeDisk(), (operation) => {
+      if (full && operation === 'zero') throw new SheepError('ERR_NO_SPACE', 'full');
+    });
+    await using coordinator = await open(directory.path, disk);
+    await set(coordinator, 'a', '1');
+    await set(coordinator, 'b', '2');
+    full = false;
+    await set(coordinator, 'c', '3');
+    await coordinator[Symbol.asyncDispose]();
+    await using again = await open(directory.path);
+    expect(await shown(again)).toEqual({ a: '1', b: '2', c: '3' });
+  });
+
   test('space for deletions is reserved, so that a full disk can be emptied', async () => {
     await using directory = await scratch();
     let full = false;

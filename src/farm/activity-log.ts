@@ -11,6 +11,10 @@ export interface Listed extends Suspect {
   suspect: boolean;
   /** Where the journal holds something of it that its file may not: oldest segment, last sequence. */
   redo: { segment: number; sequence: number } | undefined;
+  /** Its file was removed: only the name may still have to become stable. */
+  gone: boolean;
+  /** The round of maintenance in which it was listed. */
+  readonly round: number;
 }
 
 export const NO_NAME: ObjectName = { kind: 0, vid: 0, index: 0, slot: 0 };
@@ -25,6 +29,7 @@ export class ActivityLog {
   readonly #boot: bigint;
   readonly #listed = new Map<number | string, Listed>();
   #journal: Journal | undefined;
+  #round = 0;
 
   constructor(boot: bigint, entries: Iterable<Listed>) {
     this.#boot = boot;
@@ -34,6 +39,14 @@ export class ActivityLog {
   /** The journal asks for the snapshot while it starts, so it comes second. */
   use(journal: Journal): void {
     this.#journal = journal;
+  }
+
+  /** Rounds of maintenance so far: how long something has rested is counted in them. */
+  get round(): number {
+    return this.#round;
+  }
+  beginRound(): void {
+    this.#round += 1;
   }
 
   get size(): number {
@@ -62,7 +75,7 @@ export class ActivityLog {
     const { name, stamp, objectBytes, life } = made;
     this.#listed.set(keyOf(name), {
       ...{ name, stamp, objectBytes, life },
-      ...{ boot: this.#boot, suspect, redo },
+      ...{ boot: this.#boot, suspect, redo, gone: false, round: this.#round },
     });
     const detail = type === ENTRY.create ? life : this.#boot;
     return this.#append([{ type, name, stamp, objectBytes, detail, sum: 0 }]);
@@ -73,9 +86,17 @@ export class ActivityLog {
     const key = keyOf(name);
     const before = this.#listed.get(key);
     const { objectBytes = 0, life = 0n, redo } = before ?? {};
-    const gone = { name, stamp, objectBytes, life, boot: this.#boot, suspect: false, redo };
-    this.#listed.set(key, gone);
+    this.#listed.set(key, {
+      ...{ name, stamp, objectBytes, life, redo },
+      ...{ boot: this.#boot, suspect: false, gone: false, round: this.#round },
+    });
     return this.#append([{ type: ENTRY.remove, name, stamp, objectBytes, detail: 0n, sum: 0 }]);
+  }
+
+  /** Its file has been removed. */
+  unlinked(name: ObjectName): void {
+    const listed = this.#listed.get(keyOf(name));
+    if (listed !== undefined) listed.gone = true;
   }
 
   /** What a flush promises of single blocks; settles when it is stable. */

@@ -31,8 +31,6 @@ export interface FarmParts {
   readonly activity: ActivityLog;
   readonly flusher: Flusher;
   readonly space: Space;
-  /** The current round of maintenance; it counts up. */
-  readonly round: () => number;
   /** One round of maintenance now, instead of when its time has come. */
   readonly maintain: () => Promise<void>;
   /** Everything stable, everything closed. */
@@ -156,6 +154,7 @@ export class Farm implements ObjectStore {
         open.drop(object);
       }
       disk.removeNow(path);
+      activity.unlinked(name);
     });
   }
 
@@ -210,7 +209,7 @@ export class Farm implements ObjectStore {
   /** Whole blocks of an object that is listed and alone ours. */
   #writeBlocks(object: OpenObject, at: number, from: Uint8Array): void {
     const newlyUnhomed = object.writeNow(at, from);
-    object.changedRound = this.#parts.round();
+    object.changedRound = this.#parts.activity.round;
     this.#parts.flusher.changed(object, newlyUnhomed);
   }
 
@@ -245,7 +244,7 @@ export class Farm implements ObjectStore {
     if (at < first) await this.#zeroPart(object, at, Math.min(first, end) - at);
     if (first < last) {
       const newlyUnhomed = await object.zero(first, last - first, keepAllocated);
-      object.changedRound = this.#parts.round();
+      object.changedRound = this.#parts.activity.round;
       this.#parts.flusher.changed(object, newlyUnhomed);
     }
     if (last < end && last >= first) await this.#zeroPart(object, last, end - last);
@@ -292,7 +291,7 @@ export class Farm implements ObjectStore {
     }
     const object = createObject(disk, directory, made, sum);
     object.listedUnder = stamp;
-    object.changedRound = this.#parts.round();
+    object.changedRound = this.#parts.activity.round;
     open.add(object);
     flusher.changedMeta(object);
     return object;
@@ -315,7 +314,7 @@ export class Farm implements ObjectStore {
     const { object, adopted } = await loadObject(disk, directory, name, sum, suspect);
     if (listed !== undefined && suspect !== undefined) {
       listed.suspect = false;
-      object.changedRound = this.#parts.round();
+      object.changedRound = this.#parts.activity.round;
       flusher.changedMeta(object);
       if (adopted > 0) log.event('info', 'farm.adopted', { oid: formatOid(name), adopted });
     }

@@ -214,7 +214,10 @@ class SegmentReader {
     const key = objectKey(name.kind, name.vid, name.index);
     const known = { name, stamp, objectBytes };
     const list = (boot: bigint, life: bigint) =>
-      listed.set(key, { ...known, life, boot, suspect: true, redo: undefined });
+      listed.set(key, {
+        ...{ ...known, life, boot, suspect: true },
+        ...{ redo: undefined, gone: false, round: 0 },
+      });
     switch (type) {
       case ENTRY.reset:
         listed.clear();

@@ -22,15 +22,10 @@ export interface MaintenanceParts {
  */
 export class Maintenance {
   readonly #parts: MaintenanceParts;
-  #round = 0;
   #running: Promise<void> | undefined;
 
   constructor(parts: MaintenanceParts) {
     this.#parts = parts;
-  }
-
-  get round(): number {
-    return this.#round;
   }
 
   /** One round; one at a time. */
@@ -42,7 +37,7 @@ export class Maintenance {
   }
 
   async #runOnce(): Promise<void> {
-    this.#round += 1;
+    this.#parts.activity.beginRound();
     await this.#homeRested();
     await this.#retireClean();
     await this.#shortenJournal();
@@ -50,15 +45,16 @@ export class Maintenance {
 
   /** Every file stable, every word of the journal void: for a clean stop. */
   async settleAll(): Promise<void> {
-    const { flusher, journal } = this.#parts;
+    const { flusher } = this.#parts;
     await flusher.home([...flusher.unhomed]);
-    await this.#settleRemoved(journal.lastSequence, () => true);
+    await this.#settleRemoved();
   }
 
   async #homeRested(): Promise<void> {
-    const { flusher } = this.#parts;
+    const { flusher, activity } = this.#parts;
+    const { round } = activity;
     const rested = [...flusher.unhomed].filter(
-      ({ changedRound }) => changedRound < this.#round - 1,
+      ({ changedRound }) => changedRound < round - 1,
     );
     if (rested.length > 0) await flusher.home(rested);
   }
@@ -66,14 +62,15 @@ export class Maintenance {
   /** Research rule 30 for a node that keeps the only copy: it may retire by itself. */
   async #retireClean(): Promise<void> {
     const { open, activity } = this.#parts;
-    await this.#settleRemoved(this.#parts.journal.lastSequence, () => true);
+    await this.#settleRemoved();
     const names = [];
+    const { round } = activity;
     for (const listed of activity.values()) {
-      if (listed.suspect || listed.redo !== undefined) continue;
+      if (listed.suspect || listed.redo !== undefined || listed.round >= round - 1) continue;
       const object = open.find(keyOf(listed));
       if (object !== undefined) {
         const resting = object.clean && object.dirty.count === 0 && object.gate === undefined;
-        if (!resting || object.changedRound >= this.#round - 1) continue;
+        if (!resting || object.changedRound >= round - 1) continue;
         object.listedUnder = undefined;
       }
       names.push(listed.name);
@@ -85,11 +82,10 @@ export class Maintenance {
   async #shortenJournal(): Promise<void> {
     const { journal, activity, flusher, open } = this.#parts;
     const current = journal.segments.at(-1) as number;
-    const upTo = journal.lastSequence;
     const owed = [...activity.values()].filter(({ redo }) => redo && redo.segment < current);
     const objects = owed.flatMap((listed) => open.find(keyOf(listed)) ?? []);
     if (objects.length > 0) await flusher.home(objects);
-    await this.#settleRemoved(upTo, ({ redo }) => redo !== undefined && redo.segment < current);
+    await this.#settleRemoved();
     let oldest = current;
     for (const { redo } of activity.values())
       if (redo && redo.segment < oldest) oldest = redo.segment;
@@ -97,11 +93,10 @@ export class Maintenance {
   }
 
   /** Removed objects owe only their name: once its directory is stable, nothing. */
-  async #settleRemoved(upTo: number, which: (listed: Listed) => boolean): Promise<void> {
-    const { activity, open, disk, directory } = this.#parts;
-    const removed = [...activity.values()].filter(
-      (listed) => listed.redo && open.find(keyOf(listed)) === undefined && which(listed),
-    );
+  async #settleRemoved(): Promise<void> {
+    const { activity, disk, directory, journal } = this.#parts;
+    const upTo = journal.lastSequence;
+    const removed = [...activity.values()].filter(({ gone, redo }) => gone && redo !== undefined);
     if (removed.length === 0) return;
     const paths = new Set(removed.map(({ name }) => objectDirectory(directory, name)));
     for (const path of paths) await disk.syncDirectory(path);

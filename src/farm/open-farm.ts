@@ -71,7 +71,6 @@ export async function openFarm(options: FarmOptions): Promise<Farm> {
     ...{ disk, directory, random, log, identity, open, activity, flusher },
     sum: options.checksums ? crcSum : noSum,
     space: new Space(disk, directory, limits),
-    round: () => maintenance.round,
     maintain: () => maintenance.run(),
     close: async () => {
       stop.abort();

@@ -50,7 +50,7 @@ function jobArguments(job: FioJob, name: string): string[] {
   const { uri, pattern, blockBytes, depth, connections = 1, fsync, seconds, sizeBytes } = job;
   const args = [`--name=${name}`, '--ioengine=nbd', `--uri=${uri}`, `--rw=${pattern}`];
   args.push(`--bs=${blockBytes}`, `--iodepth=${depth}`, `--numjobs=${connections}`);
-  args.push('--group_reporting', '--randrepeat=0', '--norandommap');
+  args.push('--new_group', '--group_reporting', '--randrepeat=0', '--norandommap');
   args.push('--random_generator=tausworthe64', '--percentile_list=50:99:99.9');
   if (fsync !== undefined) args.push(`--fsync=${fsync}`);
   if (seconds !== undefined) args.push('--time_based', `--runtime=${seconds}`);
@@ -75,7 +75,12 @@ export async function runTogether(
   jobs: readonly FioJob[],
 ): Promise<FioResult[]> {
   const each = jobs.flatMap((job, index) => jobArguments(job, `job${index}`));
-  const text = await children.run('fio', ['--output-format=json', '--exitall', ...each]);
+  const text = await children.run('fio', [
+    '--output-format=json',
+    '--exitall',
+    '--exit_what=all',
+    ...each,
+  ]);
   // fio may say something before the report.
   const report = JSON.parse(text.slice(text.indexOf('{'))) as FioReport;
   return report.jobs.map(resultOf);

@@ -1,4 +1,4 @@
-import { objectKey } from '../base/ids.ts';
+import { KIND, objectKey } from '../base/ids.ts';
 import type { Disk } from '../contracts/disk.ts';
 import type { ActivityLog, Listed } from './activity-log.ts';
 import type { Flusher } from './flusher.ts';
@@ -50,13 +50,17 @@ export class Maintenance {
     await this.#settleRemoved();
   }
 
+  /**
+   * Inode nodes too, rested or not: an object may only leave the activity log when the entry that
+   * names it is stable, or a power cut could make it nobody's.
+   */
   async #homeRested(): Promise<void> {
     const { flusher, activity } = this.#parts;
     const { round } = activity;
-    const rested = [...flusher.unhomed].filter(
-      ({ changedRound }) => changedRound < round - 1,
+    const due = [...flusher.unhomed].filter(
+      ({ changedRound, name }) => changedRound < round - 1 || name.kind !== KIND.data,
     );
-    if (rested.length > 0) await flusher.home(rested);
+    if (due.length > 0) await flusher.home(due);
   }
 
   /** Research rule 30 for a node that keeps the only copy: it may retire by itself. */

@@ -33,7 +33,7 @@ export interface CaseResult {
 
 export type Unit = 'requests/s' | 'bytes/s';
 
-export function unitOf(one: Case): Unit {
+function unitOf(one: Case): Unit {
   return one.kind === 'fio' && one.blockBytes < MiB ? 'requests/s' : 'bytes/s';
 }
 

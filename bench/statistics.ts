@@ -6,13 +6,6 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
 }
 
-/** The value below which `share` of all lie (0 to 1), by nearest rank. */
-export function percentile(values: readonly number[], share: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const rank = Math.max(Math.ceil(share * sorted.length), 1);
-  return sorted[rank - 1] ?? Number.NaN;
-}
-
 /** The same values, beginning at another one each round, so that none always goes first. */
 export function rotated<T>(values: readonly T[], by: number): T[] {
   const start = values.length === 0 ? 0 : by % values.length;

@@ -79,7 +79,11 @@ test.skipIf(!hasTool('nbdinfo'))(
     daemon = spawn(join(prefix, 'bin/sheep'), [...args, '--vdi', 'first:64M'], {
       cwd: directory,
       env: shell,
-      stdio: ['ignore', 'pipe', 'inherit'],
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let log = '';
+    daemon.stderr?.on('data', (chunk) => {
+      log += chunk;
     });
     const ended = once(daemon, 'exit');
     const lines = createInterface({ input: daemon.stdout! });
@@ -93,13 +97,13 @@ test.skipIf(!hasTool('nbdinfo'))(
       })(),
       ended.then(() => undefined),
     ]);
-    expect(port).toBeDefined();
+    expect(port, log).toBeDefined();
     const size = execFileSync('nbdinfo', ['--size', `nbd://127.0.0.1:${port}/first`], {
       encoding: 'utf8',
     });
     expect(Number(size)).toBe(64 * 1024 * 1024);
     daemon.kill('SIGTERM');
-    expect(await ended).toEqual([0, null]);
+    expect(await ended, log).toEqual([0, null]);
     expect(existsSync(store)).toBe(true);
   },
 );

@@ -11,7 +11,7 @@ import type {
 } from '../contracts/object-store.ts';
 import type { Random } from '../contracts/seams.ts';
 import type { ActivityLog } from './activity-log.ts';
-import type { BlockSum } from './checksums.ts';
+import type { BlockSums } from './checksums.ts';
 import type { Flusher } from './flusher.ts';
 import type { Identity } from './identity.ts';
 import { createObject, loadObject } from './load.ts';
@@ -25,7 +25,7 @@ export interface FarmParts {
   readonly directory: string;
   readonly random: Random;
   readonly log: Log;
-  readonly sum: BlockSum;
+  readonly sums: BlockSums;
   readonly identity: Identity;
   readonly open: OpenSet;
   readonly activity: ActivityLog;
@@ -278,7 +278,7 @@ export class Farm implements ObjectStore {
     { stamp }: ObjectWriteCall,
     objectBytes: number,
   ): Promise<OpenObject> {
-    const { open, activity, flusher, space, disk, directory, sum, random } = this.#parts;
+    const { open, activity, flusher, space, disk, directory, sums, random } = this.#parts;
     await space.take(CREATE_BLOCKS);
     const life = new DataView(random.bytes(8).buffer).getBigUint64(0);
     const made = { name, stamp, objectBytes, life };
@@ -289,7 +289,7 @@ export class Farm implements ObjectStore {
       flusher.forget(orphan);
       open.drop(orphan);
     }
-    const object = createObject(disk, directory, made, sum);
+    const object = createObject(disk, directory, made, sums);
     object.listedUnder = stamp;
     object.changedRound = this.#parts.activity.round;
     open.add(object);
@@ -308,10 +308,10 @@ export class Farm implements ObjectStore {
   }
 
   async #open(name: ObjectName, key: number | string): Promise<OpenObject> {
-    const { disk, directory, sum, activity, open, flusher, log } = this.#parts;
+    const { disk, directory, sums, activity, open, flusher, log } = this.#parts;
     const listed = activity.find(key);
     const suspect = listed?.suspect === true ? listed : undefined;
-    const { object, adopted } = await loadObject(disk, directory, name, sum, suspect);
+    const { object, adopted } = await loadObject(disk, directory, name, sums, suspect);
     if (listed !== undefined && suspect !== undefined) {
       listed.suspect = false;
       object.changedRound = this.#parts.activity.round;

@@ -4,7 +4,7 @@ import { forEachAtMost } from '../base/parallel.ts';
 import { BLOCK_BYTES } from '../base/units.ts';
 import type { Disk } from '../contracts/disk.ts';
 import type { ActivityLog } from './activity-log.ts';
-import { crcSum, HOLE } from './checksums.ts';
+import { blockSum, HOLE } from './checksums.ts';
 import type { Journal } from './journal.ts';
 import { ENTRY, type JournalEntry } from './journal-format.ts';
 import type { FarmLimits } from './limits.ts';
@@ -189,7 +189,7 @@ export class Flusher {
       if (start + BLOCK_BYTES > room.length) return -1; // it grew while we waited
       const bytes = room.subarray(start, start + BLOCK_BYTES);
       if (!object.copyBlockNow(block, bytes)) return -1;
-      mine.push({ ...common, type: ENTRY.data, sum: crcSum(bytes) });
+      mine.push({ ...common, type: ENTRY.data, sum: blockSum(bytes) });
       used += BLOCK_BYTES;
     }
     this.#undirty(object);

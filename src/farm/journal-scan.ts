@@ -3,7 +3,7 @@ import { formatOid, type ObjectName, objectKey, type Stamp } from '../base/ids.t
 import { BLOCK_BYTES, MiB } from '../base/units.ts';
 import type { Disk, DiskFile } from '../contracts/disk.ts';
 import type { Listed } from './activity-log.ts';
-import { crcSum } from './checksums.ts';
+import { blockSum } from './checksums.ts';
 import { segmentPath } from './journal.ts';
 import {
   bootMark,
@@ -204,7 +204,7 @@ class SegmentReader {
     await file.read(at, bytes);
     return sums.every((sum, index) => {
       const from = index * BLOCK_BYTES;
-      return crcSum(bytes.subarray(from, from + BLOCK_BYTES)) === sum;
+      return blockSum(bytes.subarray(from, from + BLOCK_BYTES)) === sum;
     });
   }
 
@@ -317,7 +317,7 @@ export async function readRedoBlock(
 ): Promise<Uint8Array> {
   const bytes = new Uint8Array(BLOCK_BYTES);
   await file.read(from.at, bytes);
-  if (crcSum(bytes) === from.sum) return bytes;
+  if (blockSum(bytes) === from.sum) return bytes;
   const oid = formatOid(name);
   throw new SheepError('ERR_CORRUPT', `journal ${from.path}: a block of ${oid} is damaged`, {
     oid,

@@ -3,7 +3,7 @@ import { isFault, SheepError } from '../base/errors.ts';
 import { formatOid, type ObjectName, objectKey, type Stamp } from '../base/ids.ts';
 import { BLOCK_BYTES, roundUp } from '../base/units.ts';
 import type { Disk, DiskFile } from '../contracts/disk.ts';
-import { type BlockSum, HOLE, isZero, proves } from './checksums.ts';
+import { type BlockSums, HOLE, isZero, proves } from './checksums.ts';
 import { SCAN_BYTES } from './limits.ts';
 import {
   blocksOf,
@@ -39,16 +39,16 @@ export async function loadObject(
   disk: Disk,
   directory: string,
   name: ObjectName,
-  sum: BlockSum,
+  sums: BlockSums,
   suspect: Suspect | undefined,
 ): Promise<Loaded> {
   const file = await openPresent(disk, directory, name);
   try {
-    if (suspect !== undefined) return await rebuild(file, name, sum, suspect);
+    if (suspect !== undefined) return await rebuild(file, name, sums, suspect);
     const header = await readHeader(file, name);
     const { table, good } = await readTable(file, header);
     if (!good) throw damaged(name, 'its table of checksums does not fit its header');
-    return { object: make(file, header, table, sum), adopted: 0 };
+    return { object: make(file, header, table, sums), adopted: 0 };
   } catch (error) {
     file.closeNow();
     throw error;
@@ -64,11 +64,11 @@ export function createObject(
   disk: Disk,
   directory: string,
   made: Suspect,
-  sum: BlockSum,
+  sums: BlockSums,
 ): OpenObject {
   const path = objectPath(directory, made.name);
   const file = openFresh(disk, path);
-  const object = make(file, made, new Uint32Array(blocksOf(made.objectBytes)), sum);
+  const object = make(file, made, new Uint32Array(blocksOf(made.objectBytes)), sums);
   object.nameStable = false;
   object.writeMeta();
   object.metaDirty = true;
@@ -129,7 +129,7 @@ async function readTable(
 async function rebuild(
   file: DiskFile,
   name: ObjectName,
-  sum: BlockSum,
+  sums: BlockSums,
   suspect: Suspect,
 ): Promise<Loaded> {
   const old = await headerIfAny(file, name);
@@ -137,14 +137,14 @@ async function rebuild(
   const before =
     old === undefined ? new Uint32Array(blocksOf(objectBytes)) : (await readTable(file, old)).table;
   const table = new Uint32Array(blocksOf(objectBytes));
-  const adopted = await scan(file, objectBytes, before, table, sum);
+  const adopted = await scan(file, objectBytes, before, table, sums);
   const header = {
     name,
     objectBytes,
     stamp: suspect.stamp,
     life: old?.life ?? suspect.life,
   };
-  const object = make(file, header, table, sum);
+  const object = make(file, header, table, sums);
   object.verified.addRange(0, table.length);
   object.metaDirty = true;
   return { object, adopted };
@@ -165,7 +165,7 @@ async function scan(
   objectBytes: number,
   before: Uint32Array,
   table: Uint32Array,
-  sum: BlockSum,
+  sums: BlockSums,
 ): Promise<number> {
   const buffer = new Uint8Array(Math.min(SCAN_BYTES, roundUp(objectBytes, BLOCK_BYTES)));
   let adopted = 0;
@@ -183,16 +183,17 @@ async function scan(
         continue;
       }
       adopted += 1;
-      table[block] = isZero(bytes) ? HOLE : sum(bytes);
+      if (isZero(bytes)) table[block] = HOLE;
+      else sums(bytes, table, block);
     }
   }
   return adopted;
 }
 
-function make(file: DiskFile, header: Suspect, table: Uint32Array, sum: BlockSum): OpenObject {
+function make(file: DiskFile, header: Suspect, table: Uint32Array, sums: BlockSums): OpenObject {
   const { name, objectBytes, life, stamp } = header;
   const key = objectKey(name.kind, name.vid, name.index);
-  return new OpenObject({ key, name, objectBytes, life, stamp, file, table, sum });
+  return new OpenObject({ key, name, objectBytes, life, stamp, file, table, sums });
 }
 
 function damaged(name: ObjectName, why: string): SheepError {

@@ -49,7 +49,7 @@ export function encodeHeader(header: ObjectHeader): Uint8Array<ArrayBuffer> {
   const out = new Writer(HEADER_BYTES)
     .u32(OBJECT_MAGIC)
     .u16(OBJECT_VERSION)
-    .u8(1) // checksum of blocks: 1 = crc32
+    .u8(1) // checksum of blocks: 1 = the low half of XXH3-64
     .u8(0) // codec of the data: 0 = as it is
     .u64(oidBits(header.name))
     .u32(header.name.slot)

@@ -2,7 +2,7 @@ import type { Log } from '../base/log.ts';
 import type { Disk } from '../contracts/disk.ts';
 import type { Clock, Random } from '../contracts/seams.ts';
 import { ActivityLog } from './activity-log.ts';
-import { crcSum, noSum } from './checksums.ts';
+import { noSums, xxh3Sums } from './checksums.ts';
 import { Farm } from './farm.ts';
 import { Flusher } from './flusher.ts';
 import { type Identity, openIdentity } from './identity.ts';
@@ -69,7 +69,7 @@ export async function openFarm(options: FarmOptions): Promise<Farm> {
   log.event('info', 'farm.opened', { directory, listed: activity.size, clean: scan.clean });
   return new Farm({
     ...{ disk, directory, random, log, identity, open, activity, flusher },
-    sum: options.checksums ? crcSum : noSum,
+    sums: options.checksums ? xxh3Sums : noSums,
     space: new Space(disk, directory, limits),
     maintain: () => maintenance.run(),
     close: async () => {
@@ -119,8 +119,8 @@ async function recover(
     log.event('warn', 'farm.unclean-stop', { directory, suspects: scan.listed.size });
     return scan;
   }
-  const sum = options.checksums ? crcSum : noSum;
-  const redone = await redoJournal(disk, directory, scan, sum);
+  const sums = options.checksums ? xxh3Sums : noSums;
+  const redone = await redoJournal(disk, directory, scan, sums);
   log.event('warn', 'farm.power-cut', { directory, suspects: scan.listed.size, ...redone });
   return scan;
 }

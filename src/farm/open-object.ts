@@ -6,7 +6,7 @@ import { formatOid, type ObjectName, type Stamp } from '../base/ids.ts';
 import { BLOCK_BYTES } from '../base/units.ts';
 import type { DiskFile } from '../contracts/disk.ts';
 import type { ObjectExtent } from '../contracts/object-store.ts';
-import { type BlockSum, HOLE, proves, ZERO_SUM } from './checksums.ts';
+import { type BlockSums, HOLE, proves, ZERO_SUM } from './checksums.ts';
 import { blocksOf, dataAtOf, encodeHeader, HEADER_BYTES } from './object-format.ts';
 
 /**
@@ -21,7 +21,7 @@ export class OpenObject {
   readonly file: DiskFile;
   readonly table: Uint32Array;
   readonly #dataAt: number;
-  readonly #sum: BlockSum;
+  readonly #sums: BlockSums;
   /** Blocks proven since they came from the disk, or written by this process. */
   readonly verified: Bitmap;
   /** Blocks whose newest state is stable nowhere yet. */
@@ -53,7 +53,7 @@ export class OpenObject {
     stamp: Stamp;
     file: DiskFile;
     table: Uint32Array;
-    sum: BlockSum;
+    sums: BlockSums;
   }) {
     this.key = init.key;
     this.name = init.name;
@@ -62,7 +62,7 @@ export class OpenObject {
     this.stamp = init.stamp;
     this.file = init.file;
     this.table = init.table;
-    this.#sum = init.sum;
+    this.#sums = init.sums;
     this.#dataAt = dataAtOf(init.objectBytes);
     const blocks = blocksOf(init.objectBytes);
     this.verified = new Bitmap(blocks);
@@ -159,17 +159,8 @@ export class OpenObject {
       throw error;
     }
     const first = at / BLOCK_BYTES;
-    if (from.length === BLOCK_BYTES) {
-      this.table[first] = this.#sum(from);
-      this.verified.add(first);
-      this.dirty.add(first);
-      return this.unhomed.add(first) ? 1 : 0;
-    }
-    const end = first + from.length / BLOCK_BYTES;
-    for (let block = first, offset = 0; block < end; block += 1, offset += BLOCK_BYTES) {
-      this.table[block] = this.#sum(from.subarray(offset, offset + BLOCK_BYTES));
-    }
-    return this.#changed(first, end);
+    this.#sums(from, this.table, first);
+    return this.#changed(first, first + from.length / BLOCK_BYTES);
   }
 
   /** After a write that broke off: each block holds its old or its new bytes, so say which. */
@@ -180,7 +171,7 @@ export class OpenObject {
         this.#readCached(block * BLOCK_BYTES, bytes) &&
         !proves(this.table[block] as number, bytes)
       ) {
-        this.table[block] = this.#sum(bytes);
+        this.#sums(bytes, this.table, block);
         this.metaDirty = true;
       }
     }

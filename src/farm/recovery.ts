@@ -1,7 +1,7 @@
 import { isFault } from '../base/errors.ts';
 import { BLOCK_BYTES } from '../base/units.ts';
 import type { Disk, DiskFile } from '../contracts/disk.ts';
-import type { BlockSum } from './checksums.ts';
+import type { BlockSums } from './checksums.ts';
 import { type JournalScan, type RedoObject, readRedoBlock } from './journal-scan.ts';
 import { createObject } from './load.ts';
 import {
@@ -21,7 +21,7 @@ export async function redoJournal(
   disk: Disk,
   directory: string,
   scan: JournalScan,
-  sum: BlockSum,
+  sums: BlockSums,
 ): Promise<{ objects: number; blocks: number }> {
   const journals = new Map<string, DiskFile>();
   const directories = new Set<string>();
@@ -30,7 +30,7 @@ export async function redoJournal(
     for (const object of scan.redo.values()) {
       directories.add(objectDirectory(directory, object.name));
       if (object.removed !== undefined) await removeIfPresent(disk, directory, object);
-      else blocks += await redoObject(disk, directory, object, sum, journals);
+      else blocks += await redoObject(disk, directory, object, sums, journals);
     }
   } finally {
     for (const file of journals.values()) file.closeNow();
@@ -43,10 +43,10 @@ async function redoObject(
   disk: Disk,
   directory: string,
   object: RedoObject,
-  sum: BlockSum,
+  sums: BlockSums,
   journals: Map<string, DiskFile>,
 ): Promise<number> {
-  await using file = await present(disk, directory, object, sum);
+  await using file = await present(disk, directory, object, sums);
   const dataAt = dataAtOf(object.objectBytes);
   for (const [block, { from }] of object.blocks) {
     const at = dataAt + block * BLOCK_BYTES;
@@ -70,13 +70,13 @@ async function present(
   disk: Disk,
   directory: string,
   object: RedoObject,
-  sum: BlockSum,
+  sums: BlockSums,
 ): Promise<DiskFile> {
   const path = objectPath(directory, object.name);
   if (object.made === undefined) return disk.open(path);
   if ((await lifeOf(disk, path)) === object.made.life) return disk.open(path);
   const { name, stamp, objectBytes } = object;
-  return createObject(disk, directory, { name, stamp, objectBytes, life: object.made.life }, sum)
+  return createObject(disk, directory, { name, stamp, objectBytes, life: object.made.life }, sums)
     .file;
 }
 

@@ -42,6 +42,11 @@ export function oidBits(name: Pick<ObjectName, 'kind' | 'vid' | 'index'>): bigin
   return (BigInt(name.kind) << 60n) | (BigInt(name.vid) << 28n) | BigInt(name.index);
 }
 
+/** 8 hex digits, as they stand in the oids of its objects. */
+export function formatVid(vid: Vid): string {
+  return vid.toString(16).padStart(8, '0');
+}
+
 /** The parts of an oid. @throws SheepError `ERR_BAD_FRAME` for a kind that does not exist. */
 export function oidParts(bits: bigint): { kind: Kind; vid: Vid; index: number } {
   const kind = Number((bits >> 60n) & 0xfn);

@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import type { VdiDeletedView, VdiInfoView, VdiListView, VdiView } from '../app/admin-views.ts';
+import { formatVid } from '../base/ids.ts';
 import type { Collie } from './collie-command.ts';
 import { fields, formatBytes, formatTime, table } from './output.ts';
 
@@ -95,9 +96,4 @@ function deleteCommand({ call, show, out }: Collie): Command {
 
 function pathOf(name: string): string {
   return `/v1/vdis/${encodeURIComponent(name.toWellFormed())}`;
-}
-
-/** 8 hex digits, as in the names of its objects. */
-function formatVid(vid: number): string {
-  return vid.toString(16).padStart(8, '0');
 }

@@ -1,5 +1,5 @@
 /** The oldest Node that has what the other files use from their first line on. */
-export const NODE_MAJOR_MIN = 24;
+const NODE_MAJOR_MIN = 24;
 
 /** Why this version of Node cannot run the program, and what to do; undefined if it can. */
 export function nodeRefusal(version: string, program: string): string | undefined {

@@ -48,15 +48,18 @@ function configOf({ settings, configPath, readyFd }: SheepArguments): SheepConfi
 
 async function run(given: SheepArguments, config: SheepConfig): Promise<void> {
   const log = openNodeLog(STDERR, config.logLevel, process.stderr.isTTY === true);
-  const host = await realHost(log);
-  const stopping = stopSignal(log, host.clock.monotonicMs, () => endNow(log, 1));
-  const sheep = await startSheep(host, config);
-  announce(sheep, given, config, log);
-  await Promise.race([stopping, sheep.stopRequested]);
-  tellManager(log, 'STOPPING=1');
-  await sheep[Symbol.asyncDispose]();
-  log.event('info', 'sheep.stopped');
-  await log.flush();
+  try {
+    const host = await realHost(log);
+    const stopping = stopSignal(log, host.clock.monotonicMs, () => endNow(log, 1));
+    const sheep = await startSheep(host, config);
+    announce(sheep, given, config, log);
+    await Promise.race([stopping, sheep.stopRequested]);
+    tellManager(log, 'STOPPING=1');
+    await sheep[Symbol.asyncDispose]();
+    log.event('info', 'sheep.stopped');
+  } finally {
+    await log.close();
+  }
 }
 
 async function realHost(log: NodeLog): Promise<Host> {

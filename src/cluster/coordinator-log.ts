@@ -19,9 +19,9 @@ import { RECORD_BODY_BYTES_MAX } from './limits.ts';
  * at which it was last changed. Behind it stands one record for each sync, with the changes that
  * shared it. Behind the last one there are only zeroes.
  */
-export const LOG_VERSION = 1;
+const LOG_VERSION = 1;
 export const HEADER_BYTES = 64;
-export const RECORD_HEADER_BYTES = 24;
+const RECORD_HEADER_BYTES = 24;
 
 const LOG_MAGIC = new TextEncoder().encode('sheepcrd');
 const RECORD_MAGIC = 0x5c6f_7264;
@@ -64,7 +64,7 @@ export function encodeHeader(header: LogHeader): Uint8Array<ArrayBuffer> {
 }
 
 /** @throws SheepError `ERR_CORRUPT`, or `ERR_VERSION` for a log of another version */
-export function decodeHeader(bytes: Uint8Array, path: string): LogHeader {
+function decodeHeader(bytes: Uint8Array, path: string): LogHeader {
   if (bytes.length < HEADER_BYTES) throw damaged(path, 0, 'its header is cut off');
   const reader = new Reader(bytes.subarray(0, HEADER_BYTES));
   if (!sameBytes(reader.bytes(LOG_MAGIC.length, 'magic'), LOG_MAGIC)) {

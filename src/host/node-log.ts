@@ -1,20 +1,28 @@
 import { pino } from 'pino';
 import type { Facts } from '../base/errors.ts';
 import type { Log, LogLevel } from '../base/log.ts';
+import { MiB } from '../base/units.ts';
 
 export interface NodeLog extends Log {
-  /** Settles once everything so far has been handed to the operating system. */
-  flush(): Promise<void>;
-  /** The same at once, for a process that is about to end. */
+  /** Settles once everything has been handed to the operating system; nothing comes after it. */
+  close(): Promise<void>;
+  /** Hands over what it can at once, for a process that must not wait. */
   flushNow(): void;
 }
+
+/** What nobody has read yet; beyond it, events are dropped. */
+const WAITING_BYTES_MAX = 4 * MiB;
+
+/** How long the last events may take to be read. */
+const CLOSE_MS = 2000;
 
 /**
  * Events on file descriptor `fd` (2 is standard error), one line each: JSON for programs, or, with
  * `readable`, a line for people.
  */
 export function openNodeLog(fd: number, level: LogLevel, readable: boolean): NodeLog {
-  const destination = pino.destination({ dest: fd, sync: false });
+  // Never waited for: a reader of the log that is stuck must not stop the disks.
+  const destination = pino.destination({ dest: fd, sync: false, maxLength: WAITING_BYTES_MAX });
   const stream = readable
     ? { write: (line: string) => destination.write(readableLine(line)) }
     : destination;
@@ -30,7 +38,13 @@ export function openNodeLog(fd: number, level: LogLevel, readable: boolean): Nod
   );
   return {
     event: (eventLevel, name, facts) => logger[eventLevel](plain(facts), name),
-    flush: () => new Promise((settle) => destination.flush(() => settle())),
+    close: () =>
+      new Promise((settle) => {
+        destination.once('close', settle);
+        destination.once('error', settle); // nobody reads any more
+        setTimeout(settle, CLOSE_MS); // or somebody is stuck
+        destination.end();
+      }),
     flushNow: () => {
       try {
         destination.flushSync();

@@ -1,6 +1,6 @@
 import { assert } from '../base/assert.ts';
 import { SheepError } from '../base/errors.ts';
-import { VID_MAX, type Vid } from '../base/ids.ts';
+import { formatVid, VID_MAX, type Vid } from '../base/ids.ts';
 import type { Coordinator, Entry, Swap } from '../contracts/coordinator.ts';
 import type { Clock } from '../contracts/seams.ts';
 import { checkObjectCount, parseVdiName } from './names.ts';
@@ -247,11 +247,6 @@ interface Found {
 
 function recordKey(vid: Vid): string {
   return KEYS.records + formatVid(vid);
-}
-
-/** 8 hex digits. */
-export function formatVid(vid: Vid): string {
-  return vid.toString(16).padStart(8, '0');
 }
 
 function encodeText(text: string): Uint8Array {

@@ -7,10 +7,10 @@ import { BLOCK_BYTES, GiB, KiB, MiB, PiB, roundUp, TiB } from '../base/units.ts'
  * wrong, with which value, and what to do instead.
  */
 
-export const NAME_BYTES_MAX = 255;
+const NAME_BYTES_MAX = 255;
 export const SIZE_BYTES_MAX = PiB;
-export const OBJECT_BYTES_MIN = MiB;
-export const OBJECT_BYTES_MAX = 64 * MiB;
+const OBJECT_BYTES_MIN = MiB;
+const OBJECT_BYTES_MAX = 64 * MiB;
 export const OBJECT_BYTES_DEFAULT = 4 * MiB;
 
 const UNITS: Readonly<Record<string, number>> = {
@@ -64,7 +64,7 @@ export function parseVdiName(text: string): string {
 }
 
 /** A number of bytes from `512`, `8G`, `100MiB`; k, M, G, T and P count in 1024. */
-export function parseBytes(text: string): number {
+function parseBytes(text: string): number {
   const [, digits, unit] = /^(\d{1,20})([a-z]{0,3})$/iu.exec(text) ?? [];
   const factor = unit === undefined ? undefined : UNITS[unit.toLowerCase()];
   if (digits === undefined || factor === undefined) {

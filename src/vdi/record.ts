@@ -34,7 +34,7 @@ export function deviceInfo(record: VolumeRecord): DeviceInfo {
 }
 
 /** Format of the record's JSON text; FORMATS.md. */
-export const RECORD_VERSION = 1;
+const RECORD_VERSION = 1;
 
 const FIELDS = [
   'version',

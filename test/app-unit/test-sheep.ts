@@ -18,7 +18,7 @@ export interface LogEvent {
 }
 
 /** The machine of these tests, with a log that can be read. */
-export async function testHost(events: LogEvent[] = []): Promise<Host> {
+async function testHost(events: LogEvent[] = []): Promise<Host> {
   return {
     disk: nodeDisk(),
     clock: nodeClock(),

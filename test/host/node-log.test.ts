@@ -1,4 +1,4 @@
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import { openSync, readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import type { LogLevel } from '../../src/base/log.ts';
 import { openNodeLog } from '../../src/host/node-log.ts';
@@ -12,11 +12,9 @@ async function written(level: LogLevel, readable: boolean): Promise<string[]> {
   log.event('debug', 'a.detail', { at: 1 });
   log.event('info', 'farm.opened', { directory: '/srv/my store', bytes: 2n ** 60n, clean: true });
   log.event('error', 'farm.failed');
-  await log.flush();
   log.event('warn', 'farm.last', { missing: undefined });
-  log.flushNow();
+  await log.close();
   const lines = readFileSync(path, 'utf8').trimEnd().split('\n');
-  closeSync(fd);
   return lines;
 }
 
@@ -50,4 +48,14 @@ test('for people a line is short, and shows where a value ends', async () => {
     /^[\d:.]{12} info {2}farm\.opened directory="\/srv\/my store" bytes=1152921504606846976 clean=true$/,
   );
   expect(failed).toMatch(/^[\d:.]{12} error farm\.failed$/);
+});
+
+test('what is told just before the end is there', async () => {
+  await using directory = await scratch();
+  const path = `${directory.path}/log`;
+  const log = openNodeLog(openSync(path, 'w'), 'info', false);
+  log.event('error', 'sheep.fatal');
+  log.flushNow();
+  expect(readFileSync(path, 'utf8')).toContain('"event":"sheep.fatal"');
+  await log.close();
 });

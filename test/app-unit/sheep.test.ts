@@ -1,6 +1,9 @@
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { describe, expect, test } from 'vitest';
+import type { Host } from '../../src/app/host.ts';
+import { SheepError } from '../../src/base/errors.ts';
+import { faultyDisk } from '../cluster/faulty-disk.ts';
 import { scratch } from '../cluster/scratch.ts';
 import { http } from './http.ts';
 import { startTestSheep } from './test-sheep.ts';
@@ -130,5 +133,37 @@ describe('a sheep', () => {
         expect.objectContaining({ code: 'insecure-network' }),
       );
     }
+  });
+
+  test('whose directory cannot be written any more says so in its health until it starts anew', async () => {
+    await using directory = await scratch();
+    let failing = false;
+    const failingSyncs = (host: Host): Host => ({
+      ...host,
+      disk: faultyDisk(host.disk, (operation, path) => {
+        if (failing && operation === 'sync' && path.includes('coordinator.log')) {
+          throw new SheepError('ERR_IO', 'the medium failed');
+        }
+      }),
+    });
+    const create = (socket: string) =>
+      http(socket, 'POST', '/v1/vdis', {
+        headers: { 'content-type': 'application/json' },
+        body: '{"name":"demo","size":4096}',
+      });
+    {
+      await using sheep = await startTestSheep(directory.path, {}, failingSyncs);
+      failing = true;
+      expect(await create(sheep.socket)).toMatchObject({ status: 500, body: { code: 'ERR_IO' } });
+      failing = false;
+      expect(await create(sheep.socket)).toMatchObject({
+        status: 500,
+        body: { message: expect.stringContaining('start sheep again') },
+      });
+      const { body } = await http(sheep.socket, 'GET', '/v1/health');
+      expect(body).toMatchObject({ status: 'error', problems: [{ code: 'directory' }] });
+    }
+    await using again = await startTestSheep(directory.path);
+    expect(await create(again.socket)).toMatchObject({ status: 201 });
   });
 });

@@ -6,6 +6,7 @@ import { LOG_NAME, openLocalCoordinator } from '../../src/cluster/local-coordina
 import type { Coordinator } from '../../src/contracts/coordinator.ts';
 import type { Disk } from '../../src/contracts/disk.ts';
 import { nodeDisk } from '../../src/host/node-disk.ts';
+import { SimDisk } from '../../src/sim/sim-disk.ts';
 import { coordinatorContract } from '../contracts/coordinator.ts';
 import { faultyDisk } from './faulty-disk.ts';
 import { scratch } from './scratch.ts';
@@ -43,6 +44,15 @@ coordinatorContract('the local coordinator', async () => {
       for (const coordinator of opened) await coordinator[Symbol.asyncDispose]();
       await directory[Symbol.asyncDispose]();
     },
+  };
+});
+
+coordinatorContract('the local coordinator on a simulated disk', async () => {
+  const disk = new SimDisk({ directories: ['/store'] });
+  return {
+    coordinator: await open('/store', disk),
+    restart: () => open('/store', disk.kill()),
+    [Symbol.asyncDispose]: () => Promise.resolve(),
   };
 });
 

@@ -29,6 +29,7 @@ export class ActivityLog {
   readonly #boot: bigint;
   readonly #listed = new Map<number | string, Listed>();
   #journal: Journal | undefined;
+  readonly #announced = new Set<number | string>();
   #round = 0;
 
   constructor(boot: bigint, entries: Iterable<Listed>) {
@@ -91,6 +92,17 @@ export class ActivityLog {
       ...{ boot: this.#boot, suspect: false, gone: false, round: this.#round },
     });
     return this.#append([{ type: ENTRY.remove, name, stamp, objectBytes, detail: 0n, sum: 0 }]);
+  }
+
+  /** Somebody is about to remove it: it stays listed, however clean it is, until he says so. */
+  announce(name: ObjectName): void {
+    this.#announced.add(keyOf(name));
+  }
+  withdraw(name: ObjectName): void {
+    this.#announced.delete(keyOf(name));
+  }
+  isAnnounced(name: ObjectName): boolean {
+    return this.#announced.has(keyOf(name));
   }
 
   /** Its file has been removed. */

@@ -127,6 +127,7 @@ export class Farm implements ObjectStore {
     const { open, activity } = this.#parts;
     await Promise.all(
       names.map((name) => {
+        activity.announce(name);
         const object = open.find(objectKey(name.kind, name.vid, name.index));
         if (object?.listedUnder === stamp) return undefined;
         return activity.list(name, stamp, objectBytes, object?.life ?? 0n);
@@ -146,8 +147,9 @@ export class Farm implements ObjectStore {
     return open.pass(key, true, async () => {
       const object = open.find(key);
       const path = objectPath(directory, name);
-      if (object === undefined && !(await disk.exists(path))) return;
+      if (object === undefined && !(await disk.exists(path))) return activity.withdraw(name);
       await activity.remove(name, call.stamp);
+      activity.withdraw(name);
       if (object !== undefined) {
         while (object.homing !== undefined) await object.homing;
         flusher.forget(object);

@@ -1,6 +1,6 @@
 import { SheepError } from '../base/errors.ts';
 import { KIND, type Vid } from '../base/ids.ts';
-import { forEachAtMost } from '../base/parallel.ts';
+import { allSettled, forEachAtMost } from '../base/parallel.ts';
 import { BLOCK_BYTES } from '../base/units.ts';
 import type { Disk } from '../contracts/disk.ts';
 import type { ActivityLog } from './activity-log.ts';
@@ -149,52 +149,48 @@ export class Flusher {
     const { limits, journal } = this.#parts;
     const crowded = journal.segments.length > limits.segmentsMax;
     if (crowded || blocks * BLOCK_BYTES > limits.journalFlushBytes) return this.#home(objects);
-    return this.#flushToJournal(objects, blocks);
+    return this.#flushToJournal(objects);
   }
 
-  async #flushToJournal(objects: readonly OpenObject[], blocks: number): Promise<void> {
-    const entries: JournalEntry[] = [];
+  /**
+   * Objects that nobody works at go together, in one append. One that somebody is inside of (it may
+   * be between a hole in the file and its entry in the table) goes when its gate lets us in.
+   */
+  async #flushToJournal(objects: readonly OpenObject[]): Promise<void> {
+    const free = objects.filter(({ gate }) => gate === undefined);
+    const taken = objects.filter(({ gate }) => gate !== undefined);
+    const logged = [this.#log(free)];
+    for (const object of taken) {
+      const { gate } = object;
+      if (gate === undefined) logged.push(this.#log([object]));
+      else await gate.pass(false, () => void logged.push(this.#log([object])));
+    }
+    await allSettled(logged);
+  }
+
+  /**
+   * Copies dirty blocks and appends them in one turn: were anything awaited in between, a newer
+   * state could become home first, and the append would bring the older one back.
+   */
+  #log(objects: readonly OpenObject[]): Promise<void> {
+    const blocks = objects.reduce((sum, { dirty }) => sum + dirty.count, 0);
     const room = new Uint8Array(blocks * BLOCK_BYTES);
+    const entries: JournalEntry[] = [];
     const evicted: OpenObject[] = [];
     let used = 0;
     for (const object of objects) {
-      // Whoever is inside may be between a hole in the file and its entry in the table.
-      const copied =
-        object.gate === undefined
-          ? this.#copyDirty(object, room, used, entries)
-          : await object.gate.pass(false, () => this.#copyDirty(object, room, used, entries));
-      if (copied < 0) evicted.push(object);
-      else used += copied;
-    }
-    const logged =
-      entries.length === 0
-        ? undefined
-        : this.#parts.activity.log(entries, [room.subarray(0, used)]);
-    if (evicted.length > 0) await this.#home(evicted);
-    await logged;
-  }
-
-  /** Appends the dirty blocks of one object; returns their bytes, or -1 if some left the cache. */
-  #copyDirty(object: OpenObject, room: Uint8Array, at: number, entries: JournalEntry[]): number {
-    const { name, stamp, objectBytes, dirty, table } = object;
-    const mine: JournalEntry[] = [];
-    let used = 0;
-    for (const block of dirty) {
-      const common = { name, stamp, objectBytes, detail: BigInt(block) };
-      if (table[block] === HOLE) {
-        mine.push({ ...common, type: ENTRY.hole, sum: 0 });
+      const copied = copyDirty(object, room.subarray(used), entries);
+      if (copied < 0) {
+        evicted.push(object);
         continue;
       }
-      const start = at + used;
-      if (start + BLOCK_BYTES > room.length) return -1; // it grew while we waited
-      const bytes = room.subarray(start, start + BLOCK_BYTES);
-      if (!object.copyBlockNow(block, bytes)) return -1;
-      mine.push({ ...common, type: ENTRY.data, sum: blockSum(bytes) });
-      used += BLOCK_BYTES;
+      used += copied;
+      this.#undirty(object);
     }
-    this.#undirty(object);
-    entries.push(...mine);
-    return used;
+    const waits: Promise<void>[] = [];
+    if (entries.length > 0) waits.push(this.#parts.activity.log(entries, [room.subarray(0, used)]));
+    if (evicted.length > 0) waits.push(this.#home(evicted));
+    return allSettled(waits);
   }
 
   #undirty(object: OpenObject): void {
@@ -272,4 +268,24 @@ function touches(work: Work, vid: Vid, only: readonly OpenObject[] | undefined):
   if (only !== undefined) return only.some((object) => work.objects.has(object));
   for (const { name } of work.objects) if (name.vid === vid) return true;
   return false;
+}
+
+/** Appends the dirty blocks of an object; returns their bytes, or -1 if some left the cache. */
+function copyDirty(object: OpenObject, room: Uint8Array, entries: JournalEntry[]): number {
+  const { name, stamp, objectBytes, dirty, table } = object;
+  const mine: JournalEntry[] = [];
+  let used = 0;
+  for (const block of dirty) {
+    const common = { name, stamp, objectBytes, detail: BigInt(block) };
+    if (table[block] === HOLE) {
+      mine.push({ ...common, type: ENTRY.hole, sum: 0 });
+      continue;
+    }
+    const bytes = room.subarray(used, used + BLOCK_BYTES);
+    if (!object.copyBlockNow(block, bytes)) return -1;
+    mine.push({ ...common, type: ENTRY.data, sum: blockSum(bytes) });
+    used += BLOCK_BYTES;
+  }
+  entries.push(...mine);
+  return used;
 }

@@ -71,6 +71,7 @@ export class Maintenance {
     const { round } = activity;
     for (const listed of activity.values()) {
       if (listed.suspect || listed.redo !== undefined || listed.round >= round - 1) continue;
+      if (activity.isAnnounced(listed.name)) continue;
       const object = open.find(keyOf(listed));
       if (object !== undefined) {
         const resting = object.clean && object.dirty.count === 0 && object.gate === undefined;

@@ -1,3 +1,4 @@
+import { isFault, SheepError } from '../base/errors.ts';
 import { openLocalCoordinator } from '../cluster/local-coordinator.ts';
 import { insecureAddresses, refuseInsecure, type SheepConfig } from '../config/load.ts';
 import type { Address } from '../contracts/net.ts';
@@ -37,7 +38,8 @@ export async function startSheep(host: Host, config: SheepConfig): Promise<Sheep
   const wanted = config.vdis.map(parseWanted);
   await using owned = new AsyncDisposableStack();
 
-  const farm = owned.use(await openFarm({ directory: store, disk, clock, random, log, checksums }));
+  const opening = openFarm({ directory: store, disk, clock, random, log, checksums });
+  const farm = owned.use(await opening.catch((error) => refuseInUse(error, store)));
   const coordinator = owned.use(
     await openLocalCoordinator({
       disk,
@@ -139,6 +141,17 @@ function subjectOf(parts: Parts, admin: readonly Address[], requestStop: () => v
       connections: nbd.connections(),
     }),
   };
+}
+
+/** What a store's lock means to a person. */
+function refuseInUse(error: unknown, store: string): never {
+  if (!isFault(error, 'ERR_BUSY')) throw error;
+  throw new SheepError(
+    'ERR_BUSY',
+    `another sheep has the store ${store}; stop that one, or give another folder`,
+    { store },
+    error,
+  );
 }
 
 function parseWanted(text: string) {

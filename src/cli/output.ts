@@ -10,6 +10,9 @@ export interface Terminal {
   progress(text: string): void;
 }
 
+/** A count or a size. */
+const NUMBER = /^\d+(?:\.\d+)?(?: [KMGTP]?i?B)?$/;
+
 /** Columns as wide as they need to be, two spaces apart; numbers stand at the right. */
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
   const lines = [head, ...rows];
@@ -17,7 +20,7 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
     Math.max(...lines.map((line) => widthOf(line[column] ?? ''))),
   );
   const numeric = head.map(
-    (_, column) => rows.length > 0 && rows.every((row) => /^\d/.test(row[column] ?? '')),
+    (_, column) => rows.length > 0 && rows.every((row) => NUMBER.test(row[column] ?? '')),
   );
   return lines.map((line) =>
     line

@@ -1,5 +1,5 @@
 import { assert } from '../base/assert.ts';
-import { KiB, MiB } from '../base/units.ts';
+import { GiB, KiB, MiB } from '../base/units.ts';
 
 /** Keys name VDIs (255 bytes) and nodes below a prefix; etcd has no limit of its own. */
 export const KEY_BYTES_MAX = 1024;
@@ -23,3 +23,5 @@ export const LOG_RESERVE_BYTES = 256 * KiB;
 /** A log is rewritten when it is larger than this and mostly garbage. */
 export const COMPACT_BYTES_MIN = 256 * KiB;
 export const COMPACT_GARBAGE_RATIO = 4;
+/** A log is read whole; a million VDIs with all their garbage take less. */
+export const LOG_BYTES_MAX = GiB;

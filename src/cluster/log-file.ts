@@ -10,7 +10,7 @@ import {
   type LogContents,
   readLog,
 } from './coordinator-log.ts';
-import { BATCH_BYTES_MAX, LOG_RESERVE_BYTES } from './limits.ts';
+import { BATCH_BYTES_MAX, LOG_BYTES_MAX, LOG_RESERVE_BYTES } from './limits.ts';
 
 export interface LogPlace {
   readonly disk: Disk;
@@ -44,6 +44,13 @@ export class LogFile implements AsyncDisposable {
     await using owned = new AsyncDisposableStack();
     const file = owned.use(await disk.open(path));
     const sizeBytes = await file.size();
+    if (sizeBytes > LOG_BYTES_MAX) {
+      throw new SheepError(
+        'ERR_CORRUPT',
+        `${path} has ${sizeBytes} bytes, more than a log can have; restore it from a backup`,
+        { path, sizeBytes },
+      );
+    }
     const bytes = new Uint8Array(sizeBytes);
     const length = await file.read(0, bytes);
     const contents = readLog(bytes.subarray(0, length), path);

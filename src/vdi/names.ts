@@ -63,18 +63,18 @@ export function parseVdiName(text: string): string {
   return text;
 }
 
-/** A number of bytes from `512`, `8G`, `100MiB`; k, M, G, T and P count in 1024. */
+/** Whole bytes from `512`, `8G`, `1.5TiB`; k, M, G, T and P count in 1024. */
 function parseBytes(text: string): number {
-  const [, digits, unit] = /^(\d{1,20})([a-z]{0,3})$/iu.exec(text) ?? [];
+  const [, digits, unit] = /^(\d{1,20}(?:\.\d{1,10}(?=[a-z]))?)([a-z]{0,3})$/iu.exec(text) ?? [];
   const factor = unit === undefined ? undefined : UNITS[unit.toLowerCase()];
   if (digits === undefined || factor === undefined) {
     throw badInput(
-      `${quote(text)} is not a size; give a whole number of bytes, or one with ` +
+      `${quote(text)} is not a size; give a whole number of bytes, or a number with ` +
         'k, M, G, T, P or KiB, MiB, GiB, TiB, PiB behind it, as in 8G',
       text,
     );
   }
-  return Number(digits) * factor;
+  return Math.ceil(Number(digits) * factor);
 }
 
 /** The size of a VDI in bytes, rounded up to whole blocks of 4 KiB. */

@@ -182,7 +182,9 @@ describe('starting', () => {
     await using first = await it.start('--vdi', 'demo:1M');
     const second = await run(SHEEP, it.args);
     expect(second).toMatchObject({ status: 1, out: '' });
-    expect(second.err).toMatch(/^sheep: .*store.*\n$/m);
+    expect(second.err).toMatch(
+      /^sheep: another sheep has the store .*; stop that one, or give another folder/m,
+    );
     expect(await it.collie('vdi', 'info', 'demo')).toMatchObject({ status: 0 });
     expect(first.child.exitCode).toBeNull();
   });

@@ -274,6 +274,16 @@ describe('a log that is not as it was written', () => {
     });
   });
 
+  test('a log that grew beyond all measure is refused before it is read', async () => {
+    await using directory = await scratch();
+    const { path } = await written(directory.path);
+    await truncate(path, 2 ** 40);
+    await expect(open(directory.path)).rejects.toMatchObject({
+      code: 'ERR_CORRUPT',
+      message: expect.stringContaining(`${path} has 1099511627776 bytes`),
+    });
+  });
+
   test('a log of another cluster is refused with both named', async () => {
     await using directory = await scratch();
     await written(directory.path);

@@ -67,6 +67,8 @@ describe('sizes', () => {
     ['5K', 8 * KiB],
     ['5KiB', 8 * KiB],
     ['8G', 8 * GiB],
+    ['1.5G', 1536 * MiB],
+    ['0.0001k', 4 * KiB],
     ['8g', 8 * GiB],
     ['8GiB', 8 * GiB],
     ['100M', 100 * MiB],
@@ -83,7 +85,10 @@ describe('sizes', () => {
     ['0', /empty/],
     ['0G', /empty/],
     ['-1', /"-1" is not a size/],
-    ['1.5G', /whole number/],
+    ['1.5', /whole number/],
+    ['1.G', /not a size/],
+    ['.5G', /not a size/],
+    ['1,5G', /not a size/],
     ['8GB', /not a size/],
     ['8 G', /not a size/],
     ['G', /not a size/],
@@ -107,9 +112,12 @@ describe('sizes', () => {
     },
   );
 
-  test.for(['512k', '3M', '128M', '0', '4194305'])('%s cannot be the size of objects', (text) => {
-    expect(() => parseObjectSize(text)).toThrow(badInput(/cannot be; give 1M, 2M, 4M/));
-  });
+  test.for(['512k', '3M', '1.5M', '128M', '0', '4194305'])(
+    '%s cannot be the size of objects',
+    (text) => {
+      expect(() => parseObjectSize(text)).toThrow(badInput(/cannot be; give 1M, 2M, 4M/));
+    },
+  );
 
   test('a VDI has at most 2^28 objects, and the refusal names the object size that would do', () => {
     checkObjectCount(PiB, 4 * MiB);

@@ -3,11 +3,6 @@ export class Assembler {
   #held = new Uint8Array(256);
   #heldLength = 0;
 
-  /** True between the first and the last byte of a run. */
-  get midway(): boolean {
-    return this.#heldLength > 0;
-  }
-
   /**
    * The next `wanted` bytes, borrowed until the next call, or undefined if `chunk` from `at` on has
    * too few: then they are kept. `used` says how many of the chunk's bytes were taken.

@@ -161,7 +161,7 @@ export class Connection implements StreamEvents {
     if (cause !== undefined && was === 'transmission') {
       this.#once('info', 'nbd.connection-lost', '', { cause: describeError(cause) });
     }
-    this.#transmission?.end();
+    this.#transmission?.inputEnded();
     this.#proceed();
   }
 
@@ -198,7 +198,7 @@ export class Connection implements StreamEvents {
 
   /** The client sends no more: like DISC, once everything that it sent has been used. */
   #endOfInput(): void {
-    if (this.#phase === 'transmission') this.#transmission?.end();
+    if (this.#phase === 'transmission') this.#transmission?.inputEnded();
     else if (!this.#negotiation.busy) this.#end();
   }
 

@@ -1,4 +1,4 @@
-import { CMD } from './constants.ts';
+import { CMD, REQUEST_MAGIC } from './constants.ts';
 import { REQUEST_AT, REQUEST_BYTES } from './frames.ts';
 
 export interface RequestSink {
@@ -6,6 +6,8 @@ export interface RequestSink {
   readonly blocked: boolean;
   /** A whole header stands at `view[at]`; borrowed until this returns. */
   request(view: DataView, at: number): void;
+  /** Something else stands where a request should; nothing is passed on after this. */
+  malformed(): void;
   /** The next bytes of the current WRITE's payload, at least one; borrowed as the chunk is. */
   payload(bytes: Uint8Array, last: boolean): void;
 }
@@ -15,17 +17,14 @@ export class Inbound {
   readonly #held = new DataView(new ArrayBuffer(REQUEST_BYTES));
   #heldLength = 0;
   #payloadLeft = 0;
-
-  /** True inside of a request: between its first byte and the last of its payload. */
-  get midway(): boolean {
-    return this.#heldLength > 0 || this.#payloadLeft > 0;
-  }
+  #malformed = false;
 
   /** Passes on `chunk` from byte `at`; returns where it stopped: at the end, or blocked. */
   push(chunk: Uint8Array, at: number, sink: RequestSink): number {
     const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.length);
     const end = chunk.length;
     while (at < end) {
+      if (this.#malformed) return end;
       if (this.#payloadLeft > 0) at += this.#passPayload(chunk, at, sink);
       else if (sink.blocked) return at;
       else if (this.#heldLength > 0 || end - at < REQUEST_BYTES) at += this.#hold(chunk, at, sink);
@@ -35,6 +34,11 @@ export class Inbound {
   }
 
   #begin(view: DataView, at: number, sink: RequestSink): number {
+    if (view.getUint32(at) !== REQUEST_MAGIC) {
+      this.#malformed = true;
+      sink.malformed();
+      return REQUEST_BYTES;
+    }
     if (view.getUint16(at + REQUEST_AT.type) === CMD.WRITE) {
       this.#payloadLeft = view.getUint32(at + REQUEST_AT.length);
     }

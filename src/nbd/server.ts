@@ -45,6 +45,7 @@ export async function serveNbd(options: NbdOptions): Promise<NbdServer> {
   await using opening = new AsyncDisposableStack();
   for (const address of options.addresses) opening.use(await server.listen(address));
   opening.move();
+  for (const address of server.addresses) options.log.event('info', 'nbd.listening', { address });
   server.startSweeping();
   return server;
 }

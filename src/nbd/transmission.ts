@@ -1,7 +1,7 @@
 import type { BlockDevice, Extent } from '../contracts/block-device.ts';
 import type { Loan } from '../contracts/net.ts';
 import { DURABLE, PLAIN } from './attempt.ts';
-import { CMD, CMD_FLAG, REQUEST_MAGIC } from './constants.ts';
+import { CMD, CMD_FLAG } from './constants.ts';
 import { REQUEST_AT } from './frames.ts';
 import { InFlight, type Request, type TransmissionEvents } from './in-flight.ts';
 import type { RequestSink } from './inbound.ts';
@@ -74,8 +74,15 @@ export class Transmission implements RequestSink {
 
   /** No more requests. */
   end(): void {
+    if (this.#ending) return;
     this.#ending = true;
     this.#flight.look();
+  }
+
+  /** The client sends no more, perhaps in the middle of a request. */
+  inputEnded(): void {
+    this.#writes.abandon();
+    this.end();
   }
 
   /** `loan` is that of the chunk that is pushed next. */
@@ -95,10 +102,6 @@ export class Transmission implements RequestSink {
   }
 
   request(view: DataView, at: number): void {
-    if (view.getUint32(at) !== REQUEST_MAGIC) {
-      this.#broken('request magic');
-      return;
-    }
     const flags = view.getUint16(at + REQUEST_AT.flags);
     const type = view.getUint16(at + REQUEST_AT.type);
     const high = view.getUint32(at + REQUEST_AT.cookie);
@@ -124,6 +127,10 @@ export class Transmission implements RequestSink {
     } else {
       this.#effect({ high, low, type, flags }, offset, length);
     }
+  }
+
+  malformed(): void {
+    this.#broken('request magic');
   }
 
   payload(bytes: Uint8Array, last: boolean): void {

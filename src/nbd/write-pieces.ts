@@ -22,6 +22,8 @@ export interface PieceSink {
    * Hands a piece to the device. `lent`: keeps `piece` as it is for as long as the device needs it.
    */
   piece(at: number, piece: Uint8Array, lent: Loan): void;
+  /** The rest of the payload will not come. */
+  abandoned(): void;
 }
 
 /** A block's worth of memory for what is left at the end of a chunk; replaced while it is lent. */
@@ -65,6 +67,12 @@ export class WritePieces {
       this.#at += length;
       from += length;
     }
+  }
+
+  /** The connection ended in the middle: an unfinished block is not written. */
+  abandon(): void {
+    this.#carry.length = 0;
+    this.#sink.abandoned();
   }
 
   /** Completes the block that an earlier chunk left unfinished; returns the bytes used for it. */

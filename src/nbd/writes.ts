@@ -64,6 +64,12 @@ export class Writes {
     }
   }
 
+  /** No more payload will come. What is settled by then stays written; nobody is told. */
+  abandon(): void {
+    this.#pieces?.abandon();
+    this.#pieces = undefined;
+  }
+
   get #pieceBytes(): number {
     return this.#flight.limits.writePieceBytes;
   }
@@ -114,10 +120,12 @@ export class Writes {
     /** Pieces in flight, and one for the payload that is still arriving. */
     let open = 1;
     let failure: { readonly error: unknown } | undefined;
+    let abandoned = false;
     const settled = () => {
       open -= 1;
       if (open > 0) return;
-      if (failure !== undefined) flight.fail(request, failure.error);
+      if (abandoned) flight.end();
+      else if (failure !== undefined) flight.fail(request, failure.error);
       else if ((request.flags & CMD_FLAG.FUA) === 0) flight.succeed(request);
       else flight.settle(request, () => flight.device.flush({ range }));
     };
@@ -143,6 +151,10 @@ export class Writes {
           write(at, bytes, lent);
         }
         if (at + bytes.length === range.at + range.length) settled();
+      },
+      abandoned: () => {
+        abandoned = true;
+        settled();
       },
     };
   }

@@ -1,6 +1,7 @@
 import { Writer } from '../../src/base/bytes.ts';
 import type { ByteStream, Net } from '../../src/contracts/net.ts';
 import { CHUNK, CMD, OPT, REP } from '../../src/nbd/constants.ts';
+import { ByteQueue } from './byte-queue.ts';
 
 /** A client's own idea of the wire, written from the protocol text and not from the server. */
 const IHAVEOPT = 0x49484156454f5054n;
@@ -64,11 +65,20 @@ export interface Reply {
   readonly structured: boolean;
   readonly errno: number;
   readonly text: string;
-  readonly chunks: readonly { type: number; offset: number; length: number; data: Uint8Array }[];
+  readonly chunks: readonly { type: number; offset: number; length: number }[];
   /** Of a READ: the bytes by offset, holes as zeroes. */
   readonly data: Uint8Array;
   /** Of BLOCK_STATUS: context id, then pairs of length and state. */
   readonly status: readonly number[];
+}
+
+/** A structured reply of which more chunks may come. */
+interface Partial extends Reply {
+  readonly start: number;
+  errno: number;
+  text: string;
+  readonly chunks: { type: number; offset: number; length: number }[];
+  readonly status: number[];
 }
 
 export interface GoOptions {
@@ -82,9 +92,11 @@ export class TestClient {
   readonly stream: ByteStream;
   /** Settles when the connection is gone. */
   readonly gone: Promise<void>;
-  #bytes: Uint8Array<ArrayBuffer> = new Uint8Array(0);
+  readonly #bytes = new ByteQueue();
   #ended = false;
   #wake: () => void = () => undefined;
+  readonly #asked = new Map<bigint, { offset: number; length: number }[]>();
+  readonly #partial = new Map<bigint, Partial>();
 
   constructor(stream: ByteStream) {
     this.stream = stream;
@@ -96,10 +108,7 @@ export class TestClient {
     };
     stream.start({
       received: (chunk) => {
-        const all = new Uint8Array(this.#bytes.length + chunk.length);
-        all.set(this.#bytes);
-        all.set(chunk, this.#bytes.length);
-        this.#bytes = all;
+        this.#bytes.push(chunk);
         this.#wake();
       },
       ended: () => {
@@ -125,14 +134,12 @@ export class TestClient {
         this.#wake = resolve;
       });
     }
-    const taken = this.#bytes.slice(0, length);
-    this.#bytes = this.#bytes.slice(length);
-    return taken;
+    return this.#bytes.shift(length);
   }
   /** Everything until the server closes. */
   async rest(): Promise<Uint8Array<ArrayBuffer>> {
     await this.gone;
-    return this.#bytes;
+    return this.#bytes.shift(this.#bytes.length);
   }
   send(...parts: readonly Uint8Array[]): void {
     for (const part of parts) this.stream.write(part);
@@ -188,58 +195,92 @@ export class TestClient {
 
   // Transmission
 
-  async request(fields: RequestFields): Promise<Reply> {
-    this.send(requestBytes(fields));
-    return this.reply(fields.type === CMD.READ ? fields.length : 0, Number(fields.offset ?? 0));
+  /** Sends requests, and remembers what each READ asked for. */
+  ask(...requests: readonly RequestFields[]): void {
+    for (const fields of requests) {
+      const { cookie = 0n, type, offset = 0, length = 0 } = fields;
+      const asked = this.#asked.get(cookie) ?? [];
+      asked.push({ offset: Number(offset), length: type === CMD.READ ? length : 0 });
+      this.#asked.set(cookie, asked);
+      this.send(requestBytes(fields));
+    }
+  }
+  request(fields: RequestFields): Promise<Reply> {
+    this.ask(fields);
+    return this.reply();
   }
   async read(offset: number, length: number): Promise<Uint8Array> {
     const reply = await this.request({ type: CMD.READ, offset, length });
     if (reply.errno !== 0) throw new Error(`READ failed with ${reply.errno}: ${reply.text}`);
     return reply.data;
   }
-  /** The next reply. `readLength` and `offset`: of the READ that a simple reply would answer. */
-  async reply(readLength = 0, offset = 0): Promise<Reply> {
-    const magic = new DataView((await this.take(4)).buffer).getUint32(0);
-    if (magic === 0x67446698) return this.#simpleReply(readLength);
-    if (magic !== 0x668e33ef) throw new Error(`reply magic ${magic.toString(16)}`);
-    return this.#structuredReply(readLength, offset);
+
+  /** The next reply that is complete; chunks of others are kept until theirs are. */
+  async reply(): Promise<Reply> {
+    for (;;) {
+      const magic = new DataView((await this.take(4)).buffer).getUint32(0);
+      if (magic === 0x67446698) return this.#simpleReply();
+      if (magic !== 0x668e33ef) throw new Error(`reply magic ${magic.toString(16)}`);
+      const complete = await this.#chunk();
+      if (complete !== undefined) return complete;
+    }
   }
 
-  async #simpleReply(readLength: number): Promise<Reply> {
+  async #simpleReply(): Promise<Reply> {
     const view = new DataView((await this.take(12)).buffer);
     const [errno, cookie] = [view.getUint32(0), view.getBigUint64(4)];
-    const data = errno === 0 ? await this.take(readLength) : new Uint8Array(0);
+    const { length } = this.#answered(cookie);
+    const data = errno === 0 ? await this.take(length) : new Uint8Array(0);
     return { cookie, structured: false, errno, text: '', chunks: [], data, status: [] };
   }
 
-  async #structuredReply(readLength: number, start: number): Promise<Reply> {
-    const chunks: { type: number; offset: number; length: number; data: Uint8Array }[] = [];
-    const data = new Uint8Array(readLength);
-    let [errno, text] = [0, ''];
-    const status: number[] = [];
-    for (;;) {
-      const header = new DataView((await this.take(16)).buffer);
-      const [flags, type] = [header.getUint16(0), header.getUint16(2)];
-      const payload = await this.take(header.getUint32(12));
-      const view = new DataView(payload.buffer);
-      if (type === CHUNK.OFFSET_DATA || type === CHUNK.OFFSET_HOLE) {
-        const offset = Number(view.getBigUint64(0));
-        const hole = type === CHUNK.OFFSET_HOLE;
-        const bytes = hole ? new Uint8Array(view.getUint32(8)) : payload.subarray(8);
-        data.set(bytes, offset - start);
-        chunks.push({ type, offset, length: bytes.length, data: bytes });
-      } else if (type === CHUNK.BLOCK_STATUS) {
-        for (let at = 0; at < payload.length; at += 4) status.push(view.getUint32(at));
-      } else if (type === CHUNK.ERROR) {
-        errno = view.getUint32(0);
-        text = new TextDecoder().decode(payload.subarray(6, 6 + view.getUint16(4)));
-      } else if (type !== CHUNK.NONE) {
-        throw new Error(`chunk of type ${type}`);
-      }
-      const cookie = header.getBigUint64(4);
-      if ((flags & 1) !== 0) return { cookie, structured: true, errno, text, chunks, data, status };
-      const next = new DataView((await this.take(4)).buffer).getUint32(0);
-      if (next !== 0x668e33ef) throw new Error('a reply without an end');
+  async #chunk(): Promise<Reply | undefined> {
+    const header = new DataView((await this.take(16)).buffer);
+    const [flags, type, cookie] = [
+      header.getUint16(0),
+      header.getUint16(2),
+      header.getBigUint64(4),
+    ];
+    const payload = await this.take(header.getUint32(12));
+    const partial = this.#partial.get(cookie) ?? this.#begin(cookie);
+    this.#partial.set(cookie, partial);
+    const view = new DataView(payload.buffer);
+    if (type === CHUNK.OFFSET_DATA || type === CHUNK.OFFSET_HOLE) {
+      const offset = Number(view.getBigUint64(0));
+      const hole = type === CHUNK.OFFSET_HOLE;
+      const bytes = hole ? new Uint8Array(view.getUint32(8)) : payload.subarray(8);
+      partial.data.set(bytes, offset - partial.start);
+      partial.chunks.push({ type, offset, length: bytes.length });
+    } else if (type === CHUNK.BLOCK_STATUS) {
+      for (let at = 0; at < payload.length; at += 4) partial.status.push(view.getUint32(at));
+    } else if (type === CHUNK.ERROR) {
+      partial.errno = view.getUint32(0);
+      partial.text = new TextDecoder().decode(payload.subarray(6, 6 + view.getUint16(4)));
+    } else if (type !== CHUNK.NONE) {
+      throw new Error(`chunk of type ${type}`);
     }
+    if ((flags & 1) === 0) return undefined;
+    this.#partial.delete(cookie);
+    this.#answered(cookie);
+    return partial;
+  }
+  #begin(cookie: bigint): Partial {
+    const { offset, length } = this.#asked.get(cookie)?.[0] ?? { offset: 0, length: 0 };
+    const data = new Uint8Array(length);
+    return {
+      cookie,
+      structured: true,
+      start: offset,
+      errno: 0,
+      text: '',
+      chunks: [],
+      data,
+      status: [],
+    };
+  }
+  #answered(cookie: bigint): { readonly offset: number; readonly length: number } {
+    const asked = this.#asked.get(cookie)?.shift();
+    if (asked === undefined) throw new Error(`a reply that nobody asked for: ${cookie}`);
+    return asked;
   }
 }

@@ -31,8 +31,6 @@ export class FileDevice implements BlockDevice {
   readonly #before: ((call: DeviceCall) => Completion) | undefined;
   /** Of each block: it has been written since it was last zeroed. */
   readonly #written: Uint8Array;
-  /** Operations that wait, so that later ones on the same device wait behind them. */
-  #queue: Promise<unknown> | undefined;
   closed = false;
 
   constructor(options: FileDeviceOptions) {
@@ -46,16 +44,16 @@ export class FileDevice implements BlockDevice {
   }
 
   read(at: number, into: Uint8Array): Completion {
-    if (this.#quick) return void fs.readSync(this.#fd, into, 0, into.length, at);
-    return this.#inOrder({ name: 'read', at, length: into.length }, () => {
+    if (this.#before === undefined) return void fs.readSync(this.#fd, into, 0, into.length, at);
+    return this.#run({ name: 'read', at, length: into.length }, () => {
       fs.readSync(this.#fd, into, 0, into.length, at);
     });
   }
 
   write(at: number, from: Uint8Array, call: { durable: boolean }): Completion {
-    if (this.#quick && !call.durable) return this.#writeNow(at, from);
+    if (this.#before === undefined && !call.durable) return this.#writeNow(at, from);
     const { durable } = call;
-    return this.#inOrder({ name: 'write', at, length: from.length, durable }, () => {
+    return this.#run({ name: 'write', at, length: from.length, durable }, () => {
       this.#writeNow(at, from);
       return durable ? sync(this.#fd) : undefined;
     });
@@ -63,11 +61,11 @@ export class FileDevice implements BlockDevice {
 
   flush(call?: { range?: { at: number; length: number } }): Completion {
     const { at, length } = call?.range ?? { at: 0, length: this.info.sizeBytes };
-    return this.#inOrder({ name: 'flush', at, length }, () => sync(this.#fd));
+    return this.#run({ name: 'flush', at, length }, () => sync(this.#fd));
   }
 
   trim(at: number, length: number, { durable }: { durable: boolean }): Completion {
-    return this.#inOrder({ name: 'trim', at, length, durable }, () => {
+    return this.#run({ name: 'trim', at, length, durable }, () => {
       this.#refuseReadOnly();
       const from = Math.ceil(at / BLOCK_BYTES) * BLOCK_BYTES;
       const whole = at + length === this.info.sizeBytes ? length + at : floorBlock(at + length);
@@ -82,7 +80,7 @@ export class FileDevice implements BlockDevice {
     call: { durable: boolean; keepAllocated: boolean; fastOnly: boolean },
   ): Completion {
     const { durable } = call;
-    return this.#inOrder({ name: 'writeZeroes', at, length, durable }, () => {
+    return this.#run({ name: 'writeZeroes', at, length, durable }, () => {
       this.#refuseReadOnly();
       if (call.fastOnly && (at % BLOCK_BYTES !== 0 || length % BLOCK_BYTES !== 0)) {
         throw new SheepError('ERR_NOT_FAST', 'parts of blocks have to be read first');
@@ -95,56 +93,31 @@ export class FileDevice implements BlockDevice {
 
   extents(at: number, length: number, countMax: number): Extent[] | Promise<Extent[]> {
     let found: Extent[] = [];
-    const waiting = this.#inOrder({ name: 'extents', at, length }, () => {
+    const waiting = this.#run({ name: 'extents', at, length }, () => {
       found = this.#extentsNow(at, length, countMax);
     });
     return waiting === undefined ? found : waiting.then(() => found);
   }
 
   zeroNow(at: number, length: number): boolean {
-    if (this.#queue !== undefined) return false;
     const from = Math.floor(at / BLOCK_BYTES);
     const to = Math.ceil((at + length) / BLOCK_BYTES);
     return this.#written.subarray(from, to).indexOf(1) < 0;
   }
 
   prefetch(at: number, length: number): Completion {
-    return this.#inOrder({ name: 'prefetch', at, length }, () => undefined);
+    return this.#run({ name: 'prefetch', at, length }, () => undefined);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#queue?.catch(() => undefined);
     this.closed = true;
     fs.closeSync(this.#fd);
   }
 
-  get #quick(): boolean {
-    return this.#before === undefined && this.#queue === undefined;
-  }
-
-  /** Runs `work` after everything that waits; at once if nothing does and nobody asks to wait. */
-  #inOrder(call: DeviceCall, work: () => Completion): Completion {
-    const begin = (): Completion => {
-      const waiting = this.#before?.(call);
-      return waiting === undefined ? work() : waiting.then(work);
-    };
-    if (this.#queue === undefined) {
-      const waiting = begin();
-      if (waiting !== undefined) this.#wait(waiting);
-      return waiting;
-    }
-    // What the hook makes wait begins now, so that tests see every call; the work keeps its order.
-    const before = this.#before?.(call);
-    const waiting = Promise.all([before, this.#queue.catch(() => undefined)]).then(work);
-    this.#wait(waiting);
-    return waiting;
-  }
-  #wait(waiting: Promise<void>): void {
-    this.#queue = waiting;
-    const done = () => {
-      if (this.#queue === waiting) this.#queue = undefined;
-    };
-    waiting.then(done, done);
+  /** Runs `work` once the hook lets it; at once if there is none or it does not wait. */
+  #run(call: DeviceCall, work: () => Completion): Completion {
+    const waiting = this.#before?.(call);
+    return waiting === undefined ? work() : waiting.then(work);
   }
 
   #writeNow(at: number, from: Uint8Array): void {

@@ -3,7 +3,7 @@ import { Writer } from '../../src/base/bytes.ts';
 import { SheepError } from '../../src/base/errors.ts';
 import { MiB } from '../../src/base/units.ts';
 import { EXPORT_FLAG, INFO, OPT, REP } from '../../src/nbd/constants.ts';
-import { infoData, metaData, type OptionReply, optionBytes, requestBytes } from './client.ts';
+import { infoData, metaData, type OptionReply, optionBytes } from './client.ts';
 import { Served } from './served.ts';
 
 const types = (replies: readonly OptionReply[]) => replies.map(({ type }) => type);
@@ -228,9 +228,10 @@ describe('doc/proto.md, "NBD_OPT_INFO" and "NBD_OPT_GO"', () => {
     await using served = await Served.start();
     const client = await served.connect();
     await client.greet(1);
-    client.send(optionBytes(OPT.GO, infoData('disk')), requestBytes({ type: 0, length: 3 }));
+    client.send(optionBytes(OPT.GO, infoData('disk')));
+    client.ask({ type: 0, length: 3 });
     expect(types(await client.optionReplies()).at(-1)).toBe(REP.ACK);
-    expect(await client.reply(3)).toMatchObject({ errno: 0 });
+    expect(await client.reply()).toMatchObject({ errno: 0 });
   });
 
   test('an unknown export is refused by name, cut to eighty characters, and options go on', async () => {
@@ -509,20 +510,21 @@ describe.for([1, 3, 28, 4096])('in chunks of %i', (chunkBytes) => {
     const go = optionBytes(OPT.GO, infoData('disk', 1, 2, 3));
     const query = optionBytes(OPT.SET_META_CONTEXT, metaData('disk', 'base:allocation'));
     const requests = [
-      requestBytes({ type: 1, cookie: 1n, payload: new Uint8Array(700).fill(9) }),
-      requestBytes({ type: 7, cookie: 2n, length: 8192 }),
-      requestBytes({ type: 0, cookie: 3n, offset: 699, length: 2 }),
-      requestBytes({ type: 2 }),
+      { type: 1, cookie: 1n, payload: new Uint8Array(700).fill(9) },
+      { type: 7, cookie: 2n, length: 8192 },
+      { type: 0, cookie: 3n, offset: 699, length: 2 },
+      { type: 2 },
     ];
     client.send(optionBytes(7777, new Uint8Array(33)), optionBytes(OPT.STRUCTURED_REPLY));
-    client.send(query, go, ...requests);
+    client.send(query, go);
+    client.ask(...requests);
     expect(types(await client.optionReplies())).toEqual([REP.ERR_UNSUP]);
     expect(types(await client.optionReplies())).toEqual([REP.ACK]);
     expect(types(await client.optionReplies())).toEqual([REP.META_CONTEXT, REP.ACK]);
     expect(types(await client.optionReplies())).toHaveLength(5);
     expect(await client.reply()).toMatchObject({ cookie: 1n, errno: 0 });
     expect(await client.reply()).toMatchObject({ cookie: 2n, status: [1, 4096, 0, 4096, 3] });
-    expect((await client.reply(2, 699)).data).toEqual(Uint8Array.of(9, 0));
+    expect((await client.reply()).data).toEqual(Uint8Array.of(9, 0));
     expect(await client.rest()).toHaveLength(0);
   });
 });

@@ -8,6 +8,7 @@ import type {
   Net,
   StreamEvents,
 } from '../../src/contracts/net.ts';
+import { ByteQueue } from './byte-queue.ts';
 
 export interface MemoryNetOptions {
   /** No chunk is longer. */
@@ -74,7 +75,7 @@ export class MemoryStream implements ByteStream {
   #held = 0;
   /** Written by us, not yet on its way; then on its way to us. */
   readonly #waiting: { bytes: Uint8Array; done: (() => void) | undefined }[] = [];
-  #arriving: Uint8Array<ArrayBuffer> = new Uint8Array(0);
+  readonly #arriving = new ByteQueue();
   #ending = false;
   #peerEnded = false;
   #endTold = false;
@@ -166,10 +167,7 @@ export class MemoryStream implements ByteStream {
     return this.#arriving.length < this.#options.windowBytes;
   }
   arrive(bytes: Uint8Array): void {
-    const all = new Uint8Array(this.#arriving.length + bytes.length);
-    all.set(this.#arriving);
-    all.set(bytes, this.#arriving.length);
-    this.#arriving = all;
+    this.#arriving.push(bytes);
     this.#schedule();
   }
   peerHasEnded(): void {
@@ -180,8 +178,7 @@ export class MemoryStream implements ByteStream {
   #deliver(): void {
     const { chunkBytes } = this.#options;
     while (this.#mayDeliver && this.#arriving.length > 0) {
-      const chunk = this.#arriving.slice(0, chunkBytes);
-      this.#arriving = this.#arriving.slice(chunk.length);
+      const chunk = this.#arriving.shift(chunkBytes);
       this.#events?.received(chunk, this.#loanFor(chunk));
     }
     if (this.#arriving.length === 0) this.#peer?.roomAgain();

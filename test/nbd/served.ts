@@ -90,12 +90,17 @@ export class Served implements AsyncDisposable {
   async settle(): Promise<void> {
     for (let turn = 0; turn < 20; turn += 1) await this.clock.yield();
   }
+  /** For what real files do in their own time; the test's time limit is the limit. */
+  async until(truth: () => boolean): Promise<void> {
+    while (!truth()) await this.clock.yield();
+  }
   named(name: string): readonly Facts[] {
     return this.log.filter((event) => event.name === name).map(({ facts }) => facts);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     const drained = this.server.drain(1_000);
+    await this.settle();
     await this.clock.pass(1_000);
     await drained;
     await this.device[Symbol.asyncDispose]();

@@ -87,8 +87,11 @@ export class Served implements AsyncDisposable {
     return client;
   }
   /** Lets everything that can happen happen. */
-  async settle(): Promise<void> {
-    for (let turn = 0; turn < 20; turn += 1) await this.clock.yield();
+  settle(): Promise<void> {
+    return this.turns(20);
+  }
+  async turns(count: number): Promise<void> {
+    for (let turn = 0; turn < count; turn += 1) await this.clock.yield();
   }
   /** For what real files do in their own time; the test's time limit is the limit. */
   async until(truth: () => boolean): Promise<void> {

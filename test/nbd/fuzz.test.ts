@@ -1,0 +1,242 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { SheepError } from '../../src/base/errors.ts';
+import { MiB } from '../../src/base/units.ts';
+import { CMD, CMD_FLAG, OPT, REP } from '../../src/nbd/constants.ts';
+import {
+  type Answer,
+  answer,
+  type Effect,
+  FIRST_STATE,
+  need,
+  type State,
+  step,
+} from '../../src/nbd/handshake.ts';
+import { NBD_LIMITS } from '../../src/nbd/limits.ts';
+import { infoData, metaData, optionBytes, type RequestFields, requestBytes } from './client.ts';
+import { Served } from './served.ts';
+
+interface Operation {
+  readonly type: number;
+  readonly fua: boolean;
+  readonly range: { readonly at: number; readonly length: number };
+  readonly value: number;
+}
+
+const now = { limits: NBD_LIMITS, stopping: false };
+const info = { sizeBytes: 4096, readOnly: false, description: 'd' };
+
+const answers: fc.Arbitrary<Answer> = fc.constantFrom<Answer>(
+  { info },
+  { info: undefined },
+  { entries: [{ name: 'a', description: 'b' }] },
+  { entries: [] },
+  { refused: REP.ERR_POLICY, text: 'no' },
+);
+
+/** Options as a client sends them, and as one that has gone mad does. */
+const optionWire = fc.oneof(
+  fc.constantFrom(
+    optionBytes(OPT.LIST),
+    optionBytes(OPT.STRUCTURED_REPLY),
+    optionBytes(OPT.INFO, infoData('disk', 1, 2, 3)),
+    optionBytes(OPT.GO, infoData('disk')),
+    optionBytes(OPT.GO, infoData('none')),
+    optionBytes(OPT.SET_META_CONTEXT, metaData('disk', 'base:allocation')),
+    optionBytes(OPT.LIST_META_CONTEXT, metaData('disk')),
+    optionBytes(OPT.STARTTLS),
+    optionBytes(OPT.ABORT),
+    optionBytes(OPT.EXPORT_NAME, new TextEncoder().encode('disk')),
+  ),
+  fc
+    .record({ option: fc.nat(12), data: fc.uint8Array({ maxLength: 60 }) })
+    .map(({ option, data }) => optionBytes(option, data.slice())),
+  fc
+    .record({ option: fc.nat(12), length: fc.nat(0xffff_ffff) })
+    .map(({ option, length }) => optionBytes(option, new Uint8Array(0), length)),
+  fc.uint8Array({ maxLength: 50 }),
+);
+const session = fc
+  .record({
+    flags: fc.constantFrom(0, 1, 2, 3, 3, 3, 4),
+    options: fc.array(optionWire, { maxLength: 12 }),
+  })
+  .map(({ flags, options }) => Buffer.concat([Uint8Array.of(0, 0, 0, flags), ...options]));
+
+describe('the handshake', () => {
+  test('takes any bytes and any answers: bounded, never throwing, one question at a time', () => {
+    const bytes = fc.oneof(session, fc.uint8Array({ maxLength: 300 }));
+    fc.assert(
+      fc.property(bytes, fc.array(answers, { minLength: 1, maxLength: 5 }), (wire, given) => {
+        let state: State = FIRST_STATE;
+        let asked = 0;
+        for (let at = 0, steps = 0; state.at !== 'over'; steps += 1) {
+          let effects: readonly Effect[];
+          if (state.at === 'asking') {
+            const next = answer(state, given[asked % given.length] ?? { entries: [] }, now);
+            asked += 1;
+            ({ state, effects } = next);
+          } else {
+            const wanted = need(state);
+            expect(wanted).toBeLessThanOrEqual(NBD_LIMITS.optionBytesMax);
+            if (at + wanted > wire.length) return;
+            ({ state, effects } = step(state, wire.subarray(at, at + wanted), now));
+            at += wanted;
+          }
+          expect(steps).toBeLessThan(2 * wire.length + 10);
+          const asks = effects.filter((effect) => effect.do === 'ask');
+          expect(asks).toHaveLength(state.at === 'asking' ? 1 : 0);
+          const ends = effects.filter(({ do: what }) => /^(refuse|begin|end)$/.test(what));
+          expect(ends).toHaveLength(state.at === 'over' ? 1 : 0);
+        }
+      }),
+      { numRuns: 3000 },
+    );
+  });
+});
+
+describe('the server', () => {
+  test('outlives any bytes, in any chunks, at any point; others are served as before', async () => {
+    await using served = await Served.start();
+    const steady = await served.client();
+    const requestWire = fc
+      .record({
+        type: fc.nat(9),
+        flags: fc.nat(0x1f),
+        offset: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
+        length: fc.oneof(fc.nat(5000), fc.nat(0xffff_ffff)),
+      })
+      .map((fields) => requestBytes(fields));
+    const wires = fc.array(fc.oneof(requestWire, fc.uint8Array({ maxLength: 100 })), {
+      maxLength: 6,
+    });
+    const before = fc.constantFrom('nothing', 'greeting', 'transmission');
+    await fc.assert(
+      fc.asyncProperty(
+        before,
+        session,
+        wires,
+        fc.nat(200),
+        async (from, options, requests, cut) => {
+          const client = from === 'transmission' ? await served.client() : await served.connect();
+          if (from === 'greeting') await client.greet();
+          const wire = Buffer.concat(from === 'transmission' ? requests : [options, ...requests]);
+          await client.sent(wire.subarray(0, cut));
+          await client.sent(wire.subarray(cut));
+          client.stream.end();
+          client.stream.resume();
+          await client.gone;
+          expect(await steady.request({ type: CMD.READ, length: 16 })).toMatchObject({ errno: 0 });
+        },
+      ),
+      { numRuns: 300 },
+    );
+    await served.settle();
+    expect(served.fatal).toEqual([]);
+    expect(served.closed).toBe(served.opened - 1);
+    expect(served.server.connections()).toHaveLength(1);
+  });
+
+  const SIZE = 2 * MiB;
+  const range = fc
+    .record({
+      at: fc.oneof(
+        fc.nat(SIZE - 1),
+        fc.nat(SIZE / 4096 - 1).map((block) => block * 4096),
+      ),
+      length: fc.oneof(fc.nat(9000), fc.constantFrom(4096, 65_536, 300_000, 1_200_000)),
+    })
+    .map(({ at, length }) => ({ at, length: Math.min(length, SIZE - at) }));
+  const operation: fc.Arbitrary<Operation> = fc.record({
+    type: fc.constantFrom(CMD.READ, CMD.READ, CMD.WRITE, CMD.WRITE, CMD.WRITE_ZEROES, CMD.TRIM),
+    fua: fc.boolean(),
+    range,
+    value: fc.integer({ min: 1, max: 255 }),
+  });
+
+  test.for([
+    ['simple', false],
+    ['structured', true],
+  ] as const)(
+    'with %s replies shows what a plain array would, however slow its device',
+    { timeout: 60_000 },
+    async ([, structured]) => {
+      const run = async (
+        operations: readonly Operation[],
+        chunkBytes: number,
+        patience: readonly number[],
+      ) => {
+        let turn = 0;
+        await using served = await Served.start({
+          sizeBytes: SIZE,
+          chunkBytes,
+          before: () => {
+            turn += 1;
+            const turns = patience[turn % patience.length] ?? 0;
+            return turns === 0 ? undefined : served.turns(turns);
+          },
+        });
+        const client = await served.client({ structured });
+        const model = new Uint8Array(SIZE);
+        for (const { type, fua, range: where, value } of operations) {
+          const { at, length } = where;
+          const flags = fua ? CMD_FLAG.FUA : 0;
+          const payload = new Uint8Array(type === CMD.WRITE ? length : 0).fill(value);
+          const fields: RequestFields = { type, flags, offset: at, length, payload };
+          const reply = await client.request(fields);
+          expect(reply.errno).toBe(0);
+          if (type === CMD.WRITE) model.fill(value, at, at + length);
+          if (type === CMD.WRITE_ZEROES) model.fill(0, at, at + length);
+          if (type === CMD.TRIM) trim(model, at, length);
+          const shown = model.subarray(at, at + reply.data.length);
+          expect(Buffer.compare(reply.data, shown)).toBe(0);
+        }
+        expect(Buffer.compare(await client.read(0, SIZE), model)).toBe(0);
+      };
+      const chunks = fc.constantFrom(1000, 4096, 65_536, 300_000);
+      const patience = fc.array(fc.nat(3), { minLength: 1, maxLength: 5 });
+      await fc.assert(
+        fc.asyncProperty(fc.array(operation, { maxLength: 12 }), chunks, patience, run),
+        { numRuns: 40 },
+      );
+    },
+  );
+
+  test('answers every one of many requests in flight once, whatever the device does', async () => {
+    const kind = fc.constantFrom('now', 'later', 'throw', 'reject');
+    const types = fc.constantFrom(0, 1, 3, 4, 5, 6, 7);
+    const many = fc.array(fc.record({ type: types, length: fc.nat(600_000) }), { maxLength: 40 });
+    await fc.assert(
+      fc.asyncProperty(many, fc.array(kind, { minLength: 1 }), async (requests, kinds) => {
+        let turn = 0;
+        await using served = await Served.start({
+          before: () => {
+            const how = kinds[turn++ % kinds.length];
+            if (how === 'throw') throw new SheepError('ERR_IO', 'now');
+            if (how === 'reject') return Promise.reject(new SheepError('ERR_IO', 'later'));
+            return how === 'later' ? served.turns(2) : undefined;
+          },
+        });
+        const client = await served.client({ meta: true });
+        for (const [index, { type, length }] of requests.entries()) {
+          const payload = new Uint8Array(type === CMD.WRITE ? length : 0);
+          client.ask({ type, length, payload, cookie: BigInt(index) });
+        }
+        const answered = new Set<bigint>();
+        for (let left = requests.length; left > 0; left -= 1) {
+          answered.add((await client.reply()).cookie);
+        }
+        expect(answered.size).toBe(requests.length);
+        client.ask({ type: CMD.DISC, cookie: 99n });
+        expect(await client.rest()).toHaveLength(0);
+      }),
+      { numRuns: 60 },
+    );
+  }, 60_000);
+});
+
+function trim(model: Uint8Array, at: number, length: number): void {
+  const from = Math.ceil(at / 4096) * 4096;
+  const to = Math.floor((at + length) / 4096) * 4096;
+  if (from < to) model.fill(0, from, to);
+}

@@ -17,6 +17,7 @@ async function objectFiles(path: string): Promise<string[]> {
 }
 
 const OBJECTS = 40;
+const eventually = <T>(look: () => T) => expect.poll(look, { timeout: 8_000, interval: 20 });
 
 /** A store with a VDI of so many objects. */
 async function world() {
@@ -54,7 +55,7 @@ test('a deletion that a crash cut short is finished at the next start', async ()
   await using deletions = it.deletions();
   expect(await deletions.pending()).toHaveLength(1);
   await deletions.start();
-  await expect.poll(() => deletions.pending()).toEqual([]);
+  await eventually(() => deletions.pending()).toEqual([]);
   expect(await objectFiles(it.path)).toEqual([]);
 });
 
@@ -68,7 +69,7 @@ test('a disk that could not be made whole is removed at the next start', async (
   await begun.promise;
   await using deletions = it.deletions();
   await deletions.start();
-  await expect.poll(() => deletions.pending()).toEqual([]);
+  await eventually(() => deletions.pending()).toEqual([]);
   expect((await it.directory.list()).map((record) => record.name)).toEqual(['demo']);
   await it.directory.abandonUnfinished();
   expect(await deletions.pending()).toEqual([]); // so there was nothing left to abandon
@@ -86,10 +87,10 @@ test('what fails is tried again later', async () => {
   await it.volumes.delete('demo', false);
   await using deletions = it.deletions(store, clock);
   await deletions.start();
-  await expect.poll(() => failures).toBe(1);
+  await eventually(() => failures).toBe(1);
   expect(await deletions.pending()).toHaveLength(1);
   await clock.pass(61_000, 1000);
-  await expect.poll(() => deletions.pending()).toEqual([]);
+  await eventually(() => deletions.pending()).toEqual([]);
 });
 
 test('a stop interrupts a deletion between two objects, and says when it goes on', async () => {

@@ -26,6 +26,9 @@ async function world() {
   };
 }
 
+/** Commands are processes that take their time, the more so on a busy machine. */
+const eventually = <T>(look: () => T) => expect.poll(look, { timeout: 30_000, interval: 100 });
+
 const demo = (daemon: Daemon) => `nbd://${daemon.nbd}/demo`;
 const qemuIo = (daemon: Daemon, ...commands: string[]) =>
   succeed('qemu-io', ['-f', 'raw', ...commands.flatMap((one) => ['-c', one]), demo(daemon)]);
@@ -103,7 +106,7 @@ describe('a VDI served as a real disk', () => {
       expect(said).toMatchObject({ status: 1, out: '' });
       expect(said.err).toMatch(/^collie: the VDI 'demo' is used by 127\.0\.0\.1:\d+; disconnect/);
       client.stream.destroy();
-      await expect.poll(async () => (await it.collie('vdi', 'delete', 'demo')).status).toBe(0);
+      await eventually(async () => (await it.collie('vdi', 'delete', 'demo')).status).toBe(0);
       expect(JSON.parse((await it.collie('vdi', 'list', '--json')).out)).toEqual({
         vdis: [],
         deleting: [],
@@ -122,17 +125,17 @@ describe('a VDI served as a real disk', () => {
       expect((await client.request(request)).errno).toBe(0);
     }
     client.stream.destroy();
-    await expect
-      .poll(async () => (await it.collie('vdi', 'delete', 'demo', '--dry-run')).status)
-      .toBe(0);
+    await eventually(
+      async () => (await it.collie('vdi', 'delete', 'demo', '--dry-run')).status,
+    ).toBe(0);
     const deleting = it.collie('vdi', 'delete', 'demo');
-    await expect.poll(async () => (await it.collie('vdi', 'info', 'demo')).status).toBe(1);
+    await eventually(async () => (await it.collie('vdi', 'info', 'demo')).status).toBe(1);
     await first.stop('SIGKILL');
     await deleting;
     await using second = await it.start();
-    await expect
-      .poll(async () => JSON.parse((await it.collie('vdi', 'list', '--json')).out).deleting)
-      .toEqual([]);
+    await eventually(
+      async () => JSON.parse((await it.collie('vdi', 'list', '--json')).out).deleting,
+    ).toEqual([]);
     expect(second.nbd).not.toBe('');
     const files = await readdir(`${it.store}/obj`, { recursive: true });
     const left = files.filter((name) => /^..\/.0000001/.test(name));
@@ -162,7 +165,7 @@ describe('starting', () => {
   test('--hints tell what to do next, in commands that work', async () => {
     await using it = await world();
     await using daemon = await it.start('--vdi', 'demo:1G', '--hints');
-    await expect.poll(() => daemon.out).toContain('cluster shutdown\n');
+    await eventually(() => daemon.out).toContain('cluster shutdown\n');
     const listing = /^ {2}(\S+) (-a \S+ vdi list)$/m.exec(daemon.out);
     const said = await run(listing![1]!, listing![2]!.split(' '), { cwd: ROOT });
     expect(said).toMatchObject({ status: 0, out: expect.stringContaining('demo') });
@@ -300,7 +303,7 @@ describe('stopping', () => {
       await client.sent(requestBytes({ type: CMD.READ, length: 2 ** 20 }));
     }
     daemon.child.kill('SIGINT');
-    await expect.poll(() => daemon.log.map((line) => line['event'])).toContain('sheep.stopping');
+    await eventually(() => daemon.log.map((line) => line['event'])).toContain('sheep.stopping');
     daemon.child.kill('SIGINT'); // as from a terminal and from npm: the same Ctrl-C
     await sleep(2200);
     expect(daemon.child.exitCode).toBeNull();
@@ -358,9 +361,7 @@ while True:
     const socket = `${it.path}/notify.sock`;
     await using manager = await Daemon.start(['-c', LISTEN, socket], { command: python! });
     await using daemon = await Daemon.start(it.args, { environment: { NOTIFY_SOCKET: socket } });
-    await expect
-      .poll(() => manager.out)
-      .toContain(`READY=1\nSTATUS=serving NBD on ${daemon.nbd}\n`);
+    await eventually(() => manager.out).toContain(`READY=1\nSTATUS=serving NBD on ${daemon.nbd}\n`);
     expect(await daemon.stop('SIGTERM')).toBe(0);
     expect(await manager.ended()).toBe(0);
     expect(manager.out).toContain('STOPPING=1');

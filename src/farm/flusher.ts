@@ -10,6 +10,7 @@ import { ENTRY, type JournalEntry } from './journal-format.ts';
 import type { FarmLimits } from './limits.ts';
 import { objectDirectory } from './object-format.ts';
 import type { OpenObject } from './open-object.ts';
+import type { OpenSet } from './open-set.ts';
 
 export interface FlusherParts {
   readonly disk: Disk;
@@ -17,8 +18,7 @@ export interface FlusherParts {
   readonly limits: FarmLimits;
   readonly activity: ActivityLog;
   readonly journal: Journal;
-  /** Called for each object whose file has just become stable. */
-  readonly homed: (object: OpenObject) => void;
+  readonly open: OpenSet;
 }
 
 /** A flush or sync under way: what comes later and touches the same objects waits for it too. */
@@ -159,13 +159,15 @@ export class Flusher {
   async #flushToJournal(objects: readonly OpenObject[]): Promise<void> {
     const free = objects.filter(({ gate }) => gate === undefined);
     const taken = objects.filter(({ gate }) => gate !== undefined);
-    const logged = [this.#log(free)];
-    for (const object of taken) {
-      const { gate } = object;
-      if (gate === undefined) logged.push(this.#log([object]));
-      else await gate.pass(false, () => void logged.push(this.#log([object])));
-    }
-    await allSettled(logged);
+    await allSettled([this.#log(free), ...taken.map((object) => this.#logInside(object))]);
+  }
+
+  /** Copied and appended inside, stable outside: nobody waits at the gate for the journal. */
+  async #logInside(object: OpenObject): Promise<void> {
+    const { stable } = await this.#parts.open.pass(object.key, false, async () => ({
+      stable: this.#log([object]),
+    }));
+    await stable;
   }
 
   /**
@@ -211,7 +213,7 @@ export class Flusher {
     await this.#parts.activity.homed(
       objects.map(({ name, homedUpTo }) => ({ name, upTo: homedUpTo })),
     );
-    for (const object of objects) if (!object.closed) this.#parts.homed(object);
+    for (const object of objects) if (!object.closed) this.#parts.open.relax(object);
   }
 
   async #homeOne(object: OpenObject): Promise<void> {

@@ -58,10 +58,7 @@ export async function openFarm(options: FarmOptions): Promise<Farm> {
   for (const path of scan.segmentFiles) await disk.remove(path);
 
   const open = new OpenSet(limits);
-  const flusher = new Flusher({
-    ...{ disk, directory, limits, activity, journal },
-    homed: (object) => open.relax(object),
-  });
+  const flusher = new Flusher({ disk, directory, limits, activity, journal, open });
   const maintenance = new Maintenance({ disk, directory, open, activity, journal, flusher });
   const stop = new AbortController();
   const rounds = runRounds(options, limits, maintenance, stop.signal);

@@ -240,8 +240,10 @@ export class Farm implements ObjectStore {
     keepAllocated: boolean,
   ): Promise<void> {
     const end = at + length;
-    const first = roundUp(at, BLOCK_BYTES);
-    const last = roundDown(end, BLOCK_BYTES);
+    // Of a hole that is to be reserved a part cannot be: all of its block is.
+    const reserves = (byte: number) => keepAllocated && object.holesIn(byte, 1) > 0;
+    const first = reserves(at) ? roundDown(at, BLOCK_BYTES) : roundUp(at, BLOCK_BYTES);
+    const last = reserves(end - 1) ? roundUp(end, BLOCK_BYTES) : roundDown(end, BLOCK_BYTES);
     if (keepAllocated) await this.#parts.space.take(object.holesIn(at, length));
     if (at < first) await this.#zeroPart(object, at, Math.min(first, end) - at);
     if (first < last) {

@@ -64,7 +64,7 @@ export class Flusher {
   /** Settles when there is room again. @throws SheepError `ERR_LOST` after a failed sync */
   async room(): Promise<void> {
     while (!this.hasRoom) {
-      if (this.#broken !== undefined) throw this.#broken;
+      this.check();
       this.#startBackground();
       await new Promise<void>((wake) => this.#roomWaiters.push(wake));
     }
@@ -94,6 +94,11 @@ export class Flusher {
     this.#unhomed.delete(object);
     this.#dirty.get(object.name.vid)?.delete(object);
     this.#wakeRoom();
+  }
+
+  /** @throws SheepError `ERR_LOST` after a failed sync: then nothing may be taken for stable */
+  check(): void {
+    if (this.#broken !== undefined) throw this.#broken;
   }
 
   /** Settles once every change made before this call survives: of a VDI, or of some of its objects. */
@@ -231,8 +236,13 @@ export class Flusher {
     const upTo = this.#parts.journal.lastSequence;
     this.#undirty(object);
     this.#unhomed.delete(object);
-    object.writeMeta();
-    await object.file.sync();
+    try {
+      object.writeMeta();
+      await object.file.sync();
+    } catch (error) {
+      object.metaDirty = true; // what is in memory may be all there is: it stays open
+      throw error;
+    }
     object.homedUpTo = upTo;
     this.#unsyncedBlocks -= taken;
     this.#wakeRoom();

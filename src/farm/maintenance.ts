@@ -37,6 +37,7 @@ export class Maintenance {
   }
 
   async #runOnce(): Promise<void> {
+    this.#parts.flusher.check();
     this.#parts.activity.beginRound();
     await this.#homeRested();
     await this.#retireClean();
@@ -46,6 +47,7 @@ export class Maintenance {
   /** Every file stable, every word of the journal void: for a clean stop. */
   async settleAll(): Promise<void> {
     const { flusher } = this.#parts;
+    flusher.check();
     await flusher.home([...flusher.unhomed]);
     await this.#settleRemoved();
   }

@@ -1,6 +1,18 @@
 import { describe, expect, test } from 'vitest';
+import { SheepError } from '../../src/base/errors.ts';
 import { holding } from '../sim/disk-stories.ts';
-import { blocks, CREATE, codeOf, DURABLE, nameOf, SimStore, values, ZERO } from './store.ts';
+import {
+  blocks,
+  CREATE,
+  codeOf,
+  DURABLE,
+  nameOf,
+  PLAIN,
+  pathOf,
+  SimStore,
+  values,
+  ZERO,
+} from './store.ts';
 
 const A = nameOf(0);
 const B = nameOf(1);
@@ -53,5 +65,71 @@ describe('a flush beside other requests', () => {
     letGo();
     await zeroing;
     expect(await flushing).toBe('ERR_LOST');
+  });
+});
+
+describe('a sync that fails', () => {
+  /** Every sync of the object's own file fails; the journal's do not. */
+  const failSyncsOf = (store: SimStore, name: typeof A) =>
+    store.disk.injectFaults((operation, path) =>
+      operation === 'sync' && path === pathOf(name)
+        ? new SheepError('ERR_IO', 'the medium does not take it')
+        : undefined,
+    );
+
+  test('fails its flush and all later ones, while reads go on and writes are refused', async () => {
+    const store = await SimStore.open();
+    await store.farm.write(A, 0, blocks(8, 1), CREATE);
+    failSyncsOf(store, A);
+    expect(await codeOf(() => store.farm.flush(VID))).toBe('ERR_LOST');
+    store.disk.injectFaults(() => undefined);
+    expect(await codeOf(() => store.farm.flush(VID))).toBe('ERR_LOST');
+    expect(await codeOf(() => store.farm.flush(VID, [A]))).toBe('ERR_LOST');
+    expect(await codeOf(() => store.farm.flush(VID + 1))).toBe('ERR_LOST');
+    expect(await codeOf(() => store.farm.write(A, 0, blocks(1, 2), PLAIN))).toBe('ERR_LOST');
+    expect(await values(store.farm, A)).toBe('1 1 1 1 1 1 1 1');
+  });
+
+  test('of the journal is no better', async () => {
+    const store = await SimStore.open();
+    await store.farm.write(A, 0, blocks(1, 1), CREATE);
+    store.disk.failNext('sync', 'ERR_IO');
+    expect(await codeOf(() => store.farm.flush(VID))).toBe('ERR_LOST');
+    expect(await codeOf(() => store.farm.flush(VID))).toBe('ERR_LOST');
+    expect(await codeOf(() => store.farm.write(B, 0, blocks(1, 2), CREATE))).toBe('ERR_LOST');
+    expect(await codeOf(() => store.farm.remove(A, PLAIN))).toBe('ERR_LOST');
+    expect(await values(store.farm, A, 1)).toBe('1');
+  });
+
+  test.for(['a file', 'the journal'])(
+    'of %s lets nothing pass for stable at the stop',
+    async (what) => {
+      const store = await SimStore.open();
+      await store.farm.write(A, 0, blocks(1, 1), CREATE);
+      await store.farm.flush(VID);
+      if (what === 'a file') failSyncsOf(store, A);
+      else store.disk.failNext('sync', 'ERR_IO');
+      expect(await codeOf(() => store.rest())).toBe('ERR_LOST');
+      store.disk.injectFaults(() => undefined);
+      expect(await codeOf(() => store.rest())).toBe('ERR_LOST');
+      expect(await codeOf(() => store.farm[Symbol.asyncDispose]())).toBe('ERR_LOST');
+      // What a flush had promised stands in the journal, and nothing may have made that void.
+      const after = await store.powerCut();
+      expect(await values(after, A, 1)).toBe('1');
+      expect(after.unsettled(VID)).toEqual([A]);
+    },
+  );
+
+  test('leaves the object open and listed, however long it rests', async () => {
+    const store = await SimStore.open();
+    for (const name of [A, B]) await store.farm.write(name, 0, blocks(1, 1), CREATE);
+    await store.rest();
+    expect(store.farm.stats().listedObjects).toBe(0);
+    await store.farm.write(A, 0, blocks(8, 2), PLAIN);
+    failSyncsOf(store, A);
+    expect(await codeOf(() => store.farm.flush(VID))).toBe('ERR_LOST');
+    for (let round = 0; round < 4; round += 1) await codeOf(() => store.farm.maintain());
+    expect(store.farm.stats().listedObjects).toBe(1);
+    expect((await store.kill()).unsettled(VID)).toEqual([A]);
   });
 });

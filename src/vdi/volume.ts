@@ -21,6 +21,8 @@ import { deviceInfo, type VolumeRecord } from './record.ts';
 export const LOCAL_EPOCH = 1;
 /** Objects freed by one step of a trim: each step costs one flush of the inode. */
 const TRIM_BATCH = 256;
+/** Objects removed at the same time: they share the syncs that removing costs. */
+const REMOVE_BATCH = 256;
 /** A flush of a range that spans more objects is a flush of everything. */
 const RANGE_FLUSH_OBJECTS = 16;
 /** Objects whose blocks one call of `extents` looks at: each may have to be opened. */
@@ -66,16 +68,21 @@ export async function removeVolume(
 ): Promise<void> {
   const call = { stamp: stampOf(record), durable: false };
   // Also what has no entry in the inode, because everything stopped while it was made.
-  for (const name of store.unsettled(record.vid)) {
-    signal?.throwIfAborted();
-    if (name.kind === KIND.data) await store.remove(name, call);
-  }
+  const waiting = store.unsettled(record.vid).filter((name) => name.kind === KIND.data);
+  const removeWaiting = async (count: number) => {
+    while (waiting.length > count) {
+      signal?.throwIfAborted();
+      const together = waiting.splice(0, REMOVE_BATCH);
+      await allSettled(together.map(async (name) => store.remove(name, call)));
+    }
+  };
   const inode = await Inode.openIfPresent(store, record, call);
-  if (inode === undefined) return;
+  if (inode === undefined) return removeWaiting(0);
   for await (const index of inode.ownedBy(record.vid)) {
-    signal?.throwIfAborted();
-    await store.remove(dataName(record, index), call);
+    waiting.push(dataName(record, index));
+    await removeWaiting(REMOVE_BATCH);
   }
+  await removeWaiting(0);
   for (const node of inode.nodes()) await store.remove(node, call);
   await store.flush(record.vid);
 }

@@ -24,7 +24,17 @@ const say = (line: string) => console.log(line);
 
 let running: ChildProcess | undefined;
 
-/** Runs a command of node_modules/.bin in the foreground; true if it ended well. */
+/** Ends what runs now with all that it started: a worker in an endless loop hears no SIGTERM. */
+function killRunning(): void {
+  if (running?.pid === undefined) return;
+  try {
+    process.kill(-running.pid, 'SIGKILL');
+  } catch {
+    // It has ended by itself.
+  }
+}
+
+/** Runs a command of node_modules/.bin in a process group of its own; true if it ended well. */
 function run(command: readonly string[], timeoutMs: number): Promise<boolean> {
   const [name = '', ...args] = command;
   const path = `${join(ROOT, 'node_modules', '.bin')}:${process.env['PATH']}`;
@@ -33,13 +43,22 @@ function run(command: readonly string[], timeoutMs: number): Promise<boolean> {
       cwd: ROOT,
       env: { ...process.env, PATH: path },
       stdio: ['ignore', 'inherit', 'inherit'],
-      timeout: timeoutMs,
+      detached: true,
     });
+    const patience = setTimeout(() => {
+      say(`${name} is stopped after ${timeoutMs / 1000} s`);
+      killRunning();
+    }, timeoutMs);
+    const end = (passed: boolean) => {
+      clearTimeout(patience);
+      running = undefined;
+      settle(passed);
+    };
     running.once('error', (error) => {
       say(`${name} did not start: ${error.message}`);
-      settle(false);
+      end(false);
     });
-    running.once('close', (status) => settle(status === 0));
+    running.once('exit', (status) => end(status === 0));
   });
 }
 
@@ -55,17 +74,12 @@ async function runChecks(): Promise<Tally> {
   return sum(tallies);
 }
 
-async function runSuite({ name, budgetMinutes }: Suite): Promise<Tally> {
-  const directory = mkdtempSync(join(tmpdir(), 'sheepdog-tests-'));
-  try {
-    const report = join(directory, 'report.json');
-    const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
-    const command = ['vitest', 'run', '--project', name, ...reporters];
-    const clean = await run(command, timeoutMs(budgetMinutes));
-    return tallyOf(readIfThere(report), clean);
-  } finally {
-    rmSync(directory, { recursive: true, force: true });
-  }
+async function runSuite({ name, budgetMinutes }: Suite, scratch: string): Promise<Tally> {
+  const report = join(scratch, `${name}.json`);
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
+  const command = ['vitest', 'run', '--project', name, ...reporters];
+  const clean = await run(command, timeoutMs(budgetMinutes));
+  return tallyOf(readIfThere(report), clean);
 }
 
 function readIfThere(path: string): string | undefined {
@@ -117,7 +131,7 @@ export async function runGates(): Promise<number> {
   }
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => {
-      running?.kill(signal);
+      killRunning();
       process.exit(1);
     });
   }
@@ -128,12 +142,14 @@ export async function runGates(): Promise<number> {
     say(`CI is set, and these tools are missing: ${missing.join(', ')}`);
     return 1;
   }
+  const scratch = mkdtempSync(join(tmpdir(), 'sheepdog-tests-'));
+  process.once('exit', () => rmSync(scratch, { recursive: true, force: true }));
   const outcomes: Outcome[] = [];
   if (names.includes('check')) {
     const check = { name: 'check', what: 'checks', budgetMinutes: CHECK_BUDGET_MINUTES };
     outcomes.push(await timed(check, runChecks));
   }
-  for (const suite of suites) outcomes.push(await timed(suite, () => runSuite(suite)));
+  for (const suite of suites) outcomes.push(await timed(suite, () => runSuite(suite, scratch)));
   say('');
   for (const outcome of outcomes) say(report(outcome));
   if (missing.length > 0) say(`Tests that need these were skipped: ${missing.join(', ')}`);

@@ -14,6 +14,7 @@ const TOOLS = {
   nbdsh: 'python3-libnbd',
   fio: 'fio',
   'mkfs.ext4': 'e2fsprogs',
+  e2fsck: 'e2fsprogs',
   losetup: 'mount',
 } as const satisfies Record<string, string>;
 

@@ -306,6 +306,15 @@ export class Volume implements BlockDevice {
     return runs.done();
   }
 
+  /** Known to be zeroes without a look at any object: nobody owns them, or is about to. */
+  zeroNow(at: number, length: number): boolean {
+    const end = objectCount(at + length, this.#objectBytes);
+    for (let index = Math.floor(at / this.#objectBytes); index < end; index += 1) {
+      if (this.#inode.ownerNow(index) !== 0 || this.#gates.find(index) !== undefined) return false;
+    }
+    return true;
+  }
+
   /** Reads the beginning of the range, so that it lies in the page cache. */
   async prefetch(at: number, length: number): Promise<void> {
     const scratch = new Uint8Array(Math.min(length, PREFETCH_STEP_BYTES));

@@ -63,6 +63,7 @@ class Server implements NbdServer {
   #stopping = false;
   #allOver = Promise.withResolvers<void>();
   #refused = false;
+  #failing = false;
 
   constructor(options: NbdOptions) {
     this.#options = options;
@@ -75,6 +76,9 @@ class Server implements NbdServer {
     const listener = await net.listen(address, (stream) => this.#accept(stream), {
       ...unix,
       acceptFailed: (cause) => {
+        // One line until it works again: without a free file handle every attempt fails.
+        if (this.#failing) return;
+        this.#failing = true;
         log.event('warn', 'nbd.accept-failed', { address, cause: describeError(cause) });
       },
     });
@@ -128,6 +132,7 @@ class Server implements NbdServer {
   }
 
   #accept(stream: ByteStream): void {
+    this.#failing = false;
     const full = this.#connections.size >= this.#limits.connectionsMax;
     if (full) this.#tellRefused(stream);
     if (full || this.#stopping) {

@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util';
 import { GiB, KiB, MiB, TiB } from '../src/base/units.ts';
 import { SERVER_NAMES, type ServerName } from './servers.ts';
 
-export const SCENARIOS = ['compare', 'memory', 'fairness'] as const;
+export const SCENARIOS = ['compare', 'memory', 'fairness', 'flush'] as const;
 export type Scenario = (typeof SCENARIOS)[number];
 
 export interface Options {
@@ -21,6 +21,7 @@ export interface Options {
 export const USAGE = `npm run bench -- [compare] [options]   sheep beside nbdkit and qemu-nbd (default)
 npm run bench -- memory [options]      a 4 TiB VDI with 100,000 objects: start, resident memory
 npm run bench -- fairness [options]    small reads beside a writer at full speed; cold beside hot
+npm run bench -- flush [options]       what a flush costs by each of three ways
 
   --only GLOB        of the names of cases, as in 'write-4k-*'; repeatable
   --servers A,B      of ${SERVER_NAMES.join(', ')}

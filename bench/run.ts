@@ -4,6 +4,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { compare } from './compare.ts';
 import { fairness } from './fairness.ts';
+import { flushWays } from './flush-ways.ts';
 import { describeMachine, machineLine } from './machine.ts';
 import { memory } from './memory.ts';
 import { type Options, parseOptions, USAGE } from './options.ts';
@@ -31,6 +32,10 @@ async function runScenario(scope: Scope, options: Options): Promise<Outcome> {
     }
     case 'fairness': {
       const { rows, text } = await fairness(scope, options, say);
+      return { text, results: rows };
+    }
+    case 'flush': {
+      const { rows, text } = await flushWays(scope, options, say);
       return { text, results: rows };
     }
   }

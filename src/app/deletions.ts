@@ -5,7 +5,7 @@ import type { ObjectStore } from '../contracts/object-store.ts';
 import type { Clock } from '../contracts/seams.ts';
 import type { VdiDirectory } from '../vdi/directory.ts';
 import type { VolumeRecord } from '../vdi/record.ts';
-import { removeVolume } from '../vdi/volume.ts';
+import { removeVolume } from '../vdi/removal.ts';
 
 /** What could not be removed, because the disk failed, is tried again after this time. */
 const RETRY_MS = 60_000;

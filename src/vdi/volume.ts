@@ -21,8 +21,6 @@ import { deviceInfo, type VolumeRecord } from './record.ts';
 export const LOCAL_EPOCH = 1;
 /** Objects freed by one step of a trim: each step costs one flush of the inode. */
 const TRIM_BATCH = 256;
-/** Objects removed at the same time: they share the syncs that removing costs. */
-const REMOVE_BATCH = 256;
 /** A flush of a range that spans more objects is a flush of everything. */
 const RANGE_FLUSH_OBJECTS = 16;
 /** Objects whose blocks one call of `extents` looks at: each may have to be opened. */
@@ -36,7 +34,7 @@ export interface VolumeParts {
 }
 
 /** The stamp of everything that this owner writes. */
-function stampOf(record: VolumeRecord): Stamp {
+export function stampOf(record: VolumeRecord): Stamp {
   return Object.freeze({ epoch: LOCAL_EPOCH, attachEpoch: record.attachEpoch });
 }
 
@@ -61,39 +59,13 @@ export async function openVolume({ store, record }: VolumeParts): Promise<Volume
   return new Volume(store, record, inode, plain);
 }
 
-/** Removes every object of a VDI that is being deleted, the inode last; can be run again. */
-export async function removeVolume(
-  { store, record }: VolumeParts,
-  { signal }: Call = {},
-): Promise<void> {
-  const call = { stamp: stampOf(record), durable: false };
-  // Also what has no entry in the inode, because everything stopped while it was made.
-  const waiting = store.unsettled(record.vid).filter((name) => name.kind === KIND.data);
-  const removeWaiting = async (count: number) => {
-    while (waiting.length > count) {
-      signal?.throwIfAborted();
-      const together = waiting.splice(0, REMOVE_BATCH);
-      await allSettled(together.map(async (name) => store.remove(name, call)));
-    }
-  };
-  const inode = await Inode.openIfPresent(store, record, call);
-  if (inode === undefined) return removeWaiting(0);
-  for await (const index of inode.ownedBy(record.vid)) {
-    waiting.push(dataName(record, index));
-    await removeWaiting(REMOVE_BATCH);
-  }
-  await removeWaiting(0);
-  for (const node of inode.nodes()) await store.remove(node, call);
-  await store.flush(record.vid);
-}
-
 /** Objects that hold data, of a VDI that nobody has open: nothing is changed. */
 export async function countObjects({ store, record }: VolumeParts): Promise<number> {
   const inode = await Inode.open(store, record, { stamp: stampOf(record), durable: false });
   return inode.countOwned();
 }
 
-function dataName({ vid, family }: VolumeRecord, index: number): ObjectName {
+export function dataName({ vid, family }: VolumeRecord, index: number): ObjectName {
   return { kind: KIND.data, vid, index, slot: slotOf(family, index) };
 }
 

@@ -136,7 +136,7 @@ export class Volumes implements Exports, AsyncDisposable {
 }
 
 /** The volume as one connection has it: disposing ends that use, not the volume. */
-function lent(volume: BlockDevice, release: () => Promise<void>): BlockDevice {
+function lent(volume: Volume, release: () => Promise<void>): BlockDevice {
   let released: Promise<void> | undefined;
   return {
     info: volume.info,

@@ -135,8 +135,10 @@ export class Volumes implements Exports, AsyncDisposable {
   }
 }
 
+type Shared = BlockDevice & Required<Pick<BlockDevice, 'zeroNow'>>;
+
 /** The volume as one connection has it: disposing ends that use, not the volume. */
-function lent(volume: Volume, release: () => Promise<void>): BlockDevice {
+function lent(volume: Shared, release: () => Promise<void>): BlockDevice {
   let released: Promise<void> | undefined;
   return {
     info: volume.info,

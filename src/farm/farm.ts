@@ -15,7 +15,7 @@ import type { BlockSums } from './checksums.ts';
 import type { Flusher } from './flusher.ts';
 import type { Identity } from './identity.ts';
 import { createObject, loadObject } from './load.ts';
-import { objectPath } from './object-format.ts';
+import { dataAtOf, objectPath } from './object-format.ts';
 import type { OpenObject } from './open-object.ts';
 import type { OpenSet } from './open-set.ts';
 import type { Space } from './space.ts';
@@ -95,11 +95,10 @@ export class Farm implements ObjectStore {
     from: Uint8Array,
     call: ObjectWriteCall,
   ): Promise<void> {
-    const { open, flusher, space } = this.#parts;
+    const { open, flusher } = this.#parts;
     const written = await open.pass(key, true, async () => {
       await flusher.room();
-      const object = await this.#forChange(name, key, call);
-      await space.take(object.holesIn(at, from.length));
+      const object = await this.#forChange(name, key, at, from.length, call);
       await this.#writeAny(object, at, from);
       return object;
     });
@@ -112,7 +111,8 @@ export class Farm implements ObjectStore {
     return open
       .pass(key, true, async () => {
         await flusher.room();
-        const object = await this.#forChange(name, key, call);
+        const reserved = call.keepAllocated ? length : 0;
+        const object = await this.#forChange(name, key, at, reserved, call);
         await this.#zeroAny(object, at, length, call.keepAllocated);
         return object;
       })
@@ -244,7 +244,6 @@ export class Farm implements ObjectStore {
     const reserves = (byte: number) => keepAllocated && object.holesIn(byte, 1) > 0;
     const first = reserves(at) ? roundDown(at, BLOCK_BYTES) : roundUp(at, BLOCK_BYTES);
     const last = reserves(end - 1) ? roundUp(end, BLOCK_BYTES) : roundDown(end, BLOCK_BYTES);
-    if (keepAllocated) await this.#parts.space.take(object.holesIn(at, length));
     if (at < first) await this.#zeroPart(object, at, Math.min(first, end) - at);
     if (first < last) {
       const newlyUnhomed = await object.zero(first, last - first, keepAllocated);
@@ -258,20 +257,31 @@ export class Farm implements ObjectStore {
     if (object.holesIn(at, length) === 0) await this.#patch(object, at, new Uint8Array(length));
   }
 
-  /** The object, open and listed under the caller's stamp; made if the caller says so. */
+  /**
+   * The object, open and listed under the caller's stamp, made if the caller says so, with room for
+   * `length` bytes from `at` on; without room nothing is changed.
+   */
   async #forChange(
     name: ObjectName,
     key: number | string,
+    at: number,
+    length: number,
     call: ObjectWriteCall,
   ): Promise<OpenObject> {
-    if (call.createBytes !== undefined) return this.#create(name, key, call, call.createBytes);
+    const { space, activity, flusher } = this.#parts;
+    if (call.createBytes !== undefined) {
+      const blocks = Math.ceil((at + length) / BLOCK_BYTES) - Math.floor(at / BLOCK_BYTES);
+      await space.take(blocks + dataAtOf(call.createBytes) / BLOCK_BYTES + NAME_BLOCKS);
+      return this.#create(name, key, call, call.createBytes);
+    }
     const object = await this.#load(name, key);
+    if (length > 0) await space.take(object.holesIn(at, length));
     if (object.listedUnder !== call.stamp) {
-      await this.#parts.activity.list(name, call.stamp, object.objectBytes, object.life);
+      await activity.list(name, call.stamp, object.objectBytes, object.life);
       object.listedUnder = call.stamp;
       object.stamp = call.stamp;
       object.metaDirty = true;
-      this.#parts.flusher.changedMeta(object);
+      flusher.changedMeta(object);
     }
     return object;
   }
@@ -282,8 +292,7 @@ export class Farm implements ObjectStore {
     { stamp }: ObjectWriteCall,
     objectBytes: number,
   ): Promise<OpenObject> {
-    const { open, activity, flusher, space, disk, directory, sums, random } = this.#parts;
-    await space.take(CREATE_BLOCKS);
+    const { open, activity, flusher, disk, directory, sums, random } = this.#parts;
     const life = new DataView(random.bytes(8).buffer).getBigUint64(0);
     const made = { name, stamp, objectBytes, life };
     await activity.create(made);
@@ -327,5 +336,5 @@ export class Farm implements ObjectStore {
   }
 }
 
-/** Header, table and directory entry of a new object. */
-const CREATE_BLOCKS = 3;
+/** What the directory may take for a new object's name. */
+const NAME_BLOCKS = 1;

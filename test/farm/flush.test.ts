@@ -70,12 +70,13 @@ describe('a flush beside other requests', () => {
 
 describe('a sync that fails', () => {
   /** Every sync of the object's own file fails; the journal's do not. */
-  const failSyncsOf = (store: SimStore, name: typeof A) =>
+  function failSyncsOf(store: SimStore, name: typeof A): void {
     store.disk.injectFaults((operation, path) =>
       operation === 'sync' && path === pathOf(name)
         ? new SheepError('ERR_IO', 'the medium does not take it')
         : undefined,
     );
+  }
 
   test('fails its flush and all later ones, while reads go on and writes are refused', async () => {
     const store = await SimStore.open();

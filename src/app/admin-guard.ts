@@ -26,7 +26,7 @@ export interface Refusal {
 }
 
 /**
- * Rule 2 of DESIGN section 9: nothing for browsers, and over TCP the token. A web page that makes a
+ * Nothing for browsers, and over TCP the token. A web page that makes a
  * browser send requests shows itself by its Origin, or, where it had a name resolve to this
  * machine, by a Host that is not ours.
  */

@@ -5,8 +5,9 @@ import type { BlockDevice, DeviceInfo } from '../contracts/block-device.ts';
 import type { Client, ExportEntry, Exports } from '../contracts/exports.ts';
 import type { ObjectStore } from '../contracts/object-store.ts';
 import type { NewVolume, VdiDirectory } from '../vdi/directory.ts';
+import { countObjects, makeVolume, openVolume } from '../vdi/open-volume.ts';
 import { deviceInfo, type VolumeRecord } from '../vdi/record.ts';
-import { countObjects, makeVolume, openVolume, type Volume } from '../vdi/volume.ts';
+import type { Volume } from '../vdi/volume.ts';
 
 interface Attached {
   readonly volume: Volume;
@@ -135,10 +136,8 @@ export class Volumes implements Exports, AsyncDisposable {
   }
 }
 
-type Shared = BlockDevice & Required<Pick<BlockDevice, 'zeroNow'>>;
-
 /** The volume as one connection has it: disposing ends that use, not the volume. */
-function lent(volume: Shared, release: () => Promise<void>): BlockDevice {
+function lent(volume: Volume, release: () => Promise<void>): BlockDevice {
   let released: Promise<void> | undefined;
   return {
     info: volume.info,
@@ -147,9 +146,9 @@ function lent(volume: Shared, release: () => Promise<void>): BlockDevice {
     flush: (call) => volume.flush(call),
     trim: (at, length, call) => volume.trim(at, length, call),
     writeZeroes: (at, length, call) => volume.writeZeroes(at, length, call),
-    extents: (at, length, countMax, call) => volume.extents(at, length, countMax, call),
+    extents: (at, length, countMax) => volume.extents(at, length, countMax),
     zeroNow: (at, length) => volume.zeroNow(at, length),
-    prefetch: (at, length, call) => volume.prefetch(at, length, call),
+    prefetch: (at, length) => volume.prefetch(at, length),
     [Symbol.asyncDispose]: () => {
       released ??= release();
       return released;

@@ -2,7 +2,7 @@ import { assert } from './assert.ts';
 import { SheepError } from './errors.ts';
 
 /**
- * Names of objects (DESIGN section 2): 64 bits written as 16 hex digits; index in bits 0-27, vid in
+ * Names of objects: 64 bits written as 16 hex digits; index in bits 0-27, vid in
  * bits 28-59, kind in bits 60-63. In memory the parts stand apart, because no number holds 64 bits
  * and a bigint per request would cost more than the request.
  */
@@ -30,7 +30,7 @@ export interface Stamp {
   readonly attachEpoch: number;
 }
 
-/** The number of hash buckets of a cluster (DESIGN section 2). */
+/** The number of hash buckets of a cluster. */
 export const SLOTS = 1024;
 
 /** The 16 hex digits of an object. */

@@ -83,7 +83,7 @@ export function insecureAddresses(served: Pick<SheepConfig, 'nbd' | 'admin'>): s
   });
 }
 
-/** Rule 1 of DESIGN section 9. @throws SheepError `ERR_BAD_INPUT` */
+/** Whoever reaches NBD reads and writes every disk, so strangers must not. @throws SheepError `ERR_BAD_INPUT` */
 export function refuseInsecure(insecure: readonly string[], allowed: boolean): void {
   const [address] = insecure;
   if (allowed || address === undefined) return;

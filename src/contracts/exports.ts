@@ -1,6 +1,6 @@
 import type { BlockDevice, DeviceInfo } from './block-device.ts';
 
-/** Who asks: what decides whether an export is shown and opened (DESIGN section 9). */
+/** Who asks: what decides whether an export is shown and opened. */
 export interface Client {
   /** `unix:PATH` or `ADDRESS:PORT`, for logs and lists. */
   readonly name: string;

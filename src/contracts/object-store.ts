@@ -6,7 +6,7 @@ export interface ObjectWriteCall extends WriteCall {
   readonly stamp: Stamp;
   /**
    * The object's size if this write makes it: of zeroes, and whatever an orphan of this name held
-   * is discarded (research/protocol.md, rule 16). Absent: the object exists.
+   * is discarded. Absent: the object exists.
    */
   readonly createBytes?: number;
 }
@@ -44,7 +44,7 @@ export interface ObjectStore extends AsyncDisposable {
   announce(names: readonly ObjectName[], objectBytes: number, call: ObjectWriteCall): Promise<void>;
   /**
    * The objects of a VDI that may have been changing, made or removed when it was last in use: a new
-   * owner looks at each of them before it serves (research rule 42).
+   * owner looks at each of them before it serves.
    */
   unsettled(vid: Vid): readonly ObjectName[];
   /** The object is gone; its name may be created anew. Removing what is not there is no error. */

@@ -21,7 +21,7 @@ export const NO_NAME: ObjectName = { kind: 0, vid: 0, index: 0, slot: 0 };
 const NO_STAMP: Stamp = { epoch: 0, attachEpoch: 0 };
 
 /**
- * Which objects may differ from what was last stable (DESIGN section 5, research rules 8 to 11): an
+ * Which objects may differ from what was last stable: an
  * entry is stable before the first byte, stays while the object is in use, and leaves when it has
  * been clean for a while. The journal keeps it; this is its state in memory.
  */

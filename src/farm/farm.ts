@@ -40,7 +40,7 @@ export interface FarmParts {
 const IN_BLOCK = BLOCK_BYTES - 1;
 
 /**
- * The working directory: this node's live objects as sparse files (DESIGN section 5). Most
+ * The working directory: this node's live objects as sparse files. Most
  * operations are done when they return; what has to open a file, list an object or wait for the
  * disk goes behind the object's gate, in order.
  */

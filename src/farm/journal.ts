@@ -20,6 +20,8 @@ export interface JournalOwner {
   snapshot(): JournalEntry[];
   /** These entries were appended; they will stand in this segment or a later one. */
   appended(entries: readonly SequencedEntry[], segment: number): void;
+  /** There is one segment more. */
+  rotated(): void;
 }
 
 export interface JournalPlace {
@@ -36,7 +38,7 @@ export function segmentPath(directory: string, segment: number): string {
 }
 
 /** A segment that nobody needs, to become the next one. */
-export function sparePath(directory: string): string {
+function sparePath(directory: string): string {
   return `${directory}/journal/spare`;
 }
 
@@ -58,6 +60,8 @@ export class Journal {
   #record: number;
   #sequence: number;
   #at = SEGMENT_HEADER_BYTES;
+  /** From here on the next segment is due. */
+  #fullAt: number;
   readonly #pending: Pending[] = [];
   #pumping: Promise<void> | undefined;
   #broken: SheepError | undefined;
@@ -78,6 +82,7 @@ export class Journal {
     this.#record = next.record;
     this.#sequence = next.sequence;
     this.#segments = [segment];
+    this.#fullAt = place.segmentBytes;
   }
 
   /** Starts at a new segment; older ones may be removed once this has settled. */
@@ -123,10 +128,7 @@ export class Journal {
     const oldest = this.#segments[0];
     if (oldest === undefined || oldest === this.#segment) return;
     const { disk, directory } = this.#place;
-    const path = segmentPath(directory, oldest);
-    const spare = sparePath(directory);
-    if (await disk.exists(spare)) await disk.remove(path);
-    else await disk.rename(path, spare);
+    await giveBack(disk, directory, segmentPath(directory, oldest));
     await disk.syncDirectory(`${directory}/journal`);
     this.#segments.shift();
   }
@@ -170,7 +172,7 @@ export class Journal {
     const entries = batch.flatMap((pending) => pending.entries);
     const data = batch.flatMap((pending) => pending.data);
     const blocks = data.reduce((sum, { length }) => sum + length / 4096, 0);
-    if (this.#at + recordBytesOf(entries.length, blocks) > this.#place.segmentBytes) {
+    if (this.#at + recordBytesOf(entries.length, blocks) > this.#fullAt) {
       await this.#rotate();
     }
     this.#write(entries, data);
@@ -196,6 +198,7 @@ export class Journal {
     this.#segment = next;
     this.#segments.push(next);
     await this.#begin();
+    this.#owner.rotated();
   }
 
   /** Header and snapshot of the activity log: with these the segment stands on its own. */
@@ -204,6 +207,9 @@ export class Journal {
     const sequence = this.lastSequence;
     const snapshot = this.#owner.snapshot().map((entry) => ({ ...entry, sequence }));
     this.#write(snapshot, []);
+    // However long the snapshot is, something fits behind it.
+    const { segmentBytes } = this.#place;
+    this.#fullAt = Math.max(segmentBytes, this.#at + segmentBytes / 2);
     await this.#file.sync();
     await this.#place.disk.syncDirectory(`${this.#place.directory}/journal`);
   }
@@ -225,6 +231,13 @@ export class Journal {
     this.#broken = new SheepError('ERR_LOST', 'the journal cannot be written', {}, error);
     for (const { settle } of [...batch, ...this.#pending.splice(0)]) settle.reject(this.#broken);
   }
+}
+
+/** A segment that nobody needs becomes the spare one, or goes. */
+export async function giveBack(disk: Disk, directory: string, path: string): Promise<void> {
+  const spare = sparePath(directory);
+  if (await disk.exists(spare)) await disk.remove(path);
+  else await disk.rename(path, spare);
 }
 
 /**

@@ -1,5 +1,5 @@
 import { assert } from '../base/assert.ts';
-import { BLOCK_BYTES, GiB, KiB, MiB } from '../base/units.ts';
+import { BLOCK_BYTES, GiB, KiB, MiB, roundDown } from '../base/units.ts';
 
 /** Every bound of the store, with its reason. Tests make some of them small to reach them. */
 export const FARM_LIMITS = {
@@ -7,7 +7,9 @@ export const FARM_LIMITS = {
   journalFlushBytes: 1 * MiB,
   /** Long enough that a checkpoint of its objects is rare, short enough to replay in a second. */
   segmentBytes: 64 * MiB,
-  /** Above this many segments flushes sync the objects themselves until the journal is short. */
+  /** On a small disk a segment is a 256th of it, but no less than this. */
+  segmentMinBytes: 4 * MiB,
+  /** Above this many the journal is shortened, and until then flushes sync the objects themselves. */
   segmentsMax: 4,
   /** Changed bytes that no sync covers yet; above, writes wait in the thread pool for the disk. */
   unsyncedMaxBytes: 1 * GiB,
@@ -22,7 +24,7 @@ export const FARM_LIMITS = {
   retireAfterMs: 30_000,
   /** How much space is bought from the file system at once before it is asked again. */
   spaceStepBytes: 64 * MiB,
-  /** Kept free so that deletes, flushes and shutdown work on a full disk: between these. */
+  /** Kept free so that deletes, flushes and shutdown work on a full disk: a 50th, between these. */
   reserveMinBytes: 8 * MiB,
   reserveMaxBytes: 2 * GiB,
 };
@@ -35,8 +37,22 @@ export const SCAN_BYTES = 1 * MiB;
 
 /** Relations that must hold between the limits. */
 export function checkLimits(limits: FarmLimits): void {
-  assert(limits.journalFlushBytes * 4 <= limits.segmentBytes, 'a segment holds several flushes');
+  const segmentBytes = Math.min(limits.segmentBytes, limits.segmentMinBytes);
+  assert(limits.journalFlushBytes * 4 <= segmentBytes, 'a segment holds several flushes');
   assert(limits.unsyncedBackgroundBytes < limits.unsyncedMaxBytes, 'syncing starts before waiting');
   assert(limits.segmentBytes % BLOCK_BYTES === 0, 'segments consist of whole blocks');
   assert(limits.openTableBytes >= 256 * KiB, 'a few tables of the largest objects fit');
+}
+
+/** How long a segment of the journal is in a store on a disk of this size. */
+export function segmentBytesOn(totalBytes: number, limits: FarmLimits): number {
+  const share = roundDown(totalBytes / 256, BLOCK_BYTES);
+  return Math.min(limits.segmentBytes, Math.max(share, limits.segmentMinBytes));
+}
+
+/** What is kept free on such a disk; the journal may grow into it, and a start needs a segment. */
+export function reservedBytesOn(totalBytes: number, limits: FarmLimits): number {
+  const journalBytes = (limits.segmentsMax + 2) * segmentBytesOn(totalBytes, limits);
+  const share = Math.max(Math.floor(totalBytes / 50), limits.reserveMinBytes);
+  return Math.max(journalBytes, Math.min(share, limits.reserveMaxBytes));
 }

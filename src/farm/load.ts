@@ -32,7 +32,7 @@ export interface Loaded {
 /**
  * Opens an object and proves its header and table. A suspect is not held to its table, because the
  * table may be older than the data (or newer, after a power cut): alone it is what the disk says,
- * so its table is made anew from its data (DESIGN section 5).
+ * so its table is made anew from its data.
  * @throws SheepError `ERR_MISSING`, `ERR_CORRUPT`, `ERR_VERSION`, `ERR_IO`
  */
 export async function loadObject(

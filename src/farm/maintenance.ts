@@ -1,3 +1,4 @@
+import { Gate } from '../base/gate.ts';
 import { KIND, objectKey } from '../base/ids.ts';
 import type { Disk } from '../contracts/disk.ts';
 import type { ActivityLog, Listed } from './activity-log.ts';
@@ -22,18 +23,33 @@ export interface MaintenanceParts {
  */
 export class Maintenance {
   readonly #parts: MaintenanceParts;
-  #running: Promise<void> | undefined;
+  /** One thing at a time. */
+  readonly #gate = new Gate();
+  #round: Promise<void> | undefined;
+  #shortening: Promise<void> | undefined;
 
   constructor(parts: MaintenanceParts) {
     this.#parts = parts;
   }
 
-  /** One round; one at a time. */
+  /** A whole round; who asks while one is under way shares it. */
   run(): Promise<void> {
-    this.#running ??= this.#runOnce().finally(() => {
-      this.#running = undefined;
-    });
-    return this.#running;
+    this.#round ??= this.#gate
+      .pass(true, () => this.#runOnce())
+      .finally(() => {
+        this.#round = undefined;
+      });
+    return this.#round;
+  }
+
+  /** Only the last part of a round, when the journal has become too long to wait for one. */
+  shorten(): Promise<void> {
+    this.#shortening ??= this.#gate
+      .pass(true, () => this.#shortenJournal())
+      .finally(() => {
+        this.#shortening = undefined;
+      });
+    return this.#shortening;
   }
 
   async #runOnce(): Promise<void> {
@@ -45,11 +61,13 @@ export class Maintenance {
   }
 
   /** Every file stable, every word of the journal void: for a clean stop. */
-  async settleAll(): Promise<void> {
+  settleAll(): Promise<void> {
     const { flusher } = this.#parts;
-    flusher.check();
-    await flusher.home([...flusher.unhomed]);
-    await this.#settleRemoved();
+    return this.#gate.pass(true, async () => {
+      flusher.check();
+      await flusher.home([...flusher.unhomed]);
+      await this.#settleRemoved();
+    });
   }
 
   /**
@@ -65,7 +83,7 @@ export class Maintenance {
     if (due.length > 0) await flusher.home(due);
   }
 
-  /** Research rule 30 for a node that keeps the only copy: it may retire by itself. */
+  /** A node that keeps the only copy may retire by itself; with copies the gateway will say when. */
   async #retireClean(): Promise<void> {
     const { open, activity } = this.#parts;
     await this.#settleRemoved();

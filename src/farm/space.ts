@@ -1,7 +1,7 @@
 import { SheepError } from '../base/errors.ts';
 import { BLOCK_BYTES } from '../base/units.ts';
 import type { Disk } from '../contracts/disk.ts';
-import type { FarmLimits } from './limits.ts';
+import { type FarmLimits, reservedBytesOn } from './limits.ts';
 
 /**
  * Room for new blocks. It is bought from the file system in steps, because asking for every write
@@ -49,10 +49,7 @@ export class Space {
 
   async state(): Promise<{ totalBytes: number; freeBytes: number; reservedBytes: number }> {
     const { totalBytes, freeBytes } = await this.#disk.space(this.#directory);
-    const { reserveMinBytes, reserveMaxBytes } = this.#limits;
-    const share = Math.floor(totalBytes / 50);
-    const reservedBytes = Math.min(Math.max(share, reserveMinBytes), reserveMaxBytes);
-    return { totalBytes, freeBytes, reservedBytes };
+    return { totalBytes, freeBytes, reservedBytes: reservedBytesOn(totalBytes, this.#limits) };
   }
 
   async #buy(blocks: number): Promise<void> {

@@ -2,7 +2,7 @@ import { KIND } from '../base/ids.ts';
 import { allSettled } from '../base/parallel.ts';
 import type { Call } from '../contracts/call.ts';
 import { Inode } from './inode.ts';
-import { dataName, stampOf, type VolumeParts } from './volume.ts';
+import { dataName, stampOf, type VolumeParts } from './open-volume.ts';
 
 /** Objects removed at the same time: they share the syncs that removing costs. */
 const REMOVE_BATCH = 256;

@@ -1,5 +1,5 @@
 import { SheepError } from '../base/errors.ts';
-import { KIND, type ObjectName, type Stamp, slotOf, type Vid } from '../base/ids.ts';
+import { KIND, type ObjectName, slotOf, type Vid } from '../base/ids.ts';
 import { KeyedGates } from '../base/keyed-gates.ts';
 import { allSettled, forEachAtMost } from '../base/parallel.ts';
 import { BLOCK_BYTES, MiB, roundDown, roundUp } from '../base/units.ts';
@@ -14,11 +14,9 @@ import type { Call, Completion, WriteCall } from '../contracts/call.ts';
 import type { ObjectStore, ObjectWriteCall } from '../contracts/object-store.ts';
 import { ExtentRuns } from './extents.ts';
 import { objectCount, type Piece, pieces } from './geometry.ts';
-import { Inode } from './inode.ts';
+import type { Inode } from './inode.ts';
 import { deviceInfo, type VolumeRecord } from './record.ts';
 
-/** The only slot epoch there is on one machine: its map never changes. */
-export const LOCAL_EPOCH = 1;
 /** Objects freed by one step of a trim: each step costs one flush of the inode. */
 const TRIM_BATCH = 256;
 /** A flush of a range that spans more objects is a flush of everything. */
@@ -28,51 +26,10 @@ const EXTENT_OBJECTS = 64;
 const PREFETCH_BYTES = 64 * MiB;
 const PREFETCH_STEP_BYTES = MiB;
 
-export interface VolumeParts {
-  readonly store: ObjectStore;
-  readonly record: VolumeRecord;
-}
-
-/** The stamp of everything that this owner writes. */
-export function stampOf(record: VolumeRecord): Stamp {
-  return Object.freeze({ epoch: LOCAL_EPOCH, attachEpoch: record.attachEpoch });
-}
-
-/** Makes the empty disk of a new record; settles when it survives a power cut. */
-export async function makeVolume({ store, record }: VolumeParts): Promise<void> {
-  await Inode.make(store, record, { stamp: stampOf(record), durable: false });
-}
-
-/**
- * Opens a VDI for the owner whose attach epoch stands in the record, and clears away what an earlier
- * one left unfinished.
- * @throws SheepError `ERR_MISSING`, `ERR_CORRUPT` if its inode is not there or not its own
- */
-export async function openVolume({ store, record }: VolumeParts): Promise<Volume> {
-  const plain = Object.freeze({ stamp: stampOf(record), durable: false });
-  const inode = await Inode.open(store, record, plain);
-  for (const name of store.unsettled(record.vid)) {
-    // Made or freed when everything stopped: without an entry in the inode it is nobody's.
-    if (name.kind !== KIND.data || (await inode.owner(name.index)) === record.vid) continue;
-    await store.remove(name, plain);
-  }
-  return new Volume(store, record, inode, plain);
-}
-
-/** Objects that hold data, of a VDI that nobody has open: nothing is changed. */
-export async function countObjects({ store, record }: VolumeParts): Promise<number> {
-  const inode = await Inode.open(store, record, { stamp: stampOf(record), durable: false });
-  return inode.countOwned();
-}
-
-export function dataName({ vid, family }: VolumeRecord, index: number): ObjectName {
-  return { kind: KIND.data, vid, index, slot: slotOf(family, index) };
-}
-
 /**
  * A VDI as a flat disk. A request to objects that exist goes straight to the store; the first write
  * to an index and the trim of a whole object go through a gate of that index, because both change
- * the inode: data first, the entry after, then the answer (research rules 26 to 28).
+ * the inode: data first, the entry after, then the answer.
  */
 export class Volume implements BlockDevice {
   readonly info: DeviceInfo;
@@ -202,7 +159,9 @@ export class Volume implements BlockDevice {
     const end = at + length;
     let index = Math.floor(at / this.#objectBytes);
     const endIndex = objectCount(end, this.#objectBytes);
-    while ((index = this.#inode.skipAbsent(index, endIndex)) < endIndex) {
+    for (;;) {
+      index = this.#inode.skipAbsent(index, endIndex);
+      if (index === endIndex) break;
       const start = index * this.#objectBytes;
       const from = Math.max(at, start) - start;
       const to = Math.min(end, start + this.#objectBytes) - start;
@@ -223,7 +182,7 @@ export class Volume implements BlockDevice {
     });
   }
 
-  /** The entries stable first, the objects after (research rule 28). */
+  /** The entries stable first, the objects after. */
   #free(indexes: readonly number[]): Promise<void> {
     return this.#gates.passAll(indexes, async () => {
       const owners = await Promise.all(indexes.map((index) => this.#inode.owner(index)));

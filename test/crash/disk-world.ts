@@ -8,7 +8,8 @@ import { FARM_LIMITS, type FarmLimits } from '../../src/farm/limits.ts';
 import { openFarm } from '../../src/farm/open-farm.ts';
 import { Inode } from '../../src/vdi/inode.ts';
 import type { VolumeRecord } from '../../src/vdi/record.ts';
-import { makeVolume, openVolume, type Volume } from '../../src/vdi/volume.ts';
+import { makeVolume, openVolume } from '../../src/vdi/open-volume.ts';
+import type { Volume } from '../../src/vdi/volume.ts';
 import { type BlockModel, fillBlocks, valueOf } from './block-model.ts';
 
 /** A small disk, so that its few objects meet every limit: 10 objects of 8 blocks, one cut short. */

@@ -106,6 +106,7 @@ export class Maintenance {
   /** Objects that the oldest segments speak of are made stable, then the segments go. */
   async #shortenJournal(): Promise<void> {
     const { journal, activity, flusher, open } = this.#parts;
+    flusher.check();
     const current = journal.segments.at(-1) as number;
     const owed = [...activity.values()].filter(({ redo }) => redo && redo.segment < current);
     const objects = owed.flatMap((listed) => open.find(keyOf(listed)) ?? []);

@@ -1,3 +1,4 @@
+import { describeError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Disk } from '../contracts/disk.ts';
 import type { Clock, Random } from '../contracts/seams.ts';
@@ -6,10 +7,10 @@ import { noSums, xxh3Sums } from './checksums.ts';
 import { Farm } from './farm.ts';
 import { Flusher } from './flusher.ts';
 import { type Identity, openIdentity } from './identity.ts';
-import { Journal } from './journal.ts';
+import { giveBack, Journal, type JournalOwner } from './journal.ts';
 import { bootMark } from './journal-format.ts';
 import { type JournalScan, scanJournal } from './journal-scan.ts';
-import { checkLimits, FARM_LIMITS, type FarmLimits } from './limits.ts';
+import { checkLimits, FARM_LIMITS, type FarmLimits, segmentBytesOn } from './limits.ts';
 import { Maintenance } from './maintenance.ts';
 import { OpenSet } from './open-set.ts';
 import { redoJournal } from './recovery.ts';
@@ -45,23 +46,34 @@ export async function openFarm(options: FarmOptions): Promise<Farm> {
   const scan = await recover(options, identity, bootId);
 
   const activity = new ActivityLog(bootMark(bootId), scan.listed.values());
+  const { totalBytes } = await disk.space(directory);
   const place = {
     ...{ disk, directory, bootId },
-    ...{ storeId: identity.nodeId, segmentBytes: limits.segmentBytes },
+    ...{ storeId: identity.nodeId, segmentBytes: segmentBytesOn(totalBytes, limits) },
   };
-  const journal = await Journal.start(place, activity, scan.nextSegment, {
+  const owner: JournalOwner = {
+    snapshot: () => activity.snapshot(),
+    appended: (entries, segment) => activity.appended(entries, segment),
+    rotated: () => {
+      if (journal.segments.length > limits.segmentsMax && !stop.signal.aborted) shorten();
+    },
+  };
+  const journal = await Journal.start(place, owner, scan.nextSegment, {
     record: scan.nextRecord,
     sequence: scan.nextSequence,
   });
   activity.use(journal);
   // If one of them comes back after a power cut, the scan knows that a start came after it.
-  for (const path of scan.segmentFiles) await disk.remove(path);
+  for (const path of scan.segmentFiles) await giveBack(disk, directory, path);
 
   const open = new OpenSet(limits);
   const flusher = new Flusher({ disk, directory, limits, activity, journal, open });
   const maintenance = new Maintenance({ disk, directory, open, activity, journal, flusher });
   const stop = new AbortController();
-  const rounds = runRounds(options, limits, maintenance, stop.signal);
+  const failed = (error: unknown) =>
+    log.event('error', 'farm.maintenance-failed', { reason: describeError(error) });
+  const shorten = () => void maintenance.shorten().catch(failed);
+  const rounds = runRounds(options, () => maintenance.run().catch(failed), stop.signal);
   const held = owned.move();
   log.event('info', 'farm.opened', { directory, listed: activity.size, clean: scan.clean });
   return new Farm({
@@ -124,9 +136,8 @@ async function recover(
 
 /** A round every half of the time after which a clean object leaves the activity log. */
 async function runRounds(
-  { clock, log }: FarmOptions,
-  limits: FarmLimits,
-  maintenance: Maintenance,
+  { clock, limits = FARM_LIMITS }: FarmOptions,
+  round: () => Promise<void>,
   signal: AbortSignal,
 ): Promise<void> {
   while (!signal.aborted) {
@@ -136,10 +147,6 @@ async function runRounds(
       if (signal.aborted) return;
       throw error;
     }
-    try {
-      await maintenance.run();
-    } catch (error) {
-      log.event('error', 'farm.maintenance-failed', { reason: String(error) });
-    }
+    await round();
   }
 }

@@ -1,5 +1,5 @@
 import { type ObjectName, objectKey, type Stamp } from '../base/ids.ts';
-import type { Journal } from './journal.ts';
+import type { Journal, JournalPoint } from './journal.ts';
 import { ENTRY, type EntryType, type JournalEntry, type SequencedEntry } from './journal-format.ts';
 import type { Suspect } from './load.ts';
 
@@ -117,16 +117,23 @@ export class ActivityLog {
   }
 
   /**
-   * These objects are stable in their own files as of journal sequence `upTo`; settles when that is
+   * These objects are stable in their own files as of `upTo` in the journal; settles when that is
    * stable too, and the journal's older words about them are void.
    */
-  async homed(objects: readonly { name: ObjectName; upTo: number }[]): Promise<void> {
+  async homed(objects: readonly { name: ObjectName; upTo: JournalPoint }[]): Promise<void> {
     const owed = objects.filter(({ name }) => this.#listed.get(keyOf(name))?.redo !== undefined);
     if (owed.length === 0) return;
-    await this.#append(owed.map(({ name, upTo }) => entry(ENTRY.homed, name, BigInt(upTo))));
+    const entries = owed.map(({ name, upTo }) => entry(ENTRY.homed, name, BigInt(upTo.sequence)));
+    await this.#append(entries);
     for (const { name, upTo } of owed) {
       const listed = this.#listed.get(keyOf(name));
-      if (listed?.redo !== undefined && listed.redo.sequence <= upTo) listed.redo = undefined;
+      if (listed?.redo === undefined) continue;
+      const { sequence, segment } = listed.redo;
+      // What came later is owed still, and that stands in no older segment.
+      listed.redo =
+        sequence <= upTo.sequence
+          ? undefined
+          : { sequence, segment: Math.max(segment, upTo.segment) };
     }
   }
 

@@ -233,7 +233,7 @@ export class Flusher {
   async #syncFile(object: OpenObject): Promise<void> {
     const taken = object.unhomed.count;
     object.unhomed.clear();
-    const upTo = this.#parts.journal.lastSequence;
+    const upTo = this.#parts.journal.reached;
     this.#undirty(object);
     this.#unhomed.delete(object);
     try {

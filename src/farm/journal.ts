@@ -15,6 +15,12 @@ interface Pending {
   readonly settle: PromiseWithResolvers<void>;
 }
 
+/** A place in the journal: what is appended later has a higher sequence, in no older segment. */
+export interface JournalPoint {
+  readonly sequence: number;
+  readonly segment: number;
+}
+
 export interface JournalOwner {
   /** Everything the activity log holds, to begin a new segment with; the first entry is `reset`. */
   snapshot(): JournalEntry[];
@@ -99,9 +105,9 @@ export class Journal {
     return journal;
   }
 
-  /** Sequence of the last append, stable or not. */
-  get lastSequence(): number {
-    return this.#sequence - 1;
+  /** The last append, stable or not. */
+  get reached(): JournalPoint {
+    return { sequence: this.#sequence - 1, segment: this.#segment };
   }
   get segments(): readonly number[] {
     return this.#segments;
@@ -204,7 +210,7 @@ export class Journal {
   /** Header and snapshot of the activity log: with these the segment stands on its own. */
   async #begin(): Promise<void> {
     await this.#writeHeader();
-    const sequence = this.lastSequence;
+    const { sequence } = this.reached;
     const snapshot = this.#owner.snapshot().map((entry) => ({ ...entry, sequence }));
     this.#write(snapshot, []);
     // However long the snapshot is, something fits behind it.

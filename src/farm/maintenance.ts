@@ -107,9 +107,14 @@ export class Maintenance {
   async #shortenJournal(): Promise<void> {
     const { journal, activity, flusher, open } = this.#parts;
     flusher.check();
-    const current = journal.segments.at(-1) as number;
-    const owed = [...activity.values()].filter(({ redo }) => redo && redo.segment < current);
-    const objects = owed.flatMap((listed) => open.find(keyOf(listed)) ?? []);
+    const current = journal.reached.segment;
+    const owed = () => [...activity.values()].filter(({ redo }) => redo && redo.segment < current);
+    // Who is about to make or remove one of them is waited for: only then it can be settled.
+    const pending = owed().filter(
+      (listed) => !listed.gone && open.find(keyOf(listed)) === undefined,
+    );
+    for (const listed of pending) await open.pass(keyOf(listed), false, async () => undefined);
+    const objects = owed().flatMap((listed) => open.find(keyOf(listed)) ?? []);
     if (objects.length > 0) await flusher.home(objects);
     await this.#settleRemoved();
     let oldest = current;
@@ -121,7 +126,7 @@ export class Maintenance {
   /** Removed objects owe only their name: once its directory is stable, nothing. */
   async #settleRemoved(): Promise<void> {
     const { activity, disk, directory, journal } = this.#parts;
-    const upTo = journal.lastSequence;
+    const upTo = journal.reached;
     const removed = [...activity.values()].filter(({ gone, redo }) => gone && redo !== undefined);
     if (removed.length === 0) return;
     const paths = new Set(removed.map(({ name }) => objectDirectory(directory, name)));

@@ -7,6 +7,7 @@ import { BLOCK_BYTES } from '../base/units.ts';
 import type { DiskFile } from '../contracts/disk.ts';
 import type { ObjectExtent } from '../contracts/object-store.ts';
 import { type BlockSums, HOLE, proves, ZERO_SUM } from './checksums.ts';
+import type { JournalPoint } from './journal.ts';
 import { blocksOf, dataAtOf, encodeHeader, HEADER_BYTES } from './object-format.ts';
 
 /**
@@ -41,7 +42,7 @@ export class OpenObject {
   changedRound = 0;
   closed = false;
   /** What the journal said of it up to this sequence stands in the file since its last sync. */
-  homedUpTo = 0;
+  homedUpTo: JournalPoint = { sequence: 0, segment: 0 };
   /** A sync of this file is under way. */
   homing: Promise<void> | undefined;
 

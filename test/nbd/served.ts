@@ -22,7 +22,8 @@ export interface ServedOptions {
   readonly limits?: Partial<NbdLimits>;
   /** Decides what each call of the device waits for, or how it fails. */
   readonly before?: (call: DeviceCall) => void | Promise<void>;
-  readonly exports?: (device: FileDevice) => Partial<Exports>;
+  /** `share` gives a device as the usual `open` does. */
+  readonly exports?: (device: FileDevice, share: () => BlockDevice) => Partial<Exports>;
 }
 
 /** A server over memory with one export `disk`, and everything a test wants to see of it. */
@@ -116,7 +117,7 @@ export class Served implements AsyncDisposable {
       list: async () => [{ name: 'disk', description: device.info.description }],
       info: async (name) => (name === 'disk' ? device.info : undefined),
       open: async (name) => (name === 'disk' ? this.#share() : undefined),
-      ...this.#options.exports?.(device),
+      ...this.#options.exports?.(device, () => this.#share()),
     };
   }
   /** Each connection disposes its own; the file stays open for the others. */

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { MiB } from '../../src/base/units.ts';
+import type { ByteStream, Net } from '../../src/contracts/net.ts';
 import { CMD, OPT, REP } from '../../src/nbd/constants.ts';
 import { serveNbd } from '../../src/nbd/server.ts';
 import { infoData, optionBytes, requestBytes, TestClient } from './client.ts';
@@ -145,15 +146,15 @@ describe('numbers', () => {
   });
 });
 
-describe('addresses', () => {
-  const options = () => ({
-    net: new MemoryNet(),
-    clock: new ManualClock(),
-    log: { event: () => undefined },
-    exports: { list: async () => [], info: async () => undefined, open: async () => undefined },
-    fatal: () => undefined,
-  });
+const options = () => ({
+  net: new MemoryNet(),
+  clock: new ManualClock(),
+  log: { event: () => undefined },
+  exports: { list: async () => [], info: async () => undefined, open: async () => undefined },
+  fatal: () => undefined,
+});
 
+describe('addresses', () => {
   test('several are served at once, and told with their real ports', async () => {
     const base = options();
     const server = await serveNbd({ ...base, addresses: ['a:0', 'unix:/s', 'b:0'] });
@@ -210,14 +211,15 @@ describe('stopping', () => {
     const gate = new Gate();
     await using served = await Served.start({ before: () => gate.wait() });
     const busy = await served.client();
-    const choosing = await served.connect();
-    await choosing.greet();
+    const [choosing, agreeing] = [await served.connect(), await served.connect()];
+    for (const client of [choosing, agreeing]) await client.greet();
     busy.ask({ type: FLUSH });
     await served.settle();
     const drained = served.server.drain(5_000);
     const [reply] = await choosing.option(OPT.GO, infoData('disk'));
     expect(reply?.type).toBe(REP.ERR_SHUTDOWN);
     expect(await choosing.rest()).toHaveLength(0);
+    expect(await agreeing.option(OPT.STRUCTURED_REPLY)).toMatchObject([{ type: REP.ERR_SHUTDOWN }]);
     gate.open();
     await drained;
     expect(await busy.reply()).toMatchObject({ errno: 0 });
@@ -250,6 +252,51 @@ describe('stopping', () => {
     await Promise.all([drained, client.gone, other.gone]);
     await served.settle();
     expect([served.opened, served.closed]).toEqual([1, 1]);
+  });
+
+  test('an EXPORT_NAME that was opening its export gets it, and the end with it', async () => {
+    const [opening, flushing] = [new Gate(), new Gate()];
+    let slow = false;
+    await using served = await Served.start({
+      before: () => flushing.wait(),
+      exports: (_, share) => ({
+        open: async () => {
+          if (slow) await opening.wait();
+          return share();
+        },
+      }),
+    });
+    const busy = await served.client();
+    busy.ask({ type: FLUSH });
+    slow = true;
+    const client = await served.connect();
+    await client.greet();
+    client.send(optionBytes(OPT.EXPORT_NAME, new TextEncoder().encode('disk')));
+    await served.settle();
+    const drained = served.server.drain(5_000);
+    await served.settle();
+    opening.open();
+    expect(await client.rest()).toHaveLength(10);
+    flushing.open();
+    expect(await busy.reply()).toMatchObject({ errno: 0 });
+    await drained;
+  });
+
+  test('who was accepted in the last moment is closed', async () => {
+    const accepting: ((stream: ByteStream) => void)[] = [];
+    const net = new MemoryNet();
+    const listening: Net = {
+      dial: (address) => net.dial(address),
+      listen: (address, accept) => {
+        accepting.push(accept);
+        return net.listen(address, accept);
+      },
+    };
+    const server = await serveNbd({ ...options(), net: listening, addresses: ['a:0'] });
+    await server.drain(1_000);
+    const late = await net.listen('late:0', (stream) => accepting[0]?.(stream));
+    const client = await TestClient.connect(net, late.address);
+    expect(await client.rest()).toHaveLength(0);
   });
 
   test('what is not over at the deadline is cut off, and not waited for', async () => {

@@ -333,6 +333,22 @@ describe('doc/proto.md, "Simple reply message"', () => {
     expect(await client.reply()).toMatchObject({ cookie: 4n });
   });
 
+  test('a very large READ begins when nothing else is in flight', async () => {
+    const gate = new Gate();
+    await using served = await Served.start({
+      sizeBytes: 16 * MiB,
+      before: ({ name, length }) => (name === 'read' && length === 10 ? gate.wait() : undefined),
+    });
+    const client = await served.client({ structured: false });
+    client.ask({ type: READ, length: 10, cookie: 1n });
+    client.ask({ type: READ, length: 5 * MiB, cookie: 2n });
+    await served.settle();
+    expect(served.calls).toHaveLength(1);
+    gate.open();
+    expect(await client.reply()).toMatchObject({ cookie: 1n, errno: 0 });
+    expect(await client.reply()).toMatchObject({ cookie: 2n, errno: 0 });
+  });
+
   test('an error before the header is told, one after it ends the connection', async () => {
     let failAt = 0;
     await using served = await Served.start({
@@ -508,6 +524,20 @@ describe('requests that wait', () => {
       expect(await client.reply()).toMatchObject({ errno: 0 });
   });
 
+  test('small READs that wait share reply memory, also when each came by itself', async () => {
+    const gate = new Gate();
+    await using served = await Served.start({ chunkBytes: 28, before: () => gate.wait() });
+    const client = await served.client();
+    for (let index = 0; index < 200; index += 1) {
+      client.ask({ type: READ, offset: index, length: 4096, cookie: BigInt(index) });
+    }
+    await served.settle();
+    expect(served.calls).toHaveLength(200);
+    gate.open();
+    for (let left = 200; left > 0; left -= 1)
+      expect(await client.reply()).toMatchObject({ errno: 0 });
+  });
+
   test('reply memory is bounded however much is asked for', async () => {
     const gate = new Gate();
     await using served = await Served.start({
@@ -521,6 +551,38 @@ describe('requests that wait', () => {
     const bytes = served.calls.reduce((sum, { length }) => sum + length, 0);
     expect(bytes).toBeLessThanOrEqual(33 * 256 * KiB);
     gate.open();
+  });
+
+  test('so it is where replies cannot be cut', async () => {
+    const gate = new Gate();
+    await using served = await Served.start({ sizeBytes: 4 * MiB, before: () => gate.wait() });
+    const client = await served.client({ structured: false });
+    for (let count = 0; count < 20; count += 1) client.ask({ type: READ, length: 2 * MiB });
+    await served.settle();
+    const bytes = served.calls.reduce((sum, { length }) => sum + length, 0);
+    expect(bytes).toBeLessThanOrEqual(33 * 256 * KiB);
+    gate.open();
+    for (let left = 20; left > 0; left -= 1)
+      expect(await client.reply()).toMatchObject({ errno: 0 });
+  });
+
+  test('a large READ whose client is gone is not read to its end', async () => {
+    for (const structured of [false, true]) {
+      const gate = new Gate();
+      await using served = await Served.start({
+        sizeBytes: 64 * MiB,
+        before: ({ name }) => (name === 'read' ? gate.wait() : undefined),
+      });
+      const client = await served.client({ structured });
+      client.ask({ type: READ, length: 64 * MiB });
+      await served.settle();
+      const begun = served.calls.length;
+      client.stream.destroy();
+      await served.settle();
+      gate.open();
+      await served.until(() => served.closed === 1);
+      expect(served.calls).toHaveLength(begun);
+    }
   });
 
   test('a client that reads nothing is read no further', async () => {

@@ -1,35 +1,20 @@
-import { formatOid, type ObjectName, objectKey, type Vid } from '../base/ids.ts';
-import type { Log } from '../base/log.ts';
+import { type ObjectName, objectKey, type Vid } from '../base/ids.ts';
 import { BLOCK_BYTES, roundDown, roundUp } from '../base/units.ts';
 import type { Call, Completion } from '../contracts/call.ts';
-import type { Disk } from '../contracts/disk.ts';
 import type {
   ObjectExtent,
   ObjectStore,
   ObjectWriteCall,
   ObjectZeroCall,
 } from '../contracts/object-store.ts';
-import type { Random } from '../contracts/seams.ts';
-import type { ActivityLog } from './activity-log.ts';
-import type { BlockSums } from './checksums.ts';
-import type { Flusher } from './flusher.ts';
 import type { Identity } from './identity.ts';
-import { createObject, loadObject } from './load.ts';
+import { LiveObjects, type ObjectParts } from './live-objects.ts';
 import { dataAtOf, objectPath } from './object-format.ts';
 import type { OpenObject } from './open-object.ts';
-import type { OpenSet } from './open-set.ts';
 import type { Space } from './space.ts';
 
-export interface FarmParts {
-  readonly disk: Disk;
-  readonly directory: string;
-  readonly random: Random;
-  readonly log: Log;
-  readonly sums: BlockSums;
+export interface FarmParts extends ObjectParts {
   readonly identity: Identity;
-  readonly open: OpenSet;
-  readonly activity: ActivityLog;
-  readonly flusher: Flusher;
   readonly space: Space;
   /** One round of maintenance now, instead of when its time has come. */
   readonly maintain: () => Promise<void>;
@@ -46,11 +31,12 @@ const IN_BLOCK = BLOCK_BYTES - 1;
  */
 export class Farm implements ObjectStore {
   readonly #parts: FarmParts;
-  readonly #loading = new Map<number | string, Promise<OpenObject>>();
+  readonly #objects: LiveObjects;
   #closing: Promise<void> | undefined;
 
   constructor(parts: FarmParts) {
     this.#parts = parts;
+    this.#objects = new LiveObjects(parts);
   }
 
   get identity(): Identity {
@@ -64,7 +50,7 @@ export class Farm implements ObjectStore {
       if (object.readNow(at, into)) return;
     }
     return this.#parts.open.pass(key, false, async () => {
-      const loaded = await this.#load(name, key);
+      const loaded = await this.#objects.load(name, key);
       if (!loaded.readNow(at, into)) await loaded.read(at, into);
     });
   }
@@ -180,7 +166,7 @@ export class Farm implements ObjectStore {
       return object.extents(at, length);
     }
     return this.#parts.open.pass(key, false, async () =>
-      (await this.#load(name, key)).extents(at, length),
+      (await this.#objects.load(name, key)).extents(at, length),
     );
   }
 
@@ -210,7 +196,24 @@ export class Farm implements ObjectStore {
 
   /** Whole blocks of an object that is listed and alone ours. */
   #writeBlocks(object: OpenObject, at: number, from: Uint8Array): void {
-    const newlyUnhomed = object.writeNow(at, from);
+    try {
+      this.#changed(object, object.writeNow(at, from));
+    } catch (error) {
+      this.#changed(object, object.brokenOff(at, from.length));
+      throw error;
+    }
+  }
+
+  async #zeroBlocks(object: OpenObject, at: number, length: number, keep: boolean): Promise<void> {
+    try {
+      this.#changed(object, await object.zero(at, length, keep));
+    } catch (error) {
+      this.#changed(object, object.brokenOff(at, length));
+      throw error;
+    }
+  }
+
+  #changed(object: OpenObject, newlyUnhomed: number): void {
     object.changedRound = this.#parts.activity.round;
     this.#parts.flusher.changed(object, newlyUnhomed);
   }
@@ -245,11 +248,7 @@ export class Farm implements ObjectStore {
     const first = reserves(at) ? roundDown(at, BLOCK_BYTES) : roundUp(at, BLOCK_BYTES);
     const last = reserves(end - 1) ? roundUp(end, BLOCK_BYTES) : roundDown(end, BLOCK_BYTES);
     if (at < first) await this.#zeroPart(object, at, Math.min(first, end) - at);
-    if (first < last) {
-      const newlyUnhomed = await object.zero(first, last - first, keepAllocated);
-      object.changedRound = this.#parts.activity.round;
-      this.#parts.flusher.changed(object, newlyUnhomed);
-    }
+    if (first < last) await this.#zeroBlocks(object, first, last - first, keepAllocated);
     if (last < end && last >= first) await this.#zeroPart(object, last, end - last);
   }
 
@@ -272,9 +271,9 @@ export class Farm implements ObjectStore {
     if (call.createBytes !== undefined) {
       const blocks = Math.ceil((at + length) / BLOCK_BYTES) - Math.floor(at / BLOCK_BYTES);
       await space.take(blocks + dataAtOf(call.createBytes) / BLOCK_BYTES + NAME_BLOCKS);
-      return this.#create(name, key, call, call.createBytes);
+      return this.#objects.create(name, key, call.stamp, call.createBytes);
     }
-    const object = await this.#load(name, key);
+    const object = await this.#objects.load(name, key);
     if (length > 0) await space.take(object.holesIn(at, length));
     if (object.listedUnder !== call.stamp) {
       await activity.list(name, call.stamp, object.objectBytes, object.life);
@@ -283,55 +282,6 @@ export class Farm implements ObjectStore {
       object.metaDirty = true;
       flusher.changedMeta(object);
     }
-    return object;
-  }
-
-  async #create(
-    name: ObjectName,
-    key: number | string,
-    { stamp }: ObjectWriteCall,
-    objectBytes: number,
-  ): Promise<OpenObject> {
-    const { open, activity, flusher, disk, directory, sums, random } = this.#parts;
-    const life = new DataView(random.bytes(8).buffer).getBigUint64(0);
-    const made = { name, stamp, objectBytes, life };
-    await activity.create(made);
-    const orphan = open.find(key);
-    if (orphan !== undefined) {
-      while (orphan.homing !== undefined) await orphan.homing;
-      flusher.forget(orphan);
-      open.drop(orphan);
-    }
-    const object = createObject(disk, directory, made, sums);
-    object.listedUnder = stamp;
-    object.changedRound = this.#parts.activity.round;
-    open.add(object);
-    flusher.changedMeta(object);
-    return object;
-  }
-
-  #load(name: ObjectName, key: number | string): OpenObject | Promise<OpenObject> {
-    const open = this.#parts.open.find(key);
-    if (open !== undefined) return open;
-    const loading = this.#loading.get(key);
-    if (loading !== undefined) return loading;
-    const load = this.#open(name, key).finally(() => this.#loading.delete(key));
-    this.#loading.set(key, load);
-    return load;
-  }
-
-  async #open(name: ObjectName, key: number | string): Promise<OpenObject> {
-    const { disk, directory, sums, activity, open, flusher, log } = this.#parts;
-    const listed = activity.find(key);
-    const suspect = listed?.suspect === true ? listed : undefined;
-    const { object, adopted } = await loadObject(disk, directory, name, sums, suspect);
-    if (listed !== undefined && suspect !== undefined) {
-      listed.suspect = false;
-      object.changedRound = this.#parts.activity.round;
-      flusher.changedMeta(object);
-      if (adopted > 0) log.event('info', 'farm.adopted', { oid: formatOid(name), adopted });
-    }
-    open.add(object);
     return object;
   }
 }

@@ -68,11 +68,17 @@ export function createObject(
 ): OpenObject {
   const path = objectPath(directory, made.name);
   const file = openFresh(disk, path);
-  const object = make(file, made, new Uint32Array(blocksOf(made.objectBytes)), sums);
-  object.nameStable = false;
-  object.writeMeta();
-  object.metaDirty = true;
-  return object;
+  try {
+    const object = make(file, made, new Uint32Array(blocksOf(made.objectBytes)), sums);
+    object.nameStable = false;
+    object.writeMeta();
+    object.metaDirty = true;
+    return object;
+  } catch (error) {
+    file.closeNow();
+    disk.removeNow(path);
+    throw error;
+  }
 }
 
 function openFresh(disk: Disk, path: string): DiskFile {

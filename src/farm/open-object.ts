@@ -6,7 +6,7 @@ import { formatOid, type ObjectName, type Stamp } from '../base/ids.ts';
 import { BLOCK_BYTES } from '../base/units.ts';
 import type { DiskFile } from '../contracts/disk.ts';
 import type { ObjectExtent } from '../contracts/object-store.ts';
-import { type BlockSums, HOLE, proves, ZERO_SUM } from './checksums.ts';
+import { type BlockSums, HOLE, isZero, proves, UNPROVEN, ZERO_SUM } from './checksums.ts';
 import type { JournalPoint } from './journal.ts';
 import { blocksOf, dataAtOf, encodeHeader, HEADER_BYTES } from './object-format.ts';
 
@@ -151,30 +151,39 @@ export class OpenObject {
     });
   }
 
-  /** Whole blocks, into the page cache; returns how many of them are newly unhomed. */
+  /**
+   * Whole blocks, into the page cache; returns how many of them are newly unhomed. After a failure,
+   * here or in `zero`, `brokenOff` is due.
+   */
   writeNow(at: number, from: Uint8Array): number {
-    try {
-      this.file.writeNow(this.#dataAt + at, from);
-    } catch (error) {
-      this.#adopt(at, from.length);
-      throw error;
-    }
+    this.file.writeNow(this.#dataAt + at, from);
     const first = at / BLOCK_BYTES;
     this.#sums(from, this.table, first);
     return this.#changed(first, first + from.length / BLOCK_BYTES);
   }
 
-  /** After a write that broke off: each block holds its old or its new bytes, so say which. */
-  #adopt(at: number, length: number): void {
+  /**
+   * After a change that broke off each of its blocks holds its old or its new bytes. Says which, or,
+   * where that cannot be told at once, that there is something; returns as `writeNow`.
+   */
+  brokenOff(at: number, length: number): number {
     const bytes = new Uint8Array(BLOCK_BYTES);
-    for (let block = at / BLOCK_BYTES; block < (at + length) / BLOCK_BYTES; block += 1) {
-      if (
-        this.#readCached(block * BLOCK_BYTES, bytes) &&
-        !proves(this.table[block] as number, bytes)
-      ) {
-        this.#sums(bytes, this.table, block);
-        this.metaDirty = true;
-      }
+    const first = at / BLOCK_BYTES;
+    const end = first + length / BLOCK_BYTES;
+    for (let block = first; block < end; block += 1) {
+      if (!this.#seesNow(block, bytes)) this.table[block] = UNPROVEN;
+      else if (proves(this.table[block] as number, bytes)) continue;
+      else if (isZero(bytes)) this.table[block] = HOLE;
+      else this.#sums(bytes, this.table, block);
+    }
+    return this.#changed(first, end);
+  }
+
+  #seesNow(block: number, into: Uint8Array): boolean {
+    try {
+      return this.#readCached(block * BLOCK_BYTES, into);
+    } catch {
+      return false; // what it cannot read now, whoever reads next will be told of
     }
   }
 

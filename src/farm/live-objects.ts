@@ -1,0 +1,93 @@
+import { formatOid, type ObjectName, type Stamp } from '../base/ids.ts';
+import type { Log } from '../base/log.ts';
+import type { Disk } from '../contracts/disk.ts';
+import type { Random } from '../contracts/seams.ts';
+import type { ActivityLog } from './activity-log.ts';
+import type { BlockSums } from './checksums.ts';
+import type { Flusher } from './flusher.ts';
+import { createObject, loadObject, type Suspect } from './load.ts';
+import type { OpenObject } from './open-object.ts';
+import type { OpenSet } from './open-set.ts';
+
+export interface ObjectParts {
+  readonly disk: Disk;
+  readonly directory: string;
+  readonly random: Random;
+  readonly log: Log;
+  readonly sums: BlockSums;
+  readonly open: OpenSet;
+  readonly activity: ActivityLog;
+  readonly flusher: Flusher;
+}
+
+/** Opens objects and makes them; whoever asks holds the gate of the object. */
+export class LiveObjects {
+  readonly #parts: ObjectParts;
+  readonly #loading = new Map<number | string, Promise<OpenObject>>();
+
+  constructor(parts: ObjectParts) {
+    this.#parts = parts;
+  }
+
+  /** Readers may ask together: it is opened once. @throws SheepError `ERR_MISSING`, `ERR_CORRUPT` */
+  load(name: ObjectName, key: number | string): OpenObject | Promise<OpenObject> {
+    const open = this.#parts.open.find(key);
+    if (open !== undefined) return open;
+    const loading = this.#loading.get(key);
+    if (loading !== undefined) return loading;
+    const load = this.#open(name, key).finally(() => this.#loading.delete(key));
+    this.#loading.set(key, load);
+    return load;
+  }
+
+  async #open(name: ObjectName, key: number | string): Promise<OpenObject> {
+    const { disk, directory, sums, activity, open, flusher, log } = this.#parts;
+    const listed = activity.find(key);
+    const suspect = listed?.suspect === true ? listed : undefined;
+    const { object, adopted } = await loadObject(disk, directory, name, sums, suspect);
+    if (listed !== undefined && suspect !== undefined) {
+      listed.suspect = false;
+      object.changedRound = activity.round;
+      flusher.changedMeta(object);
+      if (adopted > 0) log.event('info', 'farm.adopted', { oid: formatOid(name), adopted });
+    }
+    open.add(object);
+    return object;
+  }
+
+  /** An object of zeroes, listed and open; what its name held before is gone. */
+  async create(
+    name: ObjectName,
+    key: number | string,
+    stamp: Stamp,
+    objectBytes: number,
+  ): Promise<OpenObject> {
+    const { open, activity, flusher, random } = this.#parts;
+    const life = new DataView(random.bytes(8).buffer).getBigUint64(0);
+    const made = { name, stamp, objectBytes, life };
+    await activity.create(made);
+    const orphan = open.find(key);
+    if (orphan !== undefined) {
+      while (orphan.homing !== undefined) await orphan.homing;
+      flusher.forget(orphan);
+      open.drop(orphan);
+    }
+    const object = this.#make(made);
+    object.listedUnder = stamp;
+    object.changedRound = activity.round;
+    open.add(object);
+    flusher.changedMeta(object);
+    return object;
+  }
+
+  /** If it cannot be made it is not there: the journal owes it nothing but the name's absence. */
+  #make(made: Suspect): OpenObject {
+    const { disk, directory, sums, activity } = this.#parts;
+    try {
+      return createObject(disk, directory, made, sums);
+    } catch (error) {
+      activity.unlinked(made.name);
+      throw error;
+    }
+  }
+}

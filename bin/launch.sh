@@ -21,4 +21,5 @@ if [ -z "$node" ]; then
     exit 1
   }
 fi
-exec "$node" "$root/dist/cli/$program.js" "$@"
+# The data path makes little garbage; a young generation of V8's own choice grows to 100 MB of it.
+exec "$node" --max-semi-space-size=8 "$root/dist/cli/$program.js" "$@"

@@ -23,6 +23,8 @@ export interface Host {
   /** Lets an HTTP server listen; errors as of `Net.listen`. */
   readonly listenHttp: (server: Server, address: Address) => Promise<Listener>;
   readonly processStats: () => ProcessStats;
+  /** How many files the process may have open. */
+  readonly filesMax: number;
   /** The process must not go on: what it believes of its own state is wrong. */
   readonly fatal: (error: Error) => void;
   /** Version of this program. */

@@ -4,6 +4,7 @@ import { insecureAddresses, refuseInsecure, type SheepConfig } from '../config/l
 import type { Address } from '../contracts/net.ts';
 import { storeIsEmpty } from '../farm/empty.ts';
 import type { Farm } from '../farm/farm.ts';
+import { limitsFor } from '../farm/limits.ts';
 import { openFarm } from '../farm/open-farm.ts';
 import { type NbdServer, serveNbd } from '../nbd/server.ts';
 import { VdiDirectory } from '../vdi/directory.ts';
@@ -38,7 +39,8 @@ export async function startSheep(host: Host, config: SheepConfig): Promise<Sheep
   const wanted = config.vdis.map(parseWanted);
   await using owned = new AsyncDisposableStack();
 
-  const opening = openFarm({ directory: store, disk, clock, random, log, checksums });
+  const limits = limitsFor(host.filesMax);
+  const opening = openFarm({ directory: store, disk, clock, random, log, checksums, limits });
   const farm = owned.use(await opening.catch((error) => refuseInUse(error, store)));
   const coordinator = owned.use(
     await openLocalCoordinator({

@@ -9,7 +9,7 @@ import { nodeDisk } from '../host/node-disk.ts';
 import { listenHttp } from '../host/node-http.ts';
 import { type NodeLog, openNodeLog } from '../host/node-log.ts';
 import { openNodeNet } from '../host/node-net.ts';
-import { watchProcess } from '../host/node-process.ts';
+import { openFilesMax, watchProcess } from '../host/node-process.ts';
 import { nodeRandom } from '../host/node-random.ts';
 import { notifyServiceManager, passedSockets } from '../host/systemd.ts';
 import { hintLines } from './hints.ts';
@@ -78,6 +78,7 @@ async function realHost(log: NodeLog): Promise<Host> {
     log,
     listenHttp,
     processStats: watchProcess(),
+    filesMax: openFilesMax(),
     fatal,
     version: programVersion(),
   };

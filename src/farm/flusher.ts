@@ -58,7 +58,12 @@ export class Flusher {
 
   /** True while changes may go on without waiting for the disk. */
   get hasRoom(): boolean {
-    return this.unsyncedBytes < this.#parts.limits.unsyncedMaxBytes && this.#broken === undefined;
+    const { unsyncedMaxBytes, unsyncedObjects } = this.#parts.limits;
+    return (
+      this.unsyncedBytes < unsyncedMaxBytes &&
+      this.#unhomed.size < unsyncedObjects &&
+      this.#broken === undefined
+    );
   }
 
   /** Settles when there is room again. @throws SheepError `ERR_LOST` after a failed sync */
@@ -78,7 +83,16 @@ export class Flusher {
     if (dirty === undefined) this.#dirty.set(vid, new Set([object]));
     else dirty.add(object);
     this.#unhomed.add(object);
-    if (this.unsyncedBytes > this.#parts.limits.unsyncedBackgroundBytes) this.#startBackground();
+    if (this.#unsyncedPart > 1) this.#startBackground();
+  }
+
+  /** How much there is of what the background leaves alone: above 1 it begins to sync. */
+  get #unsyncedPart(): number {
+    const { unsyncedBackgroundBytes, unsyncedObjects } = this.#parts.limits;
+    return Math.max(
+      this.unsyncedBytes / unsyncedBackgroundBytes,
+      this.#unhomed.size / (unsyncedObjects / 2),
+    );
   }
 
   /** Something of its file other than blocks is not stable. */
@@ -262,8 +276,8 @@ export class Flusher {
   }
 
   async #syncOldest(): Promise<void> {
-    const { unsyncedBackgroundBytes, syncsAtOnce } = this.#parts.limits;
-    while (this.unsyncedBytes > unsyncedBackgroundBytes / 2 && this.#broken === undefined) {
+    const { syncsAtOnce } = this.#parts.limits;
+    while (this.#unsyncedPart > 0.5 && this.#broken === undefined) {
       const oldest = [...this.#unhomed.values().take(syncsAtOnce * 4)];
       if (oldest.length === 0) return;
       // A failure is kept in #broken and told to whoever flushes or waits for room.

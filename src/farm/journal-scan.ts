@@ -40,6 +40,8 @@ export interface JournalScan {
   readonly redo: Map<number | string, RedoObject>;
   /** The last thing it says is that everything is stable. */
   clean: boolean;
+  /** No segment says anything: so it is in a store that was never opened. */
+  silent: boolean;
   /** Of the last start; undefined for a store that was never opened. */
   bootId?: string;
   nextSegment: number;
@@ -64,6 +66,7 @@ export async function scanJournal(
     listed: new Map(),
     redo: new Map(),
     clean: true,
+    silent: false,
     nextSegment: (numbers.at(-1) ?? 0) + 1,
     nextRecord: 1,
     nextSequence: 1,
@@ -74,6 +77,7 @@ export async function scanJournal(
   );
   // Segments that were being begun when everything stopped: they say nothing yet.
   while (readers.length > 0 && (await readers.at(-1)?.isBlank())) readers.pop();
+  scan.silent = readers.length === 0;
   // A start begins a segment when everything before it has been done: what lies before the newest
   // of these is left over from a start that was cut short.
   let start = readers.length - 1;
@@ -99,10 +103,14 @@ class SegmentReader {
     this.#scan = scan;
   }
 
-  /** True if no record ever became stable in it. */
+  /**
+   * True if no record ever became stable in it.
+   * @throws SheepError `ERR_VERSION`: of another version nobody knows what a record looks like
+   */
   async isBlank(): Promise<boolean> {
     await using file = await this.#disk.open(this.#path);
     const sizeBytes = await file.size();
+    await this.#refuseOtherVersion(file);
     if ((await this.#recordAt(file, SEGMENT_HEADER_BYTES, sizeBytes)) !== undefined) {
       return false;
     }
@@ -140,10 +148,16 @@ class SegmentReader {
     }
   }
 
+  async #refuseOtherVersion(file: DiskFile): Promise<void> {
+    try {
+      decodeSegmentHeader(await headerBytes(file));
+    } catch (error) {
+      if (!isFault(error, 'ERR_CORRUPT')) throw error;
+    }
+  }
+
   async #header(file: DiskFile, storeId: string): Promise<SegmentHeader> {
-    const bytes = new Uint8Array(SEGMENT_HEADER_BYTES);
-    const got = await file.read(0, bytes);
-    const header = this.#decodeHeader(bytes.subarray(0, got));
+    const header = this.#decodeHeader(await headerBytes(file));
     if (header.segment !== this.#number) {
       throw this.#damaged(0, `it says it is segment ${header.segment}`);
     }
@@ -281,6 +295,11 @@ class SegmentReader {
       at,
     });
   }
+}
+
+async function headerBytes(file: DiskFile): Promise<Uint8Array> {
+  const bytes = new Uint8Array(SEGMENT_HEADER_BYTES);
+  return bytes.subarray(0, await file.read(0, bytes));
 }
 
 function owed(

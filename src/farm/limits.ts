@@ -15,11 +15,13 @@ export const FARM_LIMITS = {
   unsyncedMaxBytes: 1 * GiB,
   /** From here on objects are synced in the background, so that the bound above is seldom met. */
   unsyncedBackgroundBytes: 256 * MiB,
+  /** Objects whose files are not stable: each keeps its file open. Half of them start the syncing. */
+  unsyncedObjects: 4096,
   /** fdatasync calls at once: more than this gains nothing on ext4, and the pool has other work. */
   syncsAtOnce: 4,
   /** Open objects with their checksum tables: memory, and one file descriptor each. */
-  openObjects: 8192,
-  openTableBytes: 48 * MiB,
+  openObjects: 4096,
+  openTableBytes: 24 * MiB,
   /** An object that has been clean for so long leaves the activity log. */
   retireAfterMs: 30_000,
   /** How much space is bought from the file system at once before it is asked again. */
@@ -34,6 +36,19 @@ export type FarmLimits = { readonly [K in keyof typeof FARM_LIMITS]: number };
 export const OBJECT_BYTES_MAX = 64 * MiB;
 /** A scan of an object after a crash reads this much at a time. */
 export const SCAN_BYTES = 1 * MiB;
+
+/** Descriptors that are not objects: clients, journal, coordinator, what Node itself opens. */
+const OTHER_FILES = 512;
+
+/** The limits for a process that may have so many files open. */
+export function limitsFor(filesMax: number): FarmLimits {
+  const share = Math.max(64, Math.floor((filesMax - OTHER_FILES) / 2));
+  return {
+    ...FARM_LIMITS,
+    openObjects: Math.min(FARM_LIMITS.openObjects, share),
+    unsyncedObjects: Math.min(FARM_LIMITS.unsyncedObjects, share),
+  };
+}
 
 /** Relations that must hold between the limits. */
 export function checkLimits(limits: FarmLimits): void {

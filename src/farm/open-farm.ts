@@ -1,9 +1,10 @@
-import { describeError } from '../base/errors.ts';
+import { describeError, SheepError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Disk } from '../contracts/disk.ts';
 import type { Clock, Random } from '../contracts/seams.ts';
 import { ActivityLog } from './activity-log.ts';
 import { noSums, xxh3Sums } from './checksums.ts';
+import { storeIsEmpty } from './empty.ts';
 import { Farm } from './farm.ts';
 import { Flusher } from './flusher.ts';
 import { type Identity, openIdentity } from './identity.ts';
@@ -118,6 +119,14 @@ async function recover(
 ): Promise<JournalScan> {
   const { directory, disk, log } = options;
   const scan = await scanJournal(disk, directory, identity.nodeId);
+  if (scan.silent && !(await storeIsEmpty(disk, directory))) {
+    throw new SheepError(
+      'ERR_MISSING',
+      `the journal ${directory}/journal is missing or cannot be read, and the store is not empty; ` +
+        'restore it from a backup',
+      { directory },
+    );
+  }
   if (scan.clean) {
     for (const listed of scan.listed.values()) listed.suspect = false;
     return scan;

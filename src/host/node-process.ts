@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 
 const NS_PER_MS = 1e6;
@@ -25,4 +26,11 @@ export function watchProcess() {
     delay.reset();
     return stats;
   };
+}
+
+/** How many files this process may have open: its soft limit, which Node raises to the hard one. */
+export function openFilesMax(): number {
+  const limits = readFileSync('/proc/self/limits', 'utf8');
+  const soft = /^Max open files\s+(\d+)/m.exec(limits)?.[1];
+  return soft === undefined ? Number.MAX_SAFE_INTEGER : Number(soft);
 }

@@ -27,6 +27,7 @@ async function testHost(events: LogEvent[] = []): Promise<Host> {
     log: { event: (level, name, facts = {}) => events.push({ level, name, facts }) },
     listenHttp,
     processStats: watchProcess(),
+    filesMax: 1024,
     fatal: (error) => {
       throw error;
     },

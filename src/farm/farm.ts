@@ -141,7 +141,7 @@ export class Farm implements ObjectStore {
         flusher.forget(object);
         open.drop(object);
       }
-      disk.removeNow(path);
+      await disk.remove(path);
       activity.unlinked(name);
     });
   }

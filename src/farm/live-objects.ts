@@ -72,7 +72,7 @@ export class LiveObjects {
       flusher.forget(orphan);
       open.drop(orphan);
     }
-    const object = this.#make(made);
+    const object = await this.#make(made);
     object.listedUnder = stamp;
     object.changedRound = activity.round;
     open.add(object);
@@ -81,10 +81,10 @@ export class LiveObjects {
   }
 
   /** If it cannot be made it is not there: the journal owes it nothing but the name's absence. */
-  #make(made: Suspect): OpenObject {
+  async #make(made: Suspect): Promise<OpenObject> {
     const { disk, directory, sums, activity } = this.#parts;
     try {
-      return createObject(disk, directory, made, sums);
+      return await createObject(disk, directory, made, sums);
     } catch (error) {
       activity.unlinked(made.name);
       throw error;

@@ -60,14 +60,14 @@ export async function loadObject(
  * no block of an earlier life can come back under the new header after a power cut. Nothing is on
  * the medium yet.
  */
-export function createObject(
+export async function createObject(
   disk: Disk,
   directory: string,
   made: Suspect,
   sums: BlockSums,
-): OpenObject {
+): Promise<OpenObject> {
   const path = objectPath(directory, made.name);
-  const file = openFresh(disk, path);
+  const file = await openFresh(disk, path);
   try {
     const object = make(file, made, new Uint32Array(blocksOf(made.objectBytes)), sums);
     object.nameStable = false;
@@ -76,18 +76,18 @@ export function createObject(
     return object;
   } catch (error) {
     file.closeNow();
-    disk.removeNow(path);
+    await disk.remove(path);
     throw error;
   }
 }
 
-function openFresh(disk: Disk, path: string): DiskFile {
+async function openFresh(disk: Disk, path: string): Promise<DiskFile> {
   try {
-    return disk.openNow(path, { create: true, exclusive: true });
+    return await disk.open(path, { create: true, exclusive: true });
   } catch (error) {
     if (!isFault(error, 'ERR_EXISTS')) throw error;
-    disk.removeNow(path);
-    return disk.openNow(path, { create: true, exclusive: true });
+    await disk.remove(path);
+    return disk.open(path, { create: true, exclusive: true });
   }
 }
 

@@ -76,8 +76,8 @@ async function present(
   if (object.made === undefined) return disk.open(path);
   if ((await lifeOf(disk, path)) === object.made.life) return disk.open(path);
   const { name, stamp, objectBytes } = object;
-  return createObject(disk, directory, { name, stamp, objectBytes, life: object.made.life }, sums)
-    .file;
+  const made = { name, stamp, objectBytes, life: object.made.life };
+  return (await createObject(disk, directory, made, sums)).file;
 }
 
 async function lifeOf(disk: Disk, path: string): Promise<bigint | undefined> {

@@ -12,7 +12,7 @@ export type Kind = (typeof KIND)[keyof typeof KIND];
 /** 1 to 2^32 - 1; never used again. 0 in an inode means: a hole. */
 export type Vid = number;
 
-export const INDEX_BITS = 28;
+const INDEX_BITS = 28;
 export const INDEXES_MAX = 2 ** INDEX_BITS;
 export const VID_MAX = 2 ** 32 - 1;
 
@@ -31,7 +31,7 @@ export interface Stamp {
 }
 
 /** The number of hash buckets of a cluster. */
-export const SLOTS = 1024;
+const SLOTS = 1024;
 
 /** The 16 hex digits of an object. */
 export function formatOid(name: Pick<ObjectName, 'kind' | 'vid' | 'index'>): string {

@@ -3,7 +3,7 @@ import type { Disk } from '../contracts/disk.ts';
 import type { Random } from '../contracts/seams.ts';
 
 /** Of the whole store: object files and journal carry versions of their own. */
-export const STORE_VERSION = 1;
+const STORE_VERSION = 1;
 
 /** Who this store is. Both ids are random UUIDs, made with the store. */
 export interface Identity {
@@ -12,8 +12,9 @@ export interface Identity {
   readonly nodeId: string;
 }
 
-/** Names that a store's folder may hold before it has an identity: an interrupted first start. */
-const BEFORE_FORMAT: ReadonlySet<string> = new Set(['lock', 'store.json.draft']);
+/** What a store's folder may hold before it has an identity: an interrupted first start, and what
+ * mkfs puts into every new file system. */
+const BEFORE_FORMAT: ReadonlySet<string> = new Set(['lock', 'store.json.draft', 'lost+found']);
 
 /**
  * Reads `store.json`, or makes it in a folder that is new or empty.
@@ -28,15 +29,7 @@ export async function openIdentity(
   const path = `${directory}/store.json`;
   const text = await readText(disk, path);
   if (text !== undefined) return parseIdentity(text, path);
-  const strangers = (await disk.list(directory)).filter((name) => !BEFORE_FORMAT.has(name));
-  if (strangers.length > 0) {
-    throw new SheepError(
-      'ERR_BAD_INPUT',
-      `${directory} is not a store (it has no store.json) and not empty: it holds ${strangers[0]}; ` +
-        'give the folder of a store, or an empty one',
-      { directory },
-    );
-  }
+  await refuseStrangers(disk, directory);
   const identity = {
     formatVersion: STORE_VERSION,
     clusterId: randomUuid(random),
@@ -44,6 +37,22 @@ export async function openIdentity(
   };
   await writeIdentity(disk, directory, identity);
   return identity;
+}
+
+/**
+ * Without changing anything.
+ * @throws SheepError `ERR_BAD_INPUT` for a folder that is no store and holds something else
+ */
+export async function refuseStrangers(disk: Disk, directory: string): Promise<void> {
+  const names = await disk.list(directory);
+  const stranger = names.find((name) => !BEFORE_FORMAT.has(name));
+  if (stranger === undefined || names.includes('store.json')) return;
+  throw new SheepError(
+    'ERR_BAD_INPUT',
+    `${directory} is not a store (it has no store.json) and not empty: it holds ${stranger}; ` +
+      'give the folder of a store, or an empty one',
+    { directory },
+  );
 }
 
 /** @throws SheepError `ERR_CORRUPT`, `ERR_VERSION` */

@@ -10,13 +10,13 @@ import { BLOCK_BYTES, roundUp } from '../base/units.ts';
  * that one sync serves both: the activity log (which objects may differ after an unclean stop), and
  * the flush log (small changes, stable here before they are stable at home).
  */
-export const SEGMENT_MAGIC = 0x53_48_50_4a; // "SHPJ"
-export const RECORD_MAGIC = 0x53_48_50_52; // "SHPR"
-export const JOURNAL_VERSION = 1;
+const SEGMENT_MAGIC = 0x53_48_50_4a; // "SHPJ"
+const RECORD_MAGIC = 0x53_48_50_52; // "SHPR"
+const JOURNAL_VERSION = 1;
 export const SEGMENT_HEADER_BYTES = BLOCK_BYTES;
 const RECORD_HEADER_BYTES = 40;
 const SUM_AT = 28;
-export const ENTRY_BYTES = 40;
+const ENTRY_BYTES = 40;
 
 export interface SegmentHeader {
   readonly storeId: string;

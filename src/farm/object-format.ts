@@ -9,12 +9,12 @@ import { OBJECT_BYTES_MAX } from './limits.ts';
  * The file of one live object (FORMATS.md, "Object file"): a header block, the table of block
  * checksums, then the data. All three are covered by one sync of one file.
  */
-export const OBJECT_MAGIC = 0x53_48_50_4f; // "SHPO"
-export const OBJECT_VERSION = 1;
+const OBJECT_MAGIC = 0x53_48_50_4f; // "SHPO"
+const OBJECT_VERSION = 1;
 export const HEADER_BYTES = BLOCK_BYTES;
 const PAGE_SUMS_AT = 64;
 const HEADER_SUM_AT = HEADER_BYTES - 4;
-export const ENTRIES_PER_PAGE = BLOCK_BYTES / 4;
+const ENTRIES_PER_PAGE = BLOCK_BYTES / 4;
 
 export interface ObjectHeader {
   readonly name: ObjectName;
@@ -29,7 +29,7 @@ export interface ObjectHeader {
 export function blocksOf(objectBytes: number): number {
   return Math.ceil(objectBytes / BLOCK_BYTES);
 }
-export function tablePagesOf(objectBytes: number): number {
+function tablePagesOf(objectBytes: number): number {
   return Math.ceil(blocksOf(objectBytes) / ENTRIES_PER_PAGE);
 }
 /** Where the data begins: behind header and table, on a block's border. */

@@ -7,7 +7,7 @@ import { noSums, xxh3Sums } from './checksums.ts';
 import { storeIsEmpty } from './empty.ts';
 import { Farm } from './farm.ts';
 import { Flusher } from './flusher.ts';
-import { type Identity, openIdentity } from './identity.ts';
+import { type Identity, openIdentity, refuseStrangers } from './identity.ts';
 import { giveBack, Journal, type JournalOwner } from './journal.ts';
 import { bootMark } from './journal-format.ts';
 import { type JournalScan, scanJournal } from './journal-scan.ts';
@@ -38,6 +38,7 @@ export async function openFarm(options: FarmOptions): Promise<Farm> {
   const { directory, disk, log, random } = options;
   const limits = options.limits ?? FARM_LIMITS;
   checkLimits(limits);
+  await refuseStrangers(disk, directory); // the lock is a file, and would be left there
   await disk.makeDirectory(directory);
   await using owned = new AsyncDisposableStack();
   owned.use(await disk.lock(`${directory}/lock`));

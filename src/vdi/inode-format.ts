@@ -10,8 +10,8 @@ import { objectCount } from './geometry.ts';
  * root names the vid that owns each leaf, a leaf the vid that owns each object; 0: a hole. Both
  * levels are small objects of kind `inode`, so that a snapshot copies one root and no leaf.
  */
-export const INODE_MAGIC = 0x53_48_50_49; // "SHPI"
-export const INODE_VERSION = 1;
+const INODE_MAGIC = 0x53_48_50_49; // "SHPI"
+const INODE_VERSION = 1;
 export const LEAF_ENTRIES = 2 ** 14;
 export const LEAF_BYTES = LEAF_ENTRIES * 4;
 const ENTRIES_PER_BLOCK = BLOCK_BYTES / 4;

@@ -14,7 +14,15 @@ test('an image copied into a VDI is there, also after kill -9 of the daemon', as
 
   const store = join(directory, 'store');
   const start = () =>
-    Daemon.start([store, '-n', '127.0.0.1:0', '--admin', `unix:${directory}/a`, '--vdi', 'demo:8G']);
+    Daemon.start([
+      store,
+      '-n',
+      '127.0.0.1:0',
+      '--admin',
+      `unix:${directory}/a`,
+      '--vdi',
+      'demo:8G',
+    ]);
   const raw = ['-f', 'raw'];
   const first = owned.use(await start());
   const uri = `nbd://${first.nbd}/demo`;

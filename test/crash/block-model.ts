@@ -81,7 +81,7 @@ export function fillBlocks(into: Uint8Array, value: number): Uint8Array {
 }
 
 /** The value a block holds; undefined if it is torn. */
-export function valueOf(block: Uint8Array): number | undefined {
+export function blockValue(block: Uint8Array): number | undefined {
   const words = new Uint32Array(block.buffer, block.byteOffset, BLOCK_BYTES / 4);
   return words.every((word) => word === words[0]) ? words[0] : undefined;
 }

@@ -7,13 +7,13 @@ import type { Farm } from '../../src/farm/farm.ts';
 import { FARM_LIMITS, type FarmLimits } from '../../src/farm/limits.ts';
 import { openFarm } from '../../src/farm/open-farm.ts';
 import { Inode } from '../../src/vdi/inode.ts';
-import type { VolumeRecord } from '../../src/vdi/record.ts';
 import { makeVolume, openVolume } from '../../src/vdi/open-volume.ts';
+import type { VolumeRecord } from '../../src/vdi/record.ts';
 import type { Volume } from '../../src/vdi/volume.ts';
-import { type BlockModel, fillBlocks, valueOf } from './block-model.ts';
+import { type BlockModel, blockValue, fillBlocks } from './block-model.ts';
 
 /** A small disk, so that its few objects meet every limit: 10 objects of 8 blocks, one cut short. */
-export const OBJECT_BYTES = 32 * KiB;
+const OBJECT_BYTES = 32 * KiB;
 export const DISK_BLOCKS = 9 * 8 + 5;
 
 /** Limits that a short run reaches: evictions, full segments, large and small flushes. */
@@ -40,7 +40,7 @@ const stillClock: Clock = {
   yield: () => Promise.resolve(),
 };
 
-export function recordOf(attachEpoch: number): VolumeRecord {
+function recordOf(attachEpoch: number): VolumeRecord {
   return {
     name: 'disk',
     vid: 5,
@@ -155,7 +155,7 @@ export async function violations(
   const bytes = new Uint8Array(BLOCK_BYTES);
   for (let block = 0; block < DISK_BLOCKS; block += 1) {
     await volume.read(block * BLOCK_BYTES, bytes);
-    const value = valueOf(bytes);
+    const value = blockValue(bytes);
     const possible = allowed(block);
     if (value !== undefined && possible.has(value)) continue;
     found.push(`block ${block} holds ${value ?? 'a mix'}, allowed: ${[...possible].join(' ')}`);

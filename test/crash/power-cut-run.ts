@@ -66,11 +66,7 @@ export async function runPowerCuts(options: {
 }
 
 /** Ascending, because going back in a recording is dear. */
-function moments(
-  random: { below(limit: number): number },
-  count: number,
-  to: number,
-): number[] {
+function moments(random: { below(limit: number): number }, count: number, to: number): number[] {
   const drawn = Array.from({ length: count }, () => random.below(to + 1));
   return drawn.sort((a, b) => a - b);
 }

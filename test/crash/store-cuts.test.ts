@@ -9,8 +9,11 @@ import { runPowerCuts } from './power-cut-run.ts';
 const fresh = () => Array.from({ length: 20 }, () => Math.floor(Math.random() * 2 ** 31));
 const seeds = process.env['SEEDS']?.split(',').map(Number) ?? fresh();
 
-test.for(seeds)('seed %i: after each of 10 stops the disk holds what was promised', async (seed) => {
-  const run = await runPowerCuts({ seed, cuts: 10, steps: 60 });
-  expect(run.violations).toEqual([]);
-  expect(run.cuts).toBe(10);
-});
+test.for(seeds)(
+  'seed %i: after each of 10 stops the disk holds what was promised',
+  async (seed) => {
+    const run = await runPowerCuts({ seed, cuts: 10, steps: 60 });
+    expect(run.violations).toEqual([]);
+    expect(run.cuts).toBe(10);
+  },
+);

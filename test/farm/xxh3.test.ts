@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { describe, expect, test } from 'vitest';
+import { compile } from '../../scripts/wasm/build.ts';
 import { BLOCK_BYTES } from '../../src/base/units.ts';
 import { blockSum, HOLE, noSums, UNPROVEN, xxh3Sums } from '../../src/farm/checksums.ts';
-import { compile } from '../../scripts/wasm/build.ts';
 
 /** The low half of what `xxhsum -H3` of xxHash 0.8.1 prints for the same 4096 bytes. */
 const VECTORS: readonly [string, (index: number) => number, number][] = [
@@ -37,9 +37,6 @@ describe('the sum of a block', () => {
 });
 
 test('the module in src/farm is what its source compiles to', async () => {
-  const committed = await readFile(
-    new URL('../../src/farm/xxh3-wasm.ts', import.meta.url),
-    'utf8',
-  );
+  const committed = await readFile(new URL('../../src/farm/xxh3-wasm.ts', import.meta.url), 'utf8');
   expect(await compile()).toBe(committed);
 });

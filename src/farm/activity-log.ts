@@ -105,6 +105,12 @@ export class ActivityLog {
     return this.#announced.has(keyOf(name));
   }
 
+  /** There is no file of this name: nothing that could differ from anything. */
+  absent(name: ObjectName): void {
+    const listed = this.#listed.get(keyOf(name));
+    if (listed !== undefined) listed.suspect = false;
+  }
+
   /** Its file has been removed. */
   unlinked(name: ObjectName): void {
     const listed = this.#listed.get(keyOf(name));
@@ -151,8 +157,13 @@ export class ActivityLog {
   snapshot(): JournalEntry[] {
     // Before there is a journal, everything an earlier one owed has been done.
     const entries = [entry(ENTRY.reset, NO_NAME, this.#journal === undefined ? 1n : 0n)];
-    for (const { name, stamp, objectBytes, boot } of this.#listed.values()) {
-      entries.push({ type: ENTRY.list, name, stamp, objectBytes, detail: boot, sum: 0 });
+    for (const { name, stamp, objectBytes, boot, gone } of this.#listed.values()) {
+      const known = { name, stamp, objectBytes, sum: 0 };
+      entries.push(
+        gone
+          ? { ...known, type: ENTRY.remove, detail: 0n }
+          : { ...known, type: ENTRY.list, detail: boot },
+      );
     }
     return entries;
   }

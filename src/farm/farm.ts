@@ -133,7 +133,10 @@ export class Farm implements ObjectStore {
     return open.pass(key, true, async () => {
       const object = open.find(key);
       const path = objectPath(directory, name);
-      if (object === undefined && !(await disk.exists(path))) return activity.withdraw(name);
+      if (object === undefined && !(await disk.exists(path))) {
+        activity.withdraw(name);
+        return activity.absent(name);
+      }
       await activity.remove(name, call.stamp);
       activity.withdraw(name);
       if (object !== undefined) {

@@ -227,10 +227,10 @@ class SegmentReader {
     const { type, name, stamp, objectBytes, detail, sum, sequence } = entry;
     const key = objectKey(name.kind, name.vid, name.index);
     const known = { name, stamp, objectBytes };
-    const list = (boot: bigint, life: bigint) =>
+    const list = (boot: bigint, life: bigint, gone = false) =>
       listed.set(key, {
-        ...{ ...known, life, boot, suspect: true },
-        ...{ redo: undefined, gone: false, round: 0 },
+        ...{ ...known, life, boot, suspect: !gone },
+        ...{ redo: undefined, gone, round: 0 },
       });
     switch (type) {
       case ENTRY.reset:
@@ -245,6 +245,7 @@ class SegmentReader {
         redo.set(key, { ...known, made: { sequence, life: detail }, blocks: new Map() });
         return;
       case ENTRY.remove:
+        list(this.#boot, 0n, true);
         redo.set(key, { ...known, removed: { sequence }, blocks: new Map() });
         return;
       case ENTRY.data:

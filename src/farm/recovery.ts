@@ -27,10 +27,11 @@ export async function redoJournal(
   const directories = new Set<string>();
   let blocks = 0;
   try {
+    await finishRemovals(disk, directory, scan);
     for (const object of scan.redo.values()) {
       directories.add(objectDirectory(directory, object.name));
-      if (object.removed !== undefined) await removeIfPresent(disk, directory, object);
-      else blocks += await redoObject(disk, directory, object, sums, journals);
+      if (object.removed === undefined)
+        blocks += await redoObject(disk, directory, object, sums, journals);
     }
   } finally {
     for (const file of journals.values()) file.closeNow();
@@ -92,7 +93,17 @@ async function lifeOf(disk: Disk, path: string): Promise<bigint | undefined> {
   }
 }
 
-async function removeIfPresent(disk: Disk, directory: string, object: RedoObject): Promise<void> {
-  const path = objectPath(directory, object.name);
-  if (await disk.exists(path)) await disk.remove(path);
+/** What the journal says is gone may still have its file: a removal is stable before it is done. */
+export async function finishRemovals(
+  disk: Disk,
+  directory: string,
+  scan: JournalScan,
+): Promise<void> {
+  for (const [key, { name, removed }] of scan.redo) {
+    if (removed === undefined) continue;
+    const path = objectPath(directory, name);
+    if (await disk.exists(path)) await disk.remove(path);
+    const listed = scan.listed.get(key);
+    if (listed !== undefined) listed.suspect = false;
+  }
 }

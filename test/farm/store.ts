@@ -97,7 +97,11 @@ export class SimStore {
   }
 
   static async open(options: StoreOptions = {}): Promise<SimStore> {
-    const disk = new SimDisk({ directories: [DIRECTORY], ...options.disk });
+    return SimStore.on(new SimDisk({ directories: [DIRECTORY], ...options.disk }), options);
+  }
+
+  /** The store that a disk holds already. */
+  static async on(disk: SimDisk, options: StoreOptions = {}): Promise<SimStore> {
     return new SimStore(options, disk, await openOn(disk, options));
   }
 

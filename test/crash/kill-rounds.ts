@@ -117,7 +117,8 @@ async function interlude(story: Story, args: readonly string[], random: Random):
 
 async function expectStop(daemon: Daemon): Promise<void> {
   const status = await daemon.stop('SIGTERM');
-  if (status !== 0) throw new Error(`SIGTERM ended it with ${status}: ${JSON.stringify(daemon.log)}`);
+  if (status !== 0)
+    throw new Error(`SIGTERM ended it with ${status}: ${JSON.stringify(daemon.log)}`);
 }
 
 /** All of the disk as a client sees it, held against what was promised. */

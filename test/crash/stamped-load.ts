@@ -41,7 +41,7 @@ export class StampedLoad {
   readonly #disk: StampedDisk;
   readonly #random: Random;
   #answers = 0;
-  #awaited = { answers: Infinity, reached: () => undefined as void };
+  #awaited: { readonly answers: number; readonly reached: () => void } | undefined;
 
   constructor(disk: StampedDisk, random: Random) {
     this.#disk = disk;
@@ -81,7 +81,7 @@ export class StampedLoad {
       else this.counts.errors.push(`${JSON.stringify(request)} was answered with ${errno}`);
       count();
       this.#answers += 1;
-      if (this.#answers === this.#awaited.answers) this.#awaited.reached();
+      if (this.#answers === this.#awaited?.answers) this.#awaited.reached();
     }
   }
 

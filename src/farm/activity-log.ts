@@ -149,21 +149,17 @@ export class ActivityLog {
     return this.#append(names.map((name) => entry(ENTRY.retire, name, 0n)));
   }
 
-  /** A clean stop: all is stable. Entries stay, doubt does not. */
+  /** A clean stop: all is stable. Entries stay, doubt does not, but of what nobody has opened. */
   markClean(): Promise<void> {
-    return this.#append([entry(ENTRY.clean, NO_NAME, 0n)]);
+    const suspects = [...this.#listed.values()].filter(({ suspect }) => suspect);
+    return this.#append([entry(ENTRY.clean, NO_NAME, 0n), ...suspects.map(listEntry)]);
   }
 
   snapshot(): JournalEntry[] {
     // Before there is a journal, everything an earlier one owed has been done.
     const entries = [entry(ENTRY.reset, NO_NAME, this.#journal === undefined ? 1n : 0n)];
-    for (const { name, stamp, objectBytes, boot, gone } of this.#listed.values()) {
-      const known = { name, stamp, objectBytes, sum: 0 };
-      entries.push(
-        gone
-          ? { ...known, type: ENTRY.remove, detail: 0n }
-          : { ...known, type: ENTRY.list, detail: boot },
-      );
+    for (const listed of this.#listed.values()) {
+      entries.push(listed.gone ? { ...listEntry(listed), type: ENTRY.remove } : listEntry(listed));
     }
     return entries;
   }
@@ -194,6 +190,10 @@ const REDO_TYPES: ReadonlySet<EntryType> = new Set([
 
 function entry(type: EntryType, name: ObjectName, detail: bigint): JournalEntry {
   return { type, name, stamp: NO_STAMP, objectBytes: 0, detail, sum: 0 };
+}
+
+function listEntry({ name, stamp, objectBytes, boot }: Listed): JournalEntry {
+  return { type: ENTRY.list, name, stamp, objectBytes, detail: boot, sum: 0 };
 }
 
 function keyOf(name: ObjectName): number | string {

@@ -33,7 +33,8 @@ export interface SegmentHeader {
  * - `data`, `hole`: what a flush promised of one block, until the object itself is stable.
  * - `homed`: the object itself is stable; what was said of it up to sequence `detail` is void.
  * - `remove`: it is gone, and so is what was said of it.
- * - `clean`: everything is stable and nothing was changed afterwards: a clean stop.
+ * - `clean`: everything is stable: a clean stop. Nothing listed so far is in doubt; what is listed
+ *   behind it, in the same record, still is.
  * - `reset`: the activity log so far is void; the entries after it in this record are all of it.
  *   With `detail` 1, written by a start: nothing said before is owed any more.
  */

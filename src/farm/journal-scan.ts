@@ -267,6 +267,7 @@ class SegmentReader {
       case ENTRY.clean:
         this.#scan.clean = true;
         redo.clear();
+        for (const each of listed.values()) each.suspect = false;
         return;
     }
   }

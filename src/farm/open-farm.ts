@@ -128,10 +128,7 @@ async function recover(
       { directory },
     );
   }
-  if (scan.clean) {
-    for (const listed of scan.listed.values()) listed.suspect = false;
-    return scan;
-  }
+  if (scan.clean) return scan;
   if (scan.bootId === bootId) {
     // The machine went on: its page cache has everything, and is newer than the journal.
     await finishRemovals(disk, directory, scan);

@@ -103,6 +103,21 @@ describe('after a kill', () => {
     expect(await values(store.farm, A)).toBe('1 1 1 1 1 1 1 1');
   });
 
+  test('a suspect stays one over a clean stop if nobody opened it', async () => {
+    const store = await SimStore.open();
+    for (const name of [A, B]) await store.farm.write(name, 0, blocks(8, 1), CREATE);
+    await store.farm.flush(VID);
+    for (const name of [A, B]) await store.farm.write(name, 0, blocks(2, 2), PLAIN);
+    await store.kill();
+    expect(await values(store.farm, A)).toBe('2 2 1 1 1 1 1 1');
+    await store.restart();
+    expect(store.farm.unsettled(VID)).toEqual([A, B]);
+    // Of A nothing is excused any more; B is what the disk says.
+    store.disk.flipBit(pathOf(A), DATA_AT, 0);
+    expect(await codeOf(() => values(store.farm, A))).toBe('ERR_CORRUPT');
+    expect(await values(store.farm, B)).toBe('2 2 1 1 1 1 1 1');
+  });
+
   test('a suspect with a damaged header is what its data says', async () => {
     const store = await SimStore.open();
     await store.farm.write(A, 0, blocks(8, 1), CREATE);

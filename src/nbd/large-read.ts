@@ -232,7 +232,7 @@ export class WholeRead implements LargeRead {
 const CLIENT_GONE: Refusal = { errno: ERRNO.ESHUTDOWN, text: 'the client is gone' };
 
 /** Pieces end at multiples of their size on the disk. Pure. */
-export function pieceEnd(at: number, end: number, limits: NbdLimits): number {
+function pieceEnd(at: number, end: number, limits: NbdLimits): number {
   const size = limits.readPieceBytes;
   return Math.min(end, (Math.floor(at / size) + 1) * size);
 }

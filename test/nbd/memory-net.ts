@@ -65,7 +65,7 @@ export class MemoryNet implements Net {
 }
 
 /** One end of a connection. */
-export class MemoryStream implements ByteStream {
+class MemoryStream implements ByteStream {
   readonly peerName: string;
   readonly transport: 'tcp' | 'unix';
   readonly #options: Required<MemoryNetOptions>;

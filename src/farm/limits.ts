@@ -22,6 +22,8 @@ export const FARM_LIMITS = {
   /** Open objects with their checksum tables: memory, and one file descriptor each. */
   openObjects: 4096,
   openTableBytes: 24 * MiB,
+  /** On the activity log: about half a KiB of memory each. Above, a round of maintenance begins. */
+  listedObjects: 16_384,
   /** An object that has been clean for so long leaves the activity log. */
   retireAfterMs: 30_000,
   /** How much space is bought from the file system at once before it is asked again. */

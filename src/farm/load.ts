@@ -101,9 +101,16 @@ async function openPresent(disk: Disk, directory: string, name: ObjectName): Pro
   }
 }
 
+/** Used only from a read to its decoding, in one turn: objects are opened too often for garbage. */
+const scratch = new Uint8Array(HEADER_BYTES);
+
 async function readHeader(file: DiskFile, name: ObjectName): Promise<ObjectHeader> {
-  const bytes = new Uint8Array(HEADER_BYTES);
-  const got = await readCheaply(file, 0, bytes);
+  let bytes = scratch;
+  let got = file.readNow(0, bytes);
+  if (got < 0) {
+    bytes = new Uint8Array(HEADER_BYTES);
+    got = await file.read(0, bytes);
+  }
   try {
     const header = decodeHeader(bytes.subarray(0, got));
     if (formatOid(header.name) !== formatOid(name)) {
@@ -118,19 +125,13 @@ async function readHeader(file: DiskFile, name: ObjectName): Promise<ObjectHeade
   }
 }
 
-/** Without the way through the thread pool where the page cache has it. */
-async function readCheaply(file: DiskFile, at: number, into: Uint8Array): Promise<number> {
-  const now = file.readNow(at, into);
-  return now < 0 ? file.read(at, into) : now;
-}
-
 async function readTable(
   file: DiskFile,
   header: ObjectHeader,
 ): Promise<{ table: Uint32Array; good: boolean }> {
   const blocks = blocksOf(header.objectBytes);
   const bytes = new Uint8Array(roundUp(blocks * 4, BLOCK_BYTES));
-  await readCheaply(file, HEADER_BYTES, bytes);
+  if (file.readNow(HEADER_BYTES, bytes) < 0) await file.read(HEADER_BYTES, bytes);
   const good = header.pageSums.every((sum, page) => {
     const at = page * BLOCK_BYTES;
     return crc32(bytes.subarray(at, at + BLOCK_BYTES)) === sum;

@@ -1,11 +1,14 @@
 import { Gate } from '../base/gate.ts';
 import { KIND, objectKey } from '../base/ids.ts';
+import { allSettled } from '../base/parallel.ts';
 import type { Disk } from '../contracts/disk.ts';
 import type { ActivityLog, Listed } from './activity-log.ts';
 import type { Flusher } from './flusher.ts';
 import type { Journal } from './journal.ts';
 import { objectDirectory } from './object-format.ts';
 import type { OpenSet } from './open-set.ts';
+
+const RETIRE_AT_ONCE = 256;
 
 export interface MaintenanceParts {
   readonly disk: Disk;
@@ -67,6 +70,8 @@ export class Maintenance {
       flusher.check();
       await flusher.home([...flusher.unhomed]);
       await this.#settleRemoved();
+      // There is no other copy that this one could be found to differ from.
+      await this.#retire(({ suspect, redo }) => !suspect && redo === undefined);
     });
   }
 
@@ -87,20 +92,28 @@ export class Maintenance {
   async #retireClean(): Promise<void> {
     const { open, activity } = this.#parts;
     await this.#settleRemoved();
-    const names = [];
     const { round } = activity;
-    for (const listed of activity.values()) {
-      if (listed.suspect || listed.redo !== undefined || listed.round >= round - 1) continue;
-      if (activity.isAnnounced(listed.name)) continue;
+    await this.#retire((listed) => {
+      if (listed.suspect || listed.redo !== undefined || listed.round >= round - 1) return false;
+      if (activity.isAnnounced(listed.name)) return false;
       const object = open.find(keyOf(listed));
-      if (object !== undefined) {
-        const resting = object.clean && object.dirty.count === 0 && object.gate === undefined;
-        if (!resting || object.changedRound >= round - 1) continue;
-        object.listedUnder = undefined;
-      }
-      names.push(listed.name);
+      if (object === undefined) return true;
+      const resting = object.clean && object.dirty.count === 0 && object.gate === undefined;
+      return resting && object.changedRound < round - 1;
+    });
+  }
+
+  async #retire(which: (listed: Listed) => boolean): Promise<void> {
+    const { open, activity } = this.#parts;
+    const names = [...activity.values()].filter(which).map(({ name }) => name);
+    for (const { kind, vid, index } of names) {
+      const object = open.find(objectKey(kind, vid, index));
+      if (object !== undefined) object.listedUnder = undefined;
     }
-    if (names.length > 0) await activity.retire(names);
+    // In appends that fit a segment of any size.
+    const appends = [];
+    while (names.length > 0) appends.push(activity.retire(names.splice(0, RETIRE_AT_ONCE)));
+    await allSettled(appends);
   }
 
   /** Objects that the oldest segments speak of are made stable, then the segments go. */

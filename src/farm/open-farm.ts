@@ -55,7 +55,10 @@ export async function openFarm(options: FarmOptions): Promise<Farm> {
   };
   const owner: JournalOwner = {
     snapshot: () => activity.snapshot(),
-    appended: (entries, segment) => activity.appended(entries, segment),
+    appended: (entries, segment) => {
+      activity.appended(entries, segment);
+      if (activity.size > crowdedFrom && !stop.signal.aborted) relieve();
+    },
     rotated: () => {
       if (journal.segments.length > limits.segmentsMax && !stop.signal.aborted) shorten();
     },
@@ -75,6 +78,15 @@ export async function openFarm(options: FarmOptions): Promise<Farm> {
   const failed = (error: unknown) =>
     log.event('error', 'farm.maintenance-failed', { reason: describeError(error) });
   const shorten = () => void maintenance.shorten().catch(failed);
+  let crowdedFrom = limits.listedObjects;
+  // What is listed may all be in use: then the next round waits until it has grown some more.
+  const relieve = () => {
+    crowdedFrom = Number.POSITIVE_INFINITY;
+    const done = () => {
+      crowdedFrom = Math.max(limits.listedObjects, activity.size * 1.25);
+    };
+    void maintenance.run().catch(failed).finally(done);
+  };
   const rounds = runRounds(options, () => maintenance.run().catch(failed), stop.signal);
   const held = owned.move();
   log.event('info', 'farm.opened', { directory, listed: activity.size, clean: scan.clean });

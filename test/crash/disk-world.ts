@@ -25,6 +25,8 @@ export const SMALL_LIMITS: FarmLimits = {
   unsyncedMaxBytes: 160 * KiB,
   unsyncedBackgroundBytes: 96 * KiB,
   openObjects: 4,
+  unsyncedObjects: 8,
+  listedObjects: 6,
   spaceStepBytes: 1 * MiB,
 };
 

@@ -149,10 +149,12 @@ export class ActivityLog {
     return this.#append(names.map((name) => entry(ENTRY.retire, name, 0n)));
   }
 
-  /** A clean stop: all is stable. Entries stay, doubt does not, but of what nobody has opened. */
+  /** A clean stop: all is stable. Doubt stays of what nobody has opened, or was about to go. */
   markClean(): Promise<void> {
-    const suspects = [...this.#listed.values()].filter(({ suspect }) => suspect);
-    return this.#append([entry(ENTRY.clean, NO_NAME, 0n), ...suspects.map(listEntry)]);
+    const left = [...this.#listed.values()].filter(
+      ({ suspect, name }) => suspect || this.isAnnounced(name),
+    );
+    return this.#append([entry(ENTRY.clean, NO_NAME, 0n), ...left.map(listEntry)]);
   }
 
   snapshot(): JournalEntry[] {

@@ -328,7 +328,8 @@ function afterStops(open: () => Promise<StoreWorld>, stops: readonly Stop[]): vo
     expect(await codeOf(() => read(store, Y, 0, 1))).toBe('ERR_MISSING');
   });
 
-  test.for(stops)('objects in use, made and removed are unsettled after a %s', async (how) => {
+  const unclean = stops.filter((stop) => stop !== 'clean stop');
+  test.for(unclean)('objects in use, made and removed are unsettled after a %s', async (how) => {
     await using world = await open();
     for (const index of [0, 1, 2]) await world.store.write(nameOf(index), 0, filled(B, 1), CREATE);
     await world.store.remove(nameOf(1), PLAIN);

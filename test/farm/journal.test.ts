@@ -244,13 +244,12 @@ describe('segments', () => {
     const store = await SimStore.open();
     await store.farm.write(A, 0, blocks(1, 1), CREATE);
     await store.restart();
-    expect(await names(store)).toEqual(['0000000002', 'spare']);
     const { freeBytes } = await store.disk.space(DIRECTORY);
-    await store.kill();
-    await store.powerCut();
-    await store.restart();
-    expect(await names(store)).toEqual(['0000000005', 'spare']);
-    expect((await store.disk.space(DIRECTORY)).freeBytes).toBeGreaterThanOrEqual(freeBytes);
+    for (const stop of ['kill', 'powerCut', 'restart', 'restart', 'kill'] as const) {
+      await store[stop]();
+      expect(await names(store)).toEqual([expect.stringMatching(/^\d{10}$/), 'spare']);
+      expect((await store.disk.space(DIRECTORY)).freeBytes).toBeGreaterThanOrEqual(freeBytes);
+    }
   });
 
   test('hold an activity log that is longer than a segment', async () => {

@@ -100,16 +100,11 @@ export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader {
   if (bytes.length < SEGMENT_HEADER_BYTES) throw bad('segment header is cut off');
   const reader = new Reader(bytes.subarray(0, SEGMENT_HEADER_BYTES));
   if (reader.u32('magic') !== SEGMENT_MAGIC) throw bad('not a journal segment');
-  const version = reader.u32('version');
-  const segment = reader.size('segment');
-  const record = reader.size('record');
-  const storeId = trimmedText(reader.bytes(36, 'store id'));
-  const bootId = trimmedText(reader.bytes(36, 'boot id'));
-  reader.bytes(SEGMENT_HEADER_BYTES - 100, 'reserved');
-  const sum = reader.u32('checksum');
+  const sum = new DataView(bytes.buffer, bytes.byteOffset).getUint32(SEGMENT_HEADER_BYTES - 4);
   if (crc32(bytes.subarray(0, SEGMENT_HEADER_BYTES - 4)) !== sum) {
     throw bad('segment header checksum does not fit');
   }
+  const version = reader.u32('version');
   if (version !== JOURNAL_VERSION) {
     throw new SheepError(
       'ERR_VERSION',
@@ -117,6 +112,10 @@ export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader {
       { found: version, known: JOURNAL_VERSION },
     );
   }
+  const segment = reader.size('segment');
+  const record = reader.size('record');
+  const storeId = trimmedText(reader.bytes(36, 'store id'));
+  const bootId = trimmedText(reader.bytes(36, 'boot id'));
   return { storeId, segment, record, bootId };
 }
 

@@ -20,7 +20,7 @@ export interface ObjectHeader {
   readonly name: ObjectName;
   readonly objectBytes: number;
   readonly stamp: Stamp;
-  /** Sequence of the journal record that made it: tells one life of a name from another. */
+  /** Drawn when it was made: tells one life of a name from another. */
   readonly life: bigint;
   /** crc32 of each 4 KiB page of the table. */
   readonly pageSums: readonly number[];

@@ -139,6 +139,11 @@ export class Journal {
     this.#segments.shift();
   }
 
+  /** The next append begins a segment: for the last words of a stop, so that a start reads no more. */
+  renew(): void {
+    this.#fullAt = 0;
+  }
+
   async close(): Promise<void> {
     await this.#pumping;
     this.#file.closeNow();

@@ -65,15 +65,11 @@ export class Maintenance {
 
   /** Every file stable, every word of the journal void: for a clean stop. */
   settleAll(): Promise<void> {
-    const { flusher, activity } = this.#parts;
+    const { flusher } = this.#parts;
     return this.#gate.pass(true, async () => {
       flusher.check();
       await flusher.home([...flusher.unhomed]);
       await this.#settleRemoved();
-      // There is no other copy that this one could be found to differ from.
-      await this.#retire(
-        ({ suspect, redo, name }) => !suspect && redo === undefined && !activity.isAnnounced(name),
-      );
     });
   }
 

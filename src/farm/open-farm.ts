@@ -101,7 +101,9 @@ export async function openFarm(options: FarmOptions): Promise<Farm> {
       try {
         await flusher.idle();
         await maintenance.settleAll();
+        journal.renew();
         await activity.markClean();
+        while (journal.segments.length > 1) await journal.discardOldest();
       } finally {
         await journal.close();
         open.closeAll();

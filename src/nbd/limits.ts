@@ -55,8 +55,8 @@ export const NBD_LIMITS = {
   readWholeMaxBytes: 2 * MiB,
   /** From this size on the device is asked whether a READ is all zeroes. */
   holeProbeBytes: 64 * KiB,
-  /** Payload goes to the device in pieces: larger ones make large folios in the page cache, which
-   * slow down later 4 KiB writes to the same bytes by a factor of three. */
+  /** Payload goes to the device in pieces. Larger ones make large folios in the page cache, and
+   * later 4 KiB writes to the same bytes cost more; 64 KiB and less cost the large write more. */
   writePieceBytes: 128 * KiB,
   /** The payload of a refused WRITE is swallowed up to here; above, the connection ends. */
   writeSkipMaxBytes: 128 * MiB,

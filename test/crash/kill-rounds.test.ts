@@ -4,7 +4,7 @@ import { runKillRounds } from './kill-rounds.ts';
 /**
  * The row `none` of the crash contract (README, "What is promised"), column kill -9, on the daemon
  * as users run it. Replay, as far as timing allows: `SEED=3 npx vitest run --project sim kill`.
- * Many rounds: `node scripts/kill-rounds.ts 50`.
+ * Many rounds: `npm run kills -- 50`.
  */
 const seed = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 

@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache';
 import { isFault, SheepError } from '../base/errors.ts';
 import type { ObjectName, Vid } from '../base/ids.ts';
 import { KeyedGates } from '../base/keyed-gates.ts';
+import { allSettled } from '../base/parallel.ts';
 import { BLOCK_BYTES } from '../base/units.ts';
 import type { ObjectStore, ObjectWriteCall } from '../contracts/object-store.ts';
 import {
@@ -30,7 +31,8 @@ export class Inode {
   readonly #root: Uint32Array<ArrayBuffer>;
   readonly #leaves = new LRUCache<number, Leaf>({ max: LEAVES_MAX });
   readonly #loading = new Map<number, Promise<Leaf>>();
-  readonly #making = new KeyedGates<number>();
+  /** Changes of a leaf come one after the other. */
+  readonly #changing = new KeyedGates<number>();
   readonly #call: ObjectWriteCall;
   #lastLeaf = -1;
   #lastEntries: Leaf | undefined;
@@ -65,9 +67,10 @@ export class Inode {
     expected: InodeHeader,
     call: ObjectWriteCall,
   ): Promise<Inode> {
-    const bytes = new Uint8Array(rootBytes(expected));
-    await store.read(rootName(expected.vid, expected.family), 0, bytes);
-    const found = decodeInodeHeader(bytes);
+    const name = rootName(expected.vid, expected.family);
+    const header = new Uint8Array(BLOCK_BYTES);
+    await store.read(name, 0, header);
+    const found = decodeInodeHeader(header);
     for (const field of ['vid', 'family', 'sizeBytes', 'objectBytes'] as const) {
       if (found[field] === expected[field]) continue;
       throw new SheepError(
@@ -77,7 +80,9 @@ export class Inode {
         { vid: expected.vid },
       );
     }
-    const root = new Uint32Array(bytes.buffer, BLOCK_BYTES, leafCount(expected));
+    const entries = new Uint8Array(rootBytes(expected) - BLOCK_BYTES);
+    await store.read(name, BLOCK_BYTES, entries);
+    const root = new Uint32Array(entries.buffer, 0, leafCount(expected));
     return new Inode(store, found, root, call);
   }
 
@@ -127,20 +132,37 @@ export class Inode {
 
   /**
    * Gives objects another owner (0: none); settles when the store holds it, and returns the nodes
-   * that were changed, for whoever has to wait until they are stable.
+   * that were changed, for whoever has to wait until they are stable. If it fails, what is said from
+   * then on is what the store holds, be it the old or the new.
    */
   async setOwners(indexes: readonly number[], owner: Vid): Promise<ObjectName[]> {
     const byLeaf = Map.groupBy(indexes, (index) => Math.floor(index / LEAF_ENTRIES));
     const changed: ObjectName[] = [];
     for (const [leaf, members] of byLeaf) {
-      if (this.#root[leaf] === 0 && owner === 0) continue;
-      if (this.#root[leaf] === 0) changed.push(...(await this.#makeLeaf(leaf)));
-      const entries = await this.#load(leaf);
-      for (const index of members) entries[index % LEAF_ENTRIES] = owner;
-      const blocks = new Set(members.map((index) => entryBlockAt(index % LEAF_ENTRIES)));
-      changed.push(await this.#writeLeaf(leaf, entries, blocks));
+      const nodes = await this.#changing.pass(leaf, true, () => this.#change(leaf, members, owner));
+      changed.push(...nodes);
     }
     return changed;
+  }
+
+  async #change(leaf: number, indexes: readonly number[], owner: Vid): Promise<ObjectName[]> {
+    const made: ObjectName[] = [];
+    if (this.#root[leaf] === 0) {
+      if (owner === 0) return [];
+      made.push(await this.#makeLeaf(leaf));
+    }
+    let entries = this.#leaves.get(leaf);
+    // Whatever is changed must be what memory holds: a leaf may leave it while we wait.
+    for (; entries === undefined; entries = this.#leaves.get(leaf)) await this.#load(leaf);
+    for (const index of indexes) entries[index % LEAF_ENTRIES] = owner;
+    const blocks = new Set(indexes.map((index) => entryBlockAt(index % LEAF_ENTRIES)));
+    try {
+      return [...made, await this.#writeLeaf(leaf, entries, blocks)];
+    } catch (error) {
+      this.#leaves.delete(leaf);
+      if (this.#lastLeaf === leaf) this.#lastLeaf = -1;
+      throw error;
+    }
   }
 
   /** How many objects have an owner; reads every leaf. */
@@ -193,23 +215,23 @@ export class Inode {
     return entries;
   }
 
-  /** An empty leaf first, the root's entry after; once, however many ask for it. */
-  #makeLeaf(leaf: number): Promise<ObjectName[]> {
+  /** An empty leaf first, the root's entry after. Without that one, the next change makes it anew. */
+  async #makeLeaf(leaf: number): Promise<ObjectName> {
     const { vid, family } = this.#header;
-    return this.#making.pass(leaf, true, async () => {
-      if (this.#root[leaf] !== 0) return [];
-      const name = leafName(vid, family, leaf);
-      const empty = new Uint8Array(BLOCK_BYTES);
-      await this.#store.write(name, 0, empty, { ...this.#call, createBytes: LEAF_BYTES });
-      this.#root[leaf] = vid;
-      const at = entryBlockAt(leaf);
-      const bytes = new Uint8Array(this.#root.buffer, this.#root.byteOffset, this.#root.byteLength);
-      const block = new Uint8Array(BLOCK_BYTES);
-      block.set(bytes.subarray(at, at + BLOCK_BYTES));
-      const root = rootName(vid, family);
+    const empty = new Uint8Array(BLOCK_BYTES);
+    const create = { ...this.#call, createBytes: LEAF_BYTES };
+    await this.#store.write(leafName(vid, family, leaf), 0, empty, create);
+    this.#root[leaf] = vid;
+    const root = rootName(vid, family);
+    const at = entryBlockAt(leaf);
+    try {
+      const block = blockOf(this.#root, at);
       await this.#store.write(root, BLOCK_BYTES + at, block, this.#call);
-      return [root];
-    });
+    } catch (error) {
+      this.#root[leaf] = 0;
+      throw error;
+    }
+    return root;
   }
 
   /**
@@ -219,12 +241,17 @@ export class Inode {
   async #writeLeaf(leaf: number, entries: Leaf, blocks: ReadonlySet<number>): Promise<ObjectName> {
     const { vid, family } = this.#header;
     const name = leafName(vid, family, leaf);
-    const writes = [...blocks].map((at) => {
-      // A copy, because others may change entries of this block while the store still reads it.
-      const block = new Uint8Array(entries.buffer, at, BLOCK_BYTES).slice();
-      return this.#store.write(name, at, block, this.#call);
-    });
-    await Promise.all(writes);
+    const write = async (at: number) =>
+      this.#store.write(name, at, blockOf(entries, at), this.#call);
+    await allSettled([...blocks].map(write));
     return name;
   }
+}
+
+/** A copy of a block of entries: others may change them while the store still reads it. */
+function blockOf(entries: Leaf, at: number): Uint8Array {
+  const block = new Uint8Array(BLOCK_BYTES);
+  const bytes = new Uint8Array(entries.buffer, entries.byteOffset, entries.byteLength);
+  block.set(bytes.subarray(at, at + BLOCK_BYTES));
+  return block;
 }

@@ -1,0 +1,69 @@
+import type { ObjectName } from '../../src/base/ids.ts';
+import { KiB } from '../../src/base/units.ts';
+import type { ObjectStore } from '../../src/contracts/object-store.ts';
+import type { FarmLimits } from '../../src/farm/limits.ts';
+import type { VolumeRecord } from '../../src/vdi/record.ts';
+import { SMALL_LIMITS } from '../crash/disk-world.ts';
+
+export const VID = 5;
+
+/** Small objects, so that requests span several and trims free whole ones. */
+export function recordOf(more: Partial<VolumeRecord> = {}): VolumeRecord {
+  return {
+    name: 'disk',
+    vid: VID,
+    family: VID,
+    sizeBytes: 10 * 32 * KiB,
+    objectBytes: 32 * KiB,
+    attachEpoch: 1,
+    createdMs: 0,
+    state: 'ready',
+    ...more,
+  };
+}
+
+/** For what makes many objects: nothing is evicted or synced all the time. */
+export const ROOMY_LIMITS: FarmLimits = {
+  ...SMALL_LIMITS,
+  segmentBytes: 1024 * KiB,
+  openObjects: 64,
+  unsyncedObjects: 512,
+  listedObjects: 4096,
+};
+
+export type StoreOperation = 'read' | 'write' | 'zero' | 'remove' | 'flush' | 'announce';
+/** Asked before each operation; what it throws is what the operation fails with. */
+export type StoreFault = (operation: StoreOperation, names: readonly ObjectName[]) => void;
+
+/** The store, with a hook before each of its operations. */
+export function hooked(store: ObjectStore, before: StoreFault): ObjectStore {
+  return {
+    read: (name, at, into, call) => {
+      before('read', [name]);
+      return store.read(name, at, into, call);
+    },
+    write: (name, at, from, call) => {
+      before('write', [name]);
+      return store.write(name, at, from, call);
+    },
+    zero: (name, at, length, call) => {
+      before('zero', [name]);
+      return store.zero(name, at, length, call);
+    },
+    announce: async (names, objectBytes, call) => {
+      before('announce', names);
+      return store.announce(names, objectBytes, call);
+    },
+    unsettled: (vid) => store.unsettled(vid),
+    remove: (name, call) => {
+      before('remove', [name]);
+      return store.remove(name, call);
+    },
+    flush: async (vid, only, call) => {
+      before('flush', only ?? []);
+      return store.flush(vid, only, call);
+    },
+    extents: (name, at, length) => store.extents(name, at, length),
+    [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
+  };
+}

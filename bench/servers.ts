@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { collect } from './children.ts';
 import type { Scope } from './scope.ts';
 
-const SHEEP = resolve(import.meta.dirname, '../dist/cli/sheep.js');
+const SHEEP = resolve(import.meta.dirname, '../bin/sheep');
 const START_MS = 60_000;
 
 export const SERVER_NAMES = ['nbdkit', 'qemu-nbd', 'sheep', 'sheep-nochecksums'] as const;
@@ -83,16 +83,9 @@ export async function startSheep(
   const socket = join(scope.directory, `${name}.sock`);
   const ready = join(store, 'sheep.json');
   await rm(ready, { force: true });
-  const args = [
-    SHEEP,
-    store,
-    '-n',
-    `unix:${socket}`,
-    '--admin',
-    `unix:${adminSocket(scope, name)}`,
-  ];
+  const args = [store, '-n', `unix:${socket}`, '--admin', `unix:${adminSocket(scope, name)}`];
   for (const [vdi, sizeBytes] of vdis) args.push('--vdi', `${vdi}:${sizeBytes}`);
-  const command = [process.execPath, ...args, ...options] as const;
+  const command = [SHEEP, ...args, ...options] as const;
   return started(scope, name, command, socket, vdis[0]?.[0] ?? '', ready);
 }
 

@@ -158,23 +158,20 @@ async function expectRefusal(it: TestStore, message: RegExp): Promise<void> {
 }
 
 describe('damage that the daemon refuses at its start, by name and with nothing touched', () => {
-  test.for(['SIGTERM', 'SIGKILL'] as const)(
-    'in the middle of the journal, after %s',
-    async (how) => {
-      await using it = await usedStore(how);
-      const segment = await journalSegment(it);
-      const records = await recordsOf(segment);
-      expect(records.length).toBeGreaterThan(10);
-      const middle = records[Math.floor(records.length / 2)] as number;
-      await flipBit(segment, middle + 44);
-      await expectRefusal(it, /journal \S+\/journal\/0000000001 is damaged at byte \d+/);
-      // The medium was innocent: what comes back is the store as it was.
-      await flipBit(segment, middle + 44);
-      await using daemon = await it.start();
-      await using client = await Attached.to(daemon.nbd, 'demo');
-      expect(await client.read(0, 8 * MiB)).toBe(7);
-    },
-  );
+  test('in the middle of the journal', async () => {
+    await using it = await usedStore('SIGKILL');
+    const segment = await journalSegment(it);
+    const records = await recordsOf(segment);
+    expect(records.length).toBeGreaterThan(10);
+    const middle = records[Math.floor(records.length / 2)] as number;
+    await flipBit(segment, middle + 44);
+    await expectRefusal(it, /journal \S+\/journal\/\d{10} is damaged at byte \d+/);
+    // The medium was innocent: what comes back is the store as it was.
+    await flipBit(segment, middle + 44);
+    await using daemon = await it.start();
+    await using client = await Attached.to(daemon.nbd, 'demo');
+    expect(await client.read(0, 8 * MiB)).toBe(7);
+  });
 
   test('in the data that a flush wrote to the journal', async () => {
     await using it = await usedStore('SIGKILL');
@@ -183,13 +180,13 @@ describe('damage that the daemon refuses at its start, by name and with nothing 
     const records = await recordsOf(segment);
     const flushed = records.find((at) => bytes.readUInt32BE(at + 24) > 0) as number;
     await flipBit(segment, flushed + BLOCK + 99);
-    await expectRefusal(it, /journal \S+\/journal\/0000000001 is damaged at byte \d+/);
+    await expectRefusal(it, /journal \S+\/journal\/\d{10} is damaged at byte \d+/);
   });
 
-  test("in the journal's header", async () => {
-    await using it = await usedStore('SIGTERM');
+  test.for(['SIGTERM', 'SIGKILL'] as const)("in the journal's header, after %s", async (how) => {
+    await using it = await usedStore(how);
     await flipBit(await journalSegment(it), 20);
-    await expectRefusal(it, /journal \S+\/journal\/0000000001 is damaged at byte 0/);
+    await expectRefusal(it, /journal \S+\/journal\/\d{10} is damaged at byte 0/);
   });
 
   test.for([

@@ -60,7 +60,8 @@ export class Inode {
   /**
    * Reads the root.
    * @param call  with the stamp under which entries will be changed
-   * @throws SheepError `ERR_MISSING`, `ERR_CORRUPT` if it is not the inode of this VDI
+   * @throws SheepError `ERR_MISSING` if it was never finished, `ERR_CORRUPT` if it is not the inode
+   *         of this VDI
    */
   static async open(
     store: ObjectStore,
@@ -70,6 +71,10 @@ export class Inode {
     const name = rootName(expected.vid, expected.family);
     const header = new Uint8Array(BLOCK_BYTES);
     await store.read(name, 0, header);
+    if (header.every((byte) => byte === 0)) {
+      const { vid } = expected;
+      throw new SheepError('ERR_MISSING', `the inode of vid ${vid} was never written`, { vid });
+    }
     const found = decodeInodeHeader(header);
     for (const field of ['vid', 'family', 'sizeBytes', 'objectBytes'] as const) {
       if (found[field] === expected[field]) continue;
@@ -86,7 +91,7 @@ export class Inode {
     return new Inode(store, found, root, call);
   }
 
-  /** The same, or undefined if there is no root: of a VDI whose removal was interrupted. */
+  /** The same, or undefined if there is none: its making or its removal was cut short. */
   static async openIfPresent(
     store: ObjectStore,
     expected: InodeHeader,
@@ -175,22 +180,26 @@ export class Inode {
     return owned;
   }
 
-  /** Indexes of the objects that `vid` owns, ascending. */
+  /**
+   * For a removal: indexes of the objects that `vid` owns, ascending. A leaf that is gone has none:
+   * it goes after its objects.
+   */
   async *ownedBy(vid: Vid): AsyncGenerator<number> {
     for (let leaf = 0; leaf < this.#root.length; leaf += 1) {
       if (this.#root[leaf] === 0) continue;
-      const entries = await this.#load(leaf);
+      const entries = await this.#load(leaf).catch(noneIfMissing);
       for (const [place, owner] of entries.entries()) {
         if (owner === vid) yield leaf * LEAF_ENTRIES + place;
       }
     }
   }
 
-  /** The nodes that belong to this vid, leaves first. */
-  nodes(): ObjectName[] {
+  /** For a removal: leaves that may belong to this vid; one may have missed its entry in the root. */
+  ownLeaves(): ObjectName[] {
     const { vid, family } = this.#header;
-    const leaves = [...this.#root.keys()].filter((leaf) => this.#root[leaf] === vid);
-    return [...leaves.map((leaf) => leafName(vid, family, leaf)), rootName(vid, family)];
+    const others = (leaf: number) => this.#root[leaf] !== 0 && this.#root[leaf] !== vid;
+    const leaves = [...this.#root.keys()].filter((leaf) => !others(leaf));
+    return leaves.map((leaf) => leafName(vid, family, leaf));
   }
 
   #load(leaf: number): Promise<Leaf> {
@@ -246,6 +255,11 @@ export class Inode {
     await allSettled([...blocks].map(write));
     return name;
   }
+}
+
+function noneIfMissing(error: unknown): Leaf {
+  if (isFault(error, 'ERR_MISSING')) return new Uint32Array(0);
+  throw error;
 }
 
 /** A copy of a block of entries: others may change them while the store still reads it. */

@@ -2,6 +2,7 @@ import { KIND } from '../base/ids.ts';
 import { allSettled } from '../base/parallel.ts';
 import type { Call } from '../contracts/call.ts';
 import { Inode } from './inode.ts';
+import { rootName } from './inode-format.ts';
 import { dataName, stampOf, type VolumeParts } from './open-volume.ts';
 
 /** Objects removed at the same time: they share the syncs that removing costs. */
@@ -13,6 +14,7 @@ export async function removeVolume(
   { signal }: Call = {},
 ): Promise<void> {
   const call = { stamp: stampOf(record), durable: false };
+  const root = rootName(record.vid, record.family);
   // Also what has no entry in the inode, because everything stopped while it was made.
   const waiting = store.unsettled(record.vid).filter((name) => name.kind === KIND.data);
   const removeWaiting = async (count: number) => {
@@ -23,12 +25,15 @@ export async function removeVolume(
     }
   };
   const inode = await Inode.openIfPresent(store, record, call);
-  if (inode === undefined) return removeWaiting(0);
-  for await (const index of inode.ownedBy(record.vid)) {
-    waiting.push(dataName(record, index));
-    await removeWaiting(REMOVE_BATCH);
+  if (inode !== undefined) {
+    for await (const index of inode.ownedBy(record.vid)) {
+      waiting.push(dataName(record, index));
+      await removeWaiting(REMOVE_BATCH);
+    }
+    await removeWaiting(0);
+    waiting.push(...inode.ownLeaves());
   }
   await removeWaiting(0);
-  for (const node of inode.nodes()) await store.remove(node, call);
+  await store.remove(root, call);
   await store.flush(record.vid);
 }

@@ -111,7 +111,7 @@ export class Volume implements BlockDevice {
       }
       const create = { ...this.#plain, createBytes: this.#objectBytes };
       await this.#store.write(this.#name(this.#vid, index), at, from, create);
-      await this.#setOwners([index], this.#vid);
+      await this.#own(index);
     });
     if (durable) await this.flush();
   }
@@ -203,15 +203,32 @@ export class Volume implements BlockDevice {
         const create = exists ? {} : { createBytes: this.#objectBytes };
         const call = { ...this.#plain, ...create, keepAllocated: true };
         await this.#store.zero(this.#name(this.#vid, piece.index), piece.at, piece.length, call);
-        if (!exists) await this.#setOwners([piece.index], this.#vid);
+        if (!exists) await this.#own(piece.index);
       }),
     );
   }
 
+  /** The entry of an object that was just made; without one it is nobody's, and goes again. */
+  async #own(index: number): Promise<void> {
+    try {
+      await this.#setOwners([index], this.#vid);
+    } catch (error) {
+      await this.#dropUnowned(index).catch(() => undefined); // the first error is the one to be told
+      throw error;
+    }
+  }
+
+  async #dropUnowned(index: number): Promise<void> {
+    if ((await this.#inode.owner(index)) === this.#vid) return;
+    await this.#store.remove(this.#name(this.#vid, index), this.#plain);
+  }
+
   async #setOwners(indexes: readonly number[], owner: Vid): Promise<ObjectName[]> {
-    const nodes = await this.#inode.setOwners(indexes, owner);
-    this.#changes += 1;
-    return nodes;
+    try {
+      return await this.#inode.setOwners(indexes, owner);
+    } finally {
+      this.#changes += 1; // some of it, if not all
+    }
   }
 
   async extents(at: number, length: number, countMax: number): Promise<Extent[]> {

@@ -1,9 +1,10 @@
 import { isFault, SheepError } from '../base/errors.ts';
-import { openLocalCoordinator } from '../cluster/local-coordinator.ts';
+import { checkLocalCoordinator, openLocalCoordinator } from '../cluster/local-coordinator.ts';
 import { insecureAddresses, refuseInsecure, type SheepConfig } from '../config/load.ts';
 import type { Address } from '../contracts/net.ts';
 import { storeIsEmpty } from '../farm/empty.ts';
 import type { Farm } from '../farm/farm.ts';
+import type { Identity } from '../farm/identity.ts';
 import { limitsFor } from '../farm/limits.ts';
 import { openFarm } from '../farm/open-farm.ts';
 import { type NbdServer, serveNbd } from '../nbd/server.ts';
@@ -40,16 +41,17 @@ export async function startSheep(host: Host, config: SheepConfig): Promise<Sheep
   await using owned = new AsyncDisposableStack();
 
   const limits = limitsFor(host.filesMax);
-  const opening = openFarm({ directory: store, disk, clock, random, log, checksums, limits });
+  const coordinatorOf = async ({ clusterId }: Identity) => ({
+    ...{ disk, directory: store, clusterId: uuidBytes(clusterId) },
+    create: await storeIsEmpty(disk, store),
+  });
+  const opening = openFarm({
+    ...{ directory: store, disk, clock, random, log, checksums, limits },
+    inspect: async (identity) => checkLocalCoordinator(await coordinatorOf(identity)),
+  });
   const farm = owned.use(await opening.catch((error) => refuseInUse(error, store)));
   const coordinator = owned.use(
-    await openLocalCoordinator({
-      disk,
-      directory: store,
-      clusterId: uuidBytes(farm.identity.clusterId),
-      create: await storeIsEmpty(disk, store),
-      log,
-    }),
+    await openLocalCoordinator({ ...(await coordinatorOf(farm.identity)), log }),
   );
   const directory = new VdiDirectory(coordinator, clock);
   const deletions = owned.use(new Deletions(directory, farm, clock, log));

@@ -59,5 +59,6 @@ export function isFault(error: unknown, code: FaultCode): error is SheepError {
 export function describeError(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const { cause } = error;
-  return cause instanceof Error ? `${error.message} (${cause.message})` : error.message;
+  const text = cause instanceof Error ? `${error.message} (${cause.message})` : error.message;
+  return text.replace(/\s*\n\s*/g, ' '); // JSON.parse quotes what it was given
 }

@@ -42,14 +42,7 @@ export async function openLocalCoordinator(options: LocalCoordinatorOptions): Pr
   const { disk, directory, clusterId, log } = options;
   const path = `${directory}/${LOG_NAME}`;
   const place: LogPlace = { disk, path, clusterId, log };
-  if (!(await disk.exists(path))) {
-    if (!options.create) {
-      throw new SheepError(
-        'ERR_MISSING',
-        `${path} is missing, and the store is not empty; restore the file from a backup`,
-        { path },
-      );
-    }
+  if (!(await isThere(options))) {
     const file = await LogFile.create(place, [], 0n);
     return new LocalCoordinator(place, file, new CoordinatorState([], 0n, HISTORY_REVISIONS_MAX));
   }
@@ -62,6 +55,34 @@ export async function openLocalCoordinator(options: LocalCoordinatorOptions): Pr
   await coordinator.removeLeased();
   owned.move();
   return coordinator;
+}
+
+/**
+ * Looks whether the log can be opened, and changes nothing.
+ * @throws SheepError as `openLocalCoordinator`
+ */
+export async function checkLocalCoordinator(
+  options: Omit<LocalCoordinatorOptions, 'log'>,
+): Promise<void> {
+  const { disk, directory, clusterId } = options;
+  if (await isThere(options)) {
+    await LogFile.check({ disk, path: `${directory}/${LOG_NAME}`, clusterId });
+  }
+}
+
+async function isThere({
+  disk,
+  directory,
+  create,
+}: Pick<LocalCoordinatorOptions, 'disk' | 'directory' | 'create'>): Promise<boolean> {
+  const path = `${directory}/${LOG_NAME}`;
+  if (await disk.exists(path)) return true;
+  if (create) return false;
+  throw new SheepError(
+    'ERR_MISSING',
+    `${path} is missing, and the store is not empty; restore the file from a backup`,
+    { path },
+  );
 }
 
 /** What waits for the next sync. */

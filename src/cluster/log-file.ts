@@ -69,6 +69,12 @@ export class LogFile implements AsyncDisposable {
     return { file: opened, contents };
   }
 
+  /** Reads the log as `open` does, and changes nothing. @throws SheepError as `open` */
+  static async check(place: Pick<LogPlace, 'disk' | 'path' | 'clusterId'>): Promise<void> {
+    await using file = await place.disk.open(place.path);
+    await readAll(file, place);
+  }
+
   /**
    * A new log that holds `base`; under its name only once it is whole and survives.
    * @throws SheepError `ERR_NO_SPACE`: the log that was there is still the one. After any other
@@ -170,6 +176,17 @@ export class LogFile implements AsyncDisposable {
   }
 }
 
+async function readAll(
+  file: DiskFile,
+  place: Pick<LogPlace, 'path' | 'clusterId'>,
+): Promise<LogContents> {
+  const bytes = new Uint8Array(await file.size());
+  const length = await file.read(0, bytes);
+  const contents = readLog(bytes.subarray(0, length), place.path);
+  refuseOther(contents.header.clusterId, place);
+  return contents;
+}
+
 function* batches(changes: readonly LogChange[]): Generator<LogChange[]> {
   let batch: LogChange[] = [];
   let bytes = 0;
@@ -185,7 +202,10 @@ function* batches(changes: readonly LogChange[]): Generator<LogChange[]> {
   if (batch.length > 0) yield batch;
 }
 
-function refuseOther(found: Uint8Array, { clusterId, path }: LogPlace): void {
+function refuseOther(
+  found: Uint8Array,
+  { clusterId, path }: Pick<LogPlace, 'clusterId' | 'path'>,
+): void {
   if (found.every((byte, index) => byte === clusterId[index])) return;
   throw new SheepError(
     'ERR_VERSION',

@@ -1,4 +1,5 @@
-import { SheepError } from '../base/errors.ts';
+import { isFault, SheepError } from '../base/errors.ts';
+import { Gate } from '../base/gate.ts';
 import type { Disk, DiskFile } from '../contracts/disk.ts';
 import {
   encodeRecordHead,
@@ -68,6 +69,12 @@ export class Journal {
   #at = SEGMENT_HEADER_BYTES;
   /** From here on the next segment is due. */
   #fullAt: number;
+  #renewing = false;
+  /**
+   * Who changes names in the folder is alone: a spare that is used before its own name is stable
+   * could come back under its old one, with the new segment in it.
+   */
+  readonly #names = new Gate();
   readonly #pending: Pending[] = [];
   #pumping: Promise<void> | undefined;
   #broken: SheepError | undefined;
@@ -130,18 +137,23 @@ export class Journal {
    * The oldest segment, which nothing needs any more, becomes the spare one, or goes. Its name is
    * stable before the next step, so that a power cut never leaves a gap between segments.
    */
-  async discardOldest(): Promise<void> {
-    const oldest = this.#segments[0];
-    if (oldest === undefined || oldest === this.#segment) return;
-    const { disk, directory } = this.#place;
-    await giveBack(disk, directory, segmentPath(directory, oldest));
-    await disk.syncDirectory(`${directory}/journal`);
-    this.#segments.shift();
+  discardOldest(): Promise<void> {
+    return this.#names.pass(true, async () => {
+      const oldest = this.#segments[0];
+      if (oldest === undefined || oldest === this.#segment) return;
+      const { disk, directory } = this.#place;
+      await giveBack(disk, directory, segmentPath(directory, oldest));
+      await disk.syncDirectory(`${directory}/journal`);
+      this.#segments.shift();
+    });
   }
 
-  /** The next append begins a segment: for the last words of a stop, so that a start reads no more. */
+  /**
+   * The next append begins a segment if there is space for one: for the last words of a stop, so
+   * that a start reads no more than these.
+   */
   renew(): void {
-    this.#fullAt = 0;
+    this.#renewing = true;
   }
 
   async close(): Promise<void> {
@@ -183,9 +195,8 @@ export class Journal {
     const entries = batch.flatMap((pending) => pending.entries);
     const data = batch.flatMap((pending) => pending.data);
     const blocks = data.reduce((sum, { length }) => sum + length / 4096, 0);
-    if (this.#at + recordBytesOf(entries.length, blocks) > this.#fullAt) {
-      await this.#rotate();
-    }
+    const full = this.#at + recordBytesOf(entries.length, blocks) > this.#fullAt;
+    if (full || this.#renewing) await this.#rotate(full);
     this.#write(entries, data);
     await this.#file.sync();
   }
@@ -201,9 +212,14 @@ export class Journal {
     }
   }
 
-  async #rotate(): Promise<void> {
+  async #rotate(must: boolean): Promise<void> {
+    this.#renewing = false;
     const next = this.#segment + 1;
-    const file = await newSegmentFile(this.#place, next);
+    const making = this.#names.pass(true, () => newSegmentFile(this.#place, next));
+    const file = await making.catch((error: unknown) => {
+      if (must || !isFault(error, 'ERR_NO_SPACE')) throw error;
+    });
+    if (file === undefined) return;
     this.#file.closeNow();
     this.#file = file;
     this.#segment = next;
@@ -270,6 +286,7 @@ async function newSegmentFile(place: JournalPlace, segment: number): Promise<Dis
     return file;
   } catch (error) {
     file.closeNow();
+    await disk.remove(path);
     throw error;
   }
 }

@@ -27,6 +27,11 @@ export interface FarmOptions {
   /** False: new blocks carry no checksum (`--checksums=off`); those that have one keep it. */
   readonly checksums: boolean;
   readonly limits?: FarmLimits;
+  /**
+   * Looks whether what else lies in the folder is sound. Called with the lock held and nothing
+   * changed yet; what it throws ends the opening, so that a store is refused as it was found.
+   */
+  readonly inspect?: (identity: Identity) => Promise<void>;
 }
 
 /**
@@ -43,9 +48,11 @@ export async function openFarm(options: FarmOptions): Promise<Farm> {
   await using owned = new AsyncDisposableStack();
   owned.use(await disk.lock(`${directory}/lock`));
   const identity = await openIdentity(disk, directory, random);
+  const scan = await scanStore(disk, directory, identity);
+  await options.inspect?.(identity);
   await makeDirectories(disk, directory);
   const bootId = await disk.bootId();
-  const scan = await recover(options, identity, bootId);
+  await recover(options, scan, bootId);
 
   const activity = new ActivityLog(bootMark(bootId), scan.listed.values());
   const { totalBytes } = await disk.space(directory);
@@ -126,34 +133,32 @@ async function makeDirectories(disk: Disk, directory: string): Promise<void> {
   await disk.syncDirectory(directory);
 }
 
-/** Brings the disk to a state in which the journal owes nothing; says what is suspect. */
-async function recover(
-  options: FarmOptions,
-  identity: Identity,
-  bootId: string,
-): Promise<JournalScan> {
-  const { directory, disk, log } = options;
+/** What the journal owes; nothing is changed. @throws SheepError `ERR_CORRUPT`, `ERR_MISSING` */
+async function scanStore(disk: Disk, directory: string, identity: Identity): Promise<JournalScan> {
   const scan = await scanJournal(disk, directory, identity.nodeId);
-  if (scan.silent && !(await storeIsEmpty(disk, directory))) {
-    throw new SheepError(
-      'ERR_MISSING',
-      `the journal ${directory}/journal is missing or cannot be read, and the store is not empty; ` +
-        'restore it from a backup',
-      { directory },
-    );
-  }
-  if (scan.clean) return scan;
+  if (!scan.silent || (await storeIsEmpty(disk, directory))) return scan;
+  throw new SheepError(
+    'ERR_MISSING',
+    `the journal ${directory}/journal is missing or cannot be read, and the store is not empty; ` +
+      'restore it from a backup',
+    { directory },
+  );
+}
+
+/** Brings the disk to a state in which the journal owes nothing. */
+async function recover(options: FarmOptions, scan: JournalScan, bootId: string): Promise<void> {
+  const { directory, disk, log } = options;
+  if (scan.clean) return;
   if (scan.bootId === bootId) {
     // The machine went on: its page cache has everything, and is newer than the journal.
     await finishRemovals(disk, directory, scan);
     await disk.syncAll(directory);
     log.event('warn', 'farm.unclean-stop', { directory, suspects: scan.listed.size });
-    return scan;
+    return;
   }
   const sums = options.checksums ? xxh3Sums : noSums;
   const redone = await redoJournal(disk, directory, scan, sums);
   log.event('warn', 'farm.power-cut', { directory, suspects: scan.listed.size, ...redone });
-  return scan;
 }
 
 /** A round every half of the time after which a clean object leaves the activity log. */

@@ -137,8 +137,7 @@ export class OpenObject {
         (block - first) * BLOCK_BYTES,
         (block - first + 1) * BLOCK_BYTES,
       );
-      if (entry === HOLE) bytes.fill(0);
-      else if (!proves(entry, bytes)) throw this.#damaged(block, 'checksum does not fit');
+      if (!proves(entry, bytes)) throw this.#damaged(block, 'checksum does not fit');
       this.verified.add(block);
     }
   }

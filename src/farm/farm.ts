@@ -137,6 +137,7 @@ export class Farm implements ObjectStore {
         activity.withdraw(name);
         return activity.absent(name);
       }
+      if (object !== undefined) flusher.end(object);
       await activity.remove(name, call.stamp);
       activity.withdraw(name);
       if (object !== undefined) {

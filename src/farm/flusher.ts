@@ -100,6 +100,11 @@ export class Flusher {
     this.#unhomed.add(object);
   }
 
+  /** The object is about to be removed or replaced: to be called before the journal says so. */
+  end(object: OpenObject): void {
+    object.endsAt ??= this.#parts.journal.reached;
+  }
+
   /** The object was removed: nothing of it is owed any more. */
   forget(object: OpenObject): void {
     this.#unsyncedBlocks -= object.unhomed.count;
@@ -247,7 +252,7 @@ export class Flusher {
   async #syncFile(object: OpenObject): Promise<void> {
     const taken = object.unhomed.count;
     object.unhomed.clear();
-    const upTo = this.#parts.journal.reached;
+    const upTo = object.endsAt ?? this.#parts.journal.reached;
     this.#undirty(object);
     this.#unhomed.delete(object);
     try {

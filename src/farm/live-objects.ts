@@ -65,8 +65,9 @@ export class LiveObjects {
     const { open, activity, flusher, random } = this.#parts;
     const life = new DataView(random.bytes(8).buffer).getBigUint64(0);
     const made = { name, stamp, objectBytes, life };
-    await activity.create(made);
     const orphan = open.find(key);
+    if (orphan !== undefined) flusher.end(orphan);
+    await activity.create(made);
     if (orphan !== undefined) {
       while (orphan.homing !== undefined) await orphan.homing;
       flusher.forget(orphan);

@@ -43,6 +43,8 @@ export class OpenObject {
   closed = false;
   /** What the journal said of it up to this sequence stands in the file since its last sync. */
   homedUpTo: JournalPoint = { sequence: 0, segment: 0 };
+  /** What the journal says of its name behind this is not about it: it is removed or replaced. */
+  endsAt: JournalPoint | undefined;
   /** A sync of this file is under way. */
   homing: Promise<void> | undefined;
 

@@ -66,6 +66,33 @@ describe('a flush beside other requests', () => {
     await zeroing;
     expect(await flushing).toBe('ERR_LOST');
   });
+
+  test.for(['removed', 'made anew'] as const)(
+    'that syncs an object while it is %s says nothing of what comes after',
+    async (what) => {
+      const { delay, hold, letGo } = holding();
+      const store = await SimStore.open({ disk: { delay } });
+      await store.farm.write(A, 0, blocks(8, 1), CREATE);
+      await store.farm.flush(VID);
+      await store.farm.write(A, 0, blocks(8, 2), PLAIN);
+      hold('sync');
+      const changing =
+        what === 'removed'
+          ? store.farm.remove(A, PLAIN)
+          : store.farm.write(A, 0, blocks(1, 3), CREATE);
+      await turn();
+      // So much that the file itself is synced, while the journal still waits.
+      const flushing = store.farm.flush(VID);
+      await turn();
+      letGo();
+      await Promise.all([changing, flushing]);
+      await store.farm.flush(VID);
+      await store.powerCut();
+      const shown =
+        what === 'removed' ? codeOf(() => values(store.farm, A)) : values(store.farm, A);
+      expect(await shown).toBe(what === 'removed' ? 'ERR_MISSING' : '3 0 0 0 0 0 0 0');
+    },
+  );
 });
 
 describe('a sync that fails', () => {

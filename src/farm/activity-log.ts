@@ -17,7 +17,7 @@ export interface Listed extends Suspect {
   readonly round: number;
 }
 
-export const NO_NAME: ObjectName = { kind: 0, vid: 0, index: 0, slot: 0 };
+const NO_NAME: ObjectName = { kind: 0, vid: 0, index: 0, slot: 0 };
 const NO_STAMP: Stamp = { epoch: 0, attachEpoch: 0 };
 
 /**
@@ -69,6 +69,7 @@ export class ActivityLog {
 
   /** The same for an object about to be made; whatever its name held before is void. */
   create(made: Suspect): Promise<void> {
+    this.withdraw(made.name);
     return this.#add(ENTRY.create, made, false, this.#listed.get(keyOf(made.name))?.redo);
   }
 

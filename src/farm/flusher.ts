@@ -98,6 +98,7 @@ export class Flusher {
   /** Something of its file other than blocks is not stable. */
   changedMeta(object: OpenObject): void {
     this.#unhomed.add(object);
+    if (this.#unsyncedPart > 1) this.#startBackground();
   }
 
   /** The object is about to be removed or replaced: to be called before the journal says so. */

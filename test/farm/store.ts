@@ -16,7 +16,7 @@ import { SMALL_LIMITS } from '../crash/disk-world.ts';
 export const DIRECTORY = '/store';
 export const OBJECT_BYTES = 32 * KiB;
 /** One stamp for one owner: writes under the very same go ahead without being listed again. */
-export const STAMP = Object.freeze({ epoch: 1, attachEpoch: 1 });
+const STAMP = Object.freeze({ epoch: 1, attachEpoch: 1 });
 export const PLAIN: ObjectWriteCall = { stamp: STAMP, durable: false };
 export const DURABLE: ObjectWriteCall = { stamp: STAMP, durable: true };
 export const CREATE: ObjectWriteCall = { ...PLAIN, createBytes: OBJECT_BYTES };

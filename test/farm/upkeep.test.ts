@@ -124,6 +124,20 @@ describe('open objects', () => {
     expect(store.farm.stats().openObjects).toBeLessThanOrEqual(openObjects);
   });
 
+  test('are few after a kill too, when each that is read has its table made anew', async () => {
+    const limits = { ...SMALL_LIMITS, listedObjects: 1000, unsyncedObjects: 1000 };
+    const before = await SimStore.open({ limits });
+    const names = Array.from({ length: 100 }, (_, index) => nameOf(index));
+    for (const name of names) await before.farm.write(name, 0, blocks(1, 1), CREATE);
+    const store = await SimStore.on(before.disk.kill());
+    expect(store.farm.unsettled(VID)).toHaveLength(100);
+    const { openObjects, unsyncedObjects } = SMALL_LIMITS;
+    for (const name of names) {
+      expect(await values(store.farm, name, 1)).toBe('1');
+      expect(store.farm.stats().openObjects).toBeLessThanOrEqual(openObjects + unsyncedObjects);
+    }
+  });
+
   test('that are not stable stay open, and what a flush says of them is true', async () => {
     const store = await SimStore.open();
     const names = Array.from({ length: 12 }, (_, index) => nameOf(index));

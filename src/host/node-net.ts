@@ -10,6 +10,7 @@ import type {
   Net,
   StreamEvents,
 } from '../contracts/net.ts';
+import { stayAwake } from './awake.ts';
 import { bindServer } from './bind.ts';
 import { adopt, adoptionWorks, onRead, ReceiveRooms } from './receive-buffer.ts';
 
@@ -101,6 +102,7 @@ class NodeStream implements ByteStream {
   }
 
   #received(chunk: Uint8Array): boolean {
+    stayAwake();
     this.#events?.received(chunk, this.#rooms.loan);
     return !this.#paused && this.#rooms.mayRead;
   }

@@ -303,7 +303,11 @@ function afterStops(open: () => Promise<StoreWorld>, stops: readonly Stop[]): vo
     await world.store.zero(X, B, B, { ...ZERO, durable: true });
     await world.store.write(Y, 0, filled(B, 1), CREATE);
     await world.store.remove(Y, DURABLE);
+    const Z = nameOf(5);
+    await world.store.write(Z, 0, filled(B, 1), { ...CREATE, durable: true });
+    await world.store.write(Z, 0, filled(B, 2), DURABLE);
     const store = await world.stop(how);
+    expect(await read(store, Z, 0, B)).toEqual(filled(B, 2));
     expect(await read(store, X, 0, 2 * B)).toEqual(
       filled(2 * B, 0)
         .fill(1, 0, B)

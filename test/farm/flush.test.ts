@@ -39,6 +39,30 @@ describe('a flush beside other requests', () => {
     expect(await values(store.farm, A)).toBe('2 0 0 0 0 0 0 0');
   });
 
+  test('settles no earlier than one under way that took what was to be flushed', async () => {
+    const { delay, hold, letGo } = holding();
+    const store = await SimStore.open({ disk: { delay } });
+    for (const name of [A, B]) await store.farm.write(name, 0, blocks(1, 1), CREATE);
+    hold('sync');
+    const settled: string[] = [];
+    const flush = async (name: string, flushed: Promise<void>) => {
+      await flushed;
+      settled.push(name);
+    };
+    const flushes = [
+      flush('all', store.farm.flush(VID)),
+      flush('all again', store.farm.flush(VID)),
+      flush('one', store.farm.flush(VID, [A])),
+    ];
+    await turn();
+    expect(settled).toEqual([]);
+    // What has nothing to do with it does not wait for it.
+    await store.farm.flush(VID + 1);
+    letGo();
+    await Promise.all(flushes);
+    expect(settled).toHaveLength(3);
+  });
+
   test('leaves nobody at the gate of an object it waited for', async () => {
     const { delay, hold, letGo } = holding();
     const store = await SimStore.open({ disk: { delay } });

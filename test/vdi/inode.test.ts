@@ -88,6 +88,18 @@ describe('an inode', () => {
     expect(await owned(await open())).toEqual(sorted);
   });
 
+  test('says what changed in a leaf that had left memory', async () => {
+    const { inode } = await made(12 * TiB);
+    await inode.setOwners([1], VID);
+    expect(inode.ownerNow(1)).toBe(VID);
+    const others = Array.from({ length: 600 }, (_, leaf) => (leaf + 1) * LEAF_ENTRIES);
+    for (const index of others) await inode.setOwners([index], VID);
+    await inode.setOwners([2], VID);
+    expect(inode.ownerNow(2)).toBe(VID);
+    await inode.setOwners([1], 0);
+    expect(inode.ownerNow(1)).toBe(0);
+  }, 30_000);
+
   test('of more leaves than memory holds forgets none', async () => {
     const { inode, open } = await made(12 * TiB);
     const leaves = 700;
@@ -154,6 +166,8 @@ describe('a change of the inode that fails', () => {
         await first.setOwners([3], before);
         const hook = failing('write', 1, code);
         const inode = await Inode.open(hooked(store.farm, hook), disk(64 * GiB), CALL);
+        expect(await inode.owner(3)).toBe(before);
+        expect(inode.ownerNow(3)).toBe(before);
         expect(await codeOf(() => inode.setOwners([3], after))).toBe(code);
         expect(await inode.owner(3)).toBe(before);
         // Another entry of the same block does not carry it along.

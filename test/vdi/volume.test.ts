@@ -151,6 +151,19 @@ describe('thin provisioning', () => {
     expect(used()).toBeLessThan(trimmed - 70);
   });
 
+  test('the last object is whole where the disk ends, and is freed as one', async () => {
+    const store = await SimStore.open();
+    const short = recordOf({ sizeBytes: 2 * OBJECT + 3 * B });
+    await makeVolume({ store: store.farm, record: short });
+    const volume = await openVolume({ store: store.farm, record: short });
+    await volume.write(2 * OBJECT, blocks(3, 1), PLAIN);
+    expect(await volume.extents(2 * OBJECT, 3 * B, 9)).toEqual([
+      { length: 3 * B, hole: false, zero: false },
+    ]);
+    await volume.trim(2 * OBJECT, 3 * B, PLAIN);
+    expect(await objects(store)).toEqual([]);
+  });
+
   test('reading, trimming and zeroing what nobody wrote makes nothing', async () => {
     const { store, volume } = await made();
     await read(volume, 0, record.sizeBytes);

@@ -1,6 +1,6 @@
 import { isFault, SheepError } from '../base/errors.ts';
-import { KiB } from '../base/units.ts';
 import { Gate } from '../base/gate.ts';
+import { KiB } from '../base/units.ts';
 import type { Disk, DiskFile } from '../contracts/disk.ts';
 import {
   encodeRecordHead,
@@ -141,14 +141,16 @@ export class Journal {
    * stable before the next step, so that a power cut never leaves a gap between segments.
    */
   discardOldest(): Promise<void> {
-    return this.#names.pass(true, async () => {
-      const oldest = this.#segments[0];
-      if (oldest === undefined || oldest === this.#segment) return;
-      const { disk, directory } = this.#place;
-      await giveBack(disk, directory, segmentPath(directory, oldest));
-      await disk.syncDirectory(`${directory}/journal`);
-      this.#segments.shift();
-    });
+    return this.#names.pass(true, () => this.#discardOldest());
+  }
+
+  async #discardOldest(): Promise<void> {
+    const oldest = this.#segments[0];
+    if (oldest === undefined || oldest === this.#segment) return;
+    const { disk, directory } = this.#place;
+    await giveBack(disk, directory, segmentPath(directory, oldest));
+    await disk.syncDirectory(`${directory}/journal`);
+    this.#segments.shift();
   }
 
   /**

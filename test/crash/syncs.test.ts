@@ -16,7 +16,7 @@ const SITES: readonly (SyncSite & { readonly guards: string })[] = [
   { call: 'sync', from: '#writeHeader', guards: 'a segment with records has a header' },
   { call: 'sync', from: '#begin', guards: 'a segment begins with the activity log' },
   { call: 'syncDirectory', from: '#begin', guards: 'a new segment keeps its name' },
-  { call: 'syncDirectory', from: 'discardOldest', guards: 'no gap between segments' },
+  { call: 'syncDirectory', from: '#discard', guards: 'no gap between segments' },
   { call: 'sync', from: '#commit', guards: 'what the journal says before it is acted upon' },
   { call: 'sync', from: '#syncFile', guards: 'an object that is said to be home' },
   { call: 'syncDirectory', from: '#syncNames', guards: 'the name of a new object' },

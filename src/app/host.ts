@@ -25,6 +25,8 @@ export interface Host {
   readonly processStats: () => ProcessStats;
   /** How many files the process may have open. */
   readonly filesMax: number;
+  /** How much memory there is for it and its page cache. */
+  readonly memoryBytes: number;
   /** The process must not go on: what it believes of its own state is wrong. */
   readonly fatal: (error: Error) => void;
   /** Version of this program. */

@@ -40,7 +40,7 @@ export async function startSheep(host: Host, config: SheepConfig): Promise<Sheep
   const wanted = config.vdis.map(parseWanted);
   await using owned = new AsyncDisposableStack();
 
-  const limits = limitsFor(host.filesMax);
+  const limits = limitsFor(host.filesMax, host.memoryBytes);
   const coordinatorOf = async ({ clusterId }: Identity) => ({
     ...{ disk, directory: store, clusterId: uuidBytes(clusterId) },
     create: await storeIsEmpty(disk, store),

@@ -9,7 +9,7 @@ import { nodeDisk } from '../host/node-disk.ts';
 import { listenHttp } from '../host/node-http.ts';
 import { type NodeLog, openNodeLog } from '../host/node-log.ts';
 import { openNodeNet } from '../host/node-net.ts';
-import { openFilesMax, watchProcess } from '../host/node-process.ts';
+import { memoryBytes, openFilesMax, watchProcess } from '../host/node-process.ts';
 import { nodeRandom } from '../host/node-random.ts';
 import { notifyServiceManager, passedSockets } from '../host/systemd.ts';
 import { hintLines } from './hints.ts';
@@ -79,6 +79,7 @@ async function realHost(log: NodeLog): Promise<Host> {
     listenHttp,
     processStats: watchProcess(),
     filesMax: openFilesMax(),
+    memoryBytes: memoryBytes(),
     fatal,
     version: programVersion(),
   };

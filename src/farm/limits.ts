@@ -11,7 +11,7 @@ export const FARM_LIMITS = {
   segmentMinBytes: 4 * MiB,
   /** Above this many the journal is shortened, and until then flushes sync the objects themselves. */
   segmentsMax: 4,
-  /** Changed bytes that no sync covers yet; above, writes wait in the thread pool for the disk. */
+  /** Changed bytes that no sync covers yet; above, writers wait. A share of the memory: limitsFor. */
   unsyncedMaxBytes: 1 * GiB,
   /** From here on objects are synced in the background, so that the bound above is seldom met. */
   unsyncedBackgroundBytes: 256 * MiB,
@@ -42,11 +42,17 @@ export const SCAN_BYTES = 1 * MiB;
 /** Descriptors that are not objects: clients, journal, coordinator, what Node itself opens. */
 const OTHER_FILES = 512;
 
-/** The limits for a process that may have so many files open. */
-export function limitsFor(filesMax: number): FarmLimits {
+/**
+ * The limits for a process that may have so many files open, on a machine with so much memory. Linux
+ * slows writers down when about 15 % of it is dirty; our own bound has to come before that.
+ */
+export function limitsFor(filesMax: number, memoryBytes: number): FarmLimits {
   const share = Math.max(64, Math.floor((filesMax - OTHER_FILES) / 2));
+  const unsyncedMaxBytes = Math.max(64 * MiB, Math.floor(memoryBytes / 10));
   return {
     ...FARM_LIMITS,
+    unsyncedMaxBytes,
+    unsyncedBackgroundBytes: Math.floor(unsyncedMaxBytes / 2),
     openObjects: Math.min(FARM_LIMITS.openObjects, share),
     unsyncedObjects: Math.min(FARM_LIMITS.unsyncedObjects, share),
   };

@@ -57,7 +57,7 @@ export const NBD_LIMITS = {
   holeProbeBytes: 64 * KiB,
   /** Payload goes to the device in pieces. Larger ones make large folios in the page cache, and
    * later 4 KiB writes to the same bytes cost more; 64 KiB and less cost the large write more. */
-  writePieceBytes: 128 * KiB,
+  writePieceBytes: 256 * KiB,
   /** The payload of a refused WRITE is swallowed up to here; above, the connection ends. */
   writeSkipMaxBytes: 128 * MiB,
   /** Extents in one BLOCK_STATUS reply. */

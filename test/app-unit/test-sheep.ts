@@ -28,6 +28,7 @@ async function testHost(events: LogEvent[] = []): Promise<Host> {
     listenHttp,
     processStats: watchProcess(),
     filesMax: 1024,
+    memoryBytes: 2 ** 32,
     fatal: (error) => {
       throw error;
     },

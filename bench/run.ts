@@ -76,7 +76,10 @@ async function main(): Promise<number> {
     console.log(`${machineLine(machine)}; commit ${version}\n\n${text}`);
     const path = options.json ?? join(ROOT, 'bench/results', `${scenario}-${version}.json`);
     await mkdir(dirname(path), { recursive: true });
-    const kept = { scenario, commit: version, date: new Date().toISOString(), machine, options };
+    // Where it ran is nobody's business; what was asked for is.
+    const { directory: _place, json: _file, ...asked } = options;
+    const date = new Date().toISOString();
+    const kept = { scenario, commit: version, date, machine, options: asked };
     await writeFile(path, `${JSON.stringify({ ...kept, results }, null, 2)}\n`);
     say(`kept in ${path}`);
     return 0;

@@ -12,10 +12,18 @@ export interface HealthFacts {
   };
   /** Why the directory of VDIs cannot be read, if it cannot. */
   readonly directoryError?: unknown;
+  /** Why nothing can be made stable any more, after a failed sync. */
+  readonly storeError?: unknown;
 }
 
 export interface Problem {
-  readonly code: 'insecure-network' | 'checksums-off' | 'space-low' | 'space-full' | 'directory';
+  readonly code:
+    | 'insecure-network'
+    | 'checksums-off'
+    | 'space-low'
+    | 'space-full'
+    | 'directory'
+    | 'store';
   /** A warning is served with; with an error something is not served. */
   readonly level: 'warning' | 'error';
   /** What it is and what to do, in a sentence. */
@@ -63,6 +71,7 @@ export function healthOf(facts: HealthFacts): Health {
   if (facts.directoryError !== undefined) {
     add('directory', 'error', describeError(facts.directoryError));
   }
+  if (facts.storeError !== undefined) add('store', 'error', describeError(facts.storeError));
   const levels = problems.map((problem) => problem.level);
   const status = levels.includes('error') ? 'error' : levels.includes('warning') ? 'warning' : 'ok';
   return { status, problems };

@@ -135,7 +135,8 @@ function subjectOf(parts: Parts, admin: readonly Address[], requestStop: () => v
         Promise.allSettled([directory.list()]),
       ]);
       const directoryError = listed[0].status === 'rejected' ? listed[0].reason : undefined;
-      return healthOf({ insecure, checksums: config.checksums, space, directoryError });
+      const errors = { directoryError, storeError: farm.failure };
+      return healthOf({ insecure, checksums: config.checksums, space, ...errors });
     },
     stats: async () => ({
       upMs: host.clock.wallMs() - startedMs,

@@ -1,3 +1,4 @@
+import type { SheepError } from '../base/errors.ts';
 import { type ObjectName, objectKey, type Vid } from '../base/ids.ts';
 import { BLOCK_BYTES, roundDown, roundUp } from '../base/units.ts';
 import type { Call, Completion } from '../contracts/call.ts';
@@ -182,6 +183,11 @@ export class Farm implements ObjectStore {
   /** Makes rested files stable and shortens the journal; done by itself every few seconds. */
   maintain(): Promise<void> {
     return this.#parts.maintain();
+  }
+
+  /** Why nothing can be made stable any more, if a sync failed: the daemon has to start anew. */
+  get failure(): SheepError | undefined {
+    return this.#parts.flusher.failure;
   }
 
   stats(): { openObjects: number; listedObjects: number; unsyncedBytes: number } {

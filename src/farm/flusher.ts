@@ -116,6 +116,11 @@ export class Flusher {
     this.#wakeRoom();
   }
 
+  /** Why nothing can be made stable any more, if a sync failed. */
+  get failure(): SheepError | undefined {
+    return this.#broken;
+  }
+
   /** @throws SheepError `ERR_LOST` after a failed sync: then nothing may be taken for stable */
   check(): void {
     if (this.#broken !== undefined) throw this.#broken;

@@ -46,4 +46,12 @@ describe('health', () => {
       message: 'the log is broken',
     });
   });
+
+  test('is an error after a failed sync, in the words of the store', () => {
+    const storeError = new SheepError('ERR_LOST', 'a sync failed');
+    expect(healthOf({ ...well, storeError })).toMatchObject({
+      status: 'error',
+      problems: [{ code: 'store', message: 'a sync failed' }],
+    });
+  });
 });

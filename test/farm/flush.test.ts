@@ -133,7 +133,9 @@ describe('a sync that fails', () => {
     const store = await SimStore.open();
     await store.farm.write(A, 0, blocks(8, 1), CREATE);
     failSyncsOf(store, A);
+    expect(store.farm.failure).toBeUndefined();
     expect(await codeOf(() => store.farm.flush(VID))).toBe('ERR_LOST');
+    expect(store.farm.failure?.code).toBe('ERR_LOST');
     store.disk.injectFaults(() => undefined);
     expect(await codeOf(() => store.farm.flush(VID))).toBe('ERR_LOST');
     expect(await codeOf(() => store.farm.flush(VID, [A]))).toBe('ERR_LOST');

@@ -9,6 +9,8 @@ export interface ObjectWriteCall extends WriteCall {
    * is discarded. Absent: the object exists.
    */
   readonly createBytes?: number;
+  /** What is made is nobody's yet: it stays among `unsettled` until `owned` is called for it. */
+  readonly unowned?: true;
 }
 
 export interface ObjectZeroCall extends ObjectWriteCall {
@@ -42,6 +44,8 @@ export interface ObjectStore extends AsyncDisposable {
    * they will be among `unsettled`, even after a power cut.
    */
   announce(names: readonly ObjectName[], objectBytes: number, call: ObjectWriteCall): Promise<void>;
+  /** An entry that names this object has been written, or the one that did still does. */
+  owned(name: ObjectName): void;
   /**
    * The objects of a VDI that may have been changing, made or removed when it was last in use: a new
    * owner looks at each of them before it serves.

@@ -13,8 +13,8 @@ export interface Listed extends Suspect {
   redo: { segment: number; sequence: number } | undefined;
   /** Its file was removed: only the name may still have to become stable. */
   gone: boolean;
-  /** The round of maintenance in which it was listed. */
-  readonly round: number;
+  /** The round of maintenance in which it was listed, or got an owner. */
+  round: number;
 }
 
 const NO_NAME: ObjectName = { kind: 0, vid: 0, index: 0, slot: 0 };
@@ -67,9 +67,13 @@ export class ActivityLog {
     return this.#add(ENTRY.list, { name, stamp, objectBytes, life }, suspect, before?.redo);
   }
 
-  /** The same for an object about to be made; whatever its name held before is void. */
-  create(made: Suspect): Promise<void> {
-    this.withdraw(made.name);
+  /**
+   * The same for an object about to be made; whatever its name held before is void.
+   * @param held  it stays listed, however clean it is, until it is withdrawn
+   */
+  create(made: Suspect, held: boolean): Promise<void> {
+    if (held) this.announce(made.name);
+    else this.withdraw(made.name);
     return this.#add(ENTRY.create, made, false, this.#listed.get(keyOf(made.name))?.redo);
   }
 
@@ -104,6 +108,13 @@ export class ActivityLog {
   }
   isAnnounced(name: ObjectName): boolean {
     return this.#announced.has(keyOf(name));
+  }
+
+  /** The entry that names it was written in this round: it is stable when this one has passed. */
+  owned(name: ObjectName): void {
+    this.withdraw(name);
+    const listed = this.#listed.get(keyOf(name));
+    if (listed !== undefined) listed.round = this.#round;
   }
 
   /** There is no file of this name: nothing that could differ from anything. */

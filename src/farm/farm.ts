@@ -122,6 +122,10 @@ export class Farm implements ObjectStore {
     );
   }
 
+  owned(name: ObjectName): void {
+    this.#parts.activity.owned(name);
+  }
+
   unsettled(vid: Vid): readonly ObjectName[] {
     const names = [];
     for (const { name } of this.#parts.activity.values()) if (name.vid === vid) names.push(name);
@@ -281,7 +285,7 @@ export class Farm implements ObjectStore {
     if (call.createBytes !== undefined) {
       const blocks = Math.ceil((at + length) / BLOCK_BYTES) - Math.floor(at / BLOCK_BYTES);
       await space.take(blocks + dataAtOf(call.createBytes) / BLOCK_BYTES + NAME_BLOCKS);
-      return this.#objects.create(name, key, call.stamp, call.createBytes);
+      return this.#objects.create(name, key, call, call.createBytes);
     }
     const object = await this.#objects.load(name, key);
     if (length > 0) await space.take(object.holesIn(at, length));

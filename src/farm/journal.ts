@@ -1,6 +1,6 @@
 import { isFault, SheepError } from '../base/errors.ts';
 import { Gate } from '../base/gate.ts';
-import { KiB } from '../base/units.ts';
+import { BLOCK_BYTES, KiB } from '../base/units.ts';
 import type { Disk, DiskFile } from '../contracts/disk.ts';
 import {
   encodeRecordHead,
@@ -186,10 +186,7 @@ export class Journal {
     let bytes = 0;
     let count = 0;
     for (const { entries, data } of this.#pending) {
-      bytes += recordBytesOf(
-        entries.length,
-        data.reduce((sum, { length }) => sum + length / 4096, 0),
-      );
+      bytes += recordBytesOf(entries.length, blocksIn(data));
       if (count > 0 && (bytes > this.#place.segmentBytes / 2 || count === APPENDS_MAX)) break;
       count += 1;
     }
@@ -199,8 +196,7 @@ export class Journal {
   async #commit(batch: readonly Pending[]): Promise<void> {
     const entries = batch.flatMap((pending) => pending.entries);
     const data = batch.flatMap((pending) => pending.data);
-    const blocks = data.reduce((sum, { length }) => sum + length / 4096, 0);
-    const full = this.#at + recordBytesOf(entries.length, blocks) > this.#fullAt;
+    const full = this.#at + recordBytesOf(entries.length, blocksIn(data)) > this.#fullAt;
     if (full || this.#renewing) await this.#rotate(full);
     this.#write(entries, data);
     await this.#file.sync();
@@ -291,4 +287,8 @@ async function newSegmentFile(place: JournalPlace, segment: number): Promise<Dis
     await disk.remove(path);
     throw error;
   }
+}
+
+function blocksIn(data: readonly Uint8Array[]): number {
+  return data.reduce((sum, { length }) => sum + length / BLOCK_BYTES, 0);
 }

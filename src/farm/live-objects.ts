@@ -1,6 +1,7 @@
-import { formatOid, type ObjectName, type Stamp } from '../base/ids.ts';
+import { formatOid, type ObjectName } from '../base/ids.ts';
 import type { Log } from '../base/log.ts';
 import type { Disk } from '../contracts/disk.ts';
+import type { ObjectWriteCall } from '../contracts/object-store.ts';
 import type { Random } from '../contracts/seams.ts';
 import type { ActivityLog } from './activity-log.ts';
 import type { BlockSums } from './checksums.ts';
@@ -59,7 +60,7 @@ export class LiveObjects {
   async create(
     name: ObjectName,
     key: number | string,
-    stamp: Stamp,
+    { stamp, unowned }: ObjectWriteCall,
     objectBytes: number,
   ): Promise<OpenObject> {
     const { open, activity, flusher, random } = this.#parts;
@@ -67,7 +68,7 @@ export class LiveObjects {
     const made = { name, stamp, objectBytes, life };
     const orphan = open.find(key);
     if (orphan !== undefined) flusher.end(orphan);
-    await activity.create(made);
+    await activity.create(made, unowned === true);
     if (orphan !== undefined) {
       while (orphan.homing !== undefined) await orphan.homing;
       flusher.forget(orphan);

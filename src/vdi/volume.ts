@@ -109,7 +109,7 @@ export class Volume implements BlockDevice {
         await this.#store.write(this.#name(this.#vid, index), at, from, this.#plain);
         return;
       }
-      const create = { ...this.#plain, createBytes: this.#objectBytes };
+      const create = this.#creating();
       await this.#store.write(this.#name(this.#vid, index), at, from, create);
       await this.#own(index);
     });
@@ -200,18 +200,22 @@ export class Volume implements BlockDevice {
     await forEachAtMost(8, pieces(at, length, this.#objectBytes), (piece) =>
       this.#gates.pass(piece.index, true, async () => {
         const exists = (await this.#inode.owner(piece.index)) === this.#vid;
-        const create = exists ? {} : { createBytes: this.#objectBytes };
-        const call = { ...this.#plain, ...create, keepAllocated: true };
+        const call = { ...(exists ? this.#plain : this.#creating()), keepAllocated: true };
         await this.#store.zero(this.#name(this.#vid, piece.index), piece.at, piece.length, call);
         if (!exists) await this.#own(piece.index);
       }),
     );
   }
 
+  #creating(): ObjectWriteCall {
+    return { ...this.#plain, createBytes: this.#objectBytes, unowned: true };
+  }
+
   /** The entry of an object that was just made; without one it is nobody's, and goes again. */
   async #own(index: number): Promise<void> {
     try {
       await this.#setOwners([index], this.#vid);
+      this.#store.owned(this.#name(this.#vid, index));
     } catch (error) {
       await this.#dropUnowned(index).catch(() => undefined); // the first error is the one to be told
       throw error;

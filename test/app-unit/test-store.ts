@@ -42,6 +42,7 @@ export function askingStore(
     },
     zero: (name, at, length, call) => inner.zero(name, at, length, call),
     announce: (names, objectBytes, call) => inner.announce(names, objectBytes, call),
+    owned: (name) => inner.owned(name),
     unsettled: (vid) => inner.unsettled(vid),
     remove: (name, call) => {
       ask('remove');

@@ -8,6 +8,7 @@ import { SimDisk } from '../../src/sim/sim-disk.ts';
 import { simRandom } from '../../src/sim/sim-random.ts';
 import { BlockModel } from './block-model.ts';
 import { DISK_BLOCKS, openDisk, orphans, runLoad, violations } from './disk-world.ts';
+import { restless } from './jitter.ts';
 
 type Stop = 'kill' | 'power-cut';
 type Allowed = (block: number, stop: Stop) => ReadonlySet<number>;
@@ -33,7 +34,7 @@ export async function runPowerCuts(options: {
 }): Promise<CutRun> {
   const { seed, wrap = (disk: Disk) => disk } = options;
   const random = simRandom(seed);
-  const start = new SimDisk({ directories: ['/store'] });
+  const start = new SimDisk({ directories: ['/store'], ...restless(simRandom(seed + 1)) });
   const recording = new RecordingDisk(start.kill(), start);
   const now = () => recording.log.length;
   const model = new BlockModel(DISK_BLOCKS);

@@ -70,6 +70,18 @@ describe('the activity log', () => {
     expect(store.farm.stats().listedObjects).toBe(0);
   });
 
+  test('keeps what was made unowned until it has an owner for a whole round', async () => {
+    const store = await SimStore.open();
+    await store.farm.write(A, 0, blocks(1, 1), { ...CREATE, unowned: true });
+    await store.rest(6);
+    expect(store.farm.unsettled(VID)).toEqual([A]);
+    store.farm.owned(A);
+    await store.farm.maintain();
+    expect(store.farm.unsettled(VID)).toEqual([A]);
+    await store.rest();
+    expect(store.farm.unsettled(VID)).toEqual([]);
+  });
+
   test('and the journal stay short however much is removed', async () => {
     const store = await SimStore.open();
     const total = 3000;

@@ -54,6 +54,7 @@ export function hooked(store: ObjectStore, before: StoreFault): ObjectStore {
       before('announce', names);
       return store.announce(names, objectBytes, call);
     },
+    owned: (name) => store.owned(name),
     unsettled: (vid) => store.unsettled(vid),
     remove: (name, call) => {
       before('remove', [name]);

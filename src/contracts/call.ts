@@ -12,4 +12,6 @@ export type Completion = void | Promise<void>;
 export interface WriteCall extends Call {
   /** Settles only once the effect survives a power cut (NBD FUA). */
   readonly durable: boolean;
+  /** A flush of these very bytes will follow soon: whoever keeps them may begin with it. */
+  readonly flushFollows?: boolean;
 }

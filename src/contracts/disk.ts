@@ -72,6 +72,11 @@ export interface DiskFile extends AsyncDisposable {
    * say yes the next time. Only what is written anew through another handle can still be synced.
    */
   sync(): Promise<void>;
+  /**
+   * These bytes may begin their way to the medium, because a sync will follow soon; promises nothing
+   * and is told no failure. The caller bounds how much has begun and is not yet synced.
+   */
+  beginSyncNow(at: number, length: number): void;
   /** Gives the space back; reads as zero. The size stays. */
   punch(at: number, length: number): Promise<void>;
   /** Reserves the space and reads as zero. The size stays, or grows to `at + length`. */

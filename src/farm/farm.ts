@@ -70,6 +70,7 @@ export class Farm implements ObjectStore {
       space.takeNow(object.holesIn(at, from.length))
     ) {
       this.#writeBlocks(object, at, from);
+      if (call.flushFollows === true) flusher.begin(object, at, from.length);
       return call.durable ? flusher.flush(name.vid, [object]) : undefined;
     }
     return this.#writeSlow(name, key, at, from, call);

@@ -41,6 +41,7 @@ export class Flusher {
   readonly #work = new Set<Work>();
   readonly #roomWaiters: (() => void)[] = [];
   #unsyncedBlocks = 0;
+  #begunBytes = 0;
   #background: Promise<void> | undefined;
   #broken: SheepError | undefined;
 
@@ -73,6 +74,13 @@ export class Flusher {
       this.#startBackground();
       await new Promise<void>((wake) => this.#roomWaiters.push(wake));
     }
+  }
+
+  /** A flush of these blocks will follow: it has less to wait for if they go ahead. */
+  begin(object: OpenObject, at: number, length: number): void {
+    if (this.#begunBytes + length > this.#parts.limits.begunMaxBytes) return;
+    object.beginSync(at, length);
+    this.#begunBytes += length;
   }
 
   /** To be called after each change, with the number of blocks that became unhomed by it. */
@@ -111,6 +119,7 @@ export class Flusher {
     this.#unsyncedBlocks -= object.unhomed.count;
     object.unhomed.clear();
     object.dirty.clear();
+    this.#ended(object);
     this.#unhomed.delete(object);
     this.#dirty.get(object.name.vid)?.delete(object);
     this.#wakeRoom();
@@ -178,7 +187,11 @@ export class Flusher {
     const blocks = objects.reduce((sum, object) => sum + object.dirty.count, 0);
     const { limits, journal } = this.#parts;
     const crowded = journal.segments.length > limits.segmentsMax;
-    if (crowded || blocks * BLOCK_BYTES > limits.journalFlushBytes) return this.#home(objects);
+    const large = blocks * BLOCK_BYTES > limits.journalFlushBytes;
+    // Few files whose bytes are on their way already: the journal would only send them once more.
+    const begun =
+      objects.length <= limits.syncsAtOnce && objects.some((each) => each.begunBytes > 0);
+    if (crowded || large || begun) return this.#home(objects);
     return this.#flushToJournal(objects);
   }
 
@@ -258,6 +271,7 @@ export class Flusher {
   async #syncFile(object: OpenObject): Promise<void> {
     const taken = object.unhomed.count;
     object.unhomed.clear();
+    this.#ended(object);
     const upTo = object.endsAt ?? this.#parts.journal.reached;
     this.#undirty(object);
     this.#unhomed.delete(object);
@@ -271,6 +285,12 @@ export class Flusher {
     object.homedUpTo = upTo;
     this.#unsyncedBlocks -= taken;
     this.#wakeRoom();
+  }
+
+  /** What was begun of it is now waited for, or nobody's business any more. */
+  #ended(object: OpenObject): void {
+    this.#begunBytes -= object.begunBytes;
+    object.begunBytes = 0;
   }
 
   async #syncNames(objects: readonly OpenObject[]): Promise<void> {

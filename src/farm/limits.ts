@@ -15,6 +15,9 @@ export const FARM_LIMITS = {
   unsyncedMaxBytes: 1 * GiB,
   /** From here on objects are synced in the background, so that the bound above is seldom met. */
   unsyncedBackgroundBytes: 256 * MiB,
+  /** Bytes of large durable writes that go to the medium while the rest still arrives. The device's
+   * queue takes more than this without making us wait. */
+  begunMaxBytes: 16 * MiB,
   /** Objects whose files are not stable: each keeps its file open. Half of them start the syncing. */
   unsyncedObjects: 4096,
   /** fdatasync calls at once: more than this gains nothing on ext4, and the pool has other work. */
@@ -43,16 +46,18 @@ export const SCAN_BYTES = 1 * MiB;
 const OTHER_FILES = 512;
 
 /**
- * The limits for a process that may have so many files open, on a machine with so much memory. Linux
- * slows writers down when about 15 % of it is dirty; our own bound has to come before that.
+ * The limits for a process that may have so many files open, on a machine with so much memory. As the
+ * kernel does, we begin to sync when a tenth of the memory waits for it: what is written again before
+ * that costs the medium nothing. Linux slows writers down when about 15 % of it is dirty; our own
+ * bound has to come before that.
  */
 export function limitsFor(filesMax: number, memoryBytes: number): FarmLimits {
   const share = Math.max(64, Math.floor((filesMax - OTHER_FILES) / 2));
-  const unsyncedMaxBytes = Math.max(64 * MiB, Math.floor(memoryBytes / 10));
+  const unsyncedMaxBytes = Math.max(64 * MiB, Math.floor(memoryBytes / 8));
   return {
     ...FARM_LIMITS,
     unsyncedMaxBytes,
-    unsyncedBackgroundBytes: Math.floor(unsyncedMaxBytes / 2),
+    unsyncedBackgroundBytes: Math.floor(unsyncedMaxBytes * 0.8),
     openObjects: Math.min(FARM_LIMITS.openObjects, share),
     unsyncedObjects: Math.min(FARM_LIMITS.unsyncedObjects, share),
   };

@@ -38,6 +38,8 @@ export class OpenObject {
   listedUnder: Stamp | undefined;
   /** Somebody waits or works behind it; fast paths keep out. */
   gate: Gate | undefined;
+  /** Bytes that are on their way to the medium ahead of the next sync. */
+  begunBytes = 0;
   /** The round of maintenance in which it was last changed. */
   changedRound = 0;
   closed = false;
@@ -161,6 +163,12 @@ export class OpenObject {
     const first = at / BLOCK_BYTES;
     this.#sums(from, this.table, first);
     return this.#changed(first, first + from.length / BLOCK_BYTES);
+  }
+
+  /** The sync that follows will find these blocks on their way to the medium. */
+  beginSync(at: number, length: number): void {
+    this.file.beginSyncNow(this.#dataAt + at, length);
+    this.begunBytes += length;
   }
 
   /**

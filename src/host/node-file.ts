@@ -2,7 +2,7 @@ import * as fs from 'node:fs';
 import { assert } from '../base/assert.ts';
 import type { DiskFile } from '../contracts/disk.ts';
 import { diskError, systemCode } from './disk-error.ts';
-import { FALLOCATE, fallocate, NOT_SUPPORTED, readCached } from './syscalls.ts';
+import { beginWriteback, FALLOCATE, fallocate, NOT_SUPPORTED, readCached } from './syscalls.ts';
 
 /**
  * One descriptor. It is closed only when no operation is under way on it any more: the pool would
@@ -76,6 +76,11 @@ export class NodeFile implements DiskFile {
       this.#syncFailure ??= error;
       throw error;
     }
+  }
+
+  beginSyncNow(at: number, length: number): void {
+    assert(!this.#closing, 'an open file is synced');
+    beginWriteback(this.#fd, at, length);
   }
 
   async punch(at: number, length: number): Promise<void> {

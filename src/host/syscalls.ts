@@ -13,6 +13,7 @@ const libc = koffi.load(null);
 export const FALLOCATE = { keepSize: 1, punchHole: 2, zeroRange: 16 } as const;
 
 const RWF_NOWAIT = 8;
+const SYNC_FILE_RANGE_WRITE = 2;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 
@@ -26,6 +27,8 @@ const rawFlock: (fd: number, operation: number) => number = libc.func(
 );
 const rawFallocate: KoffiFunc<(fd: number, mode: number, at: number, length: number) => number> =
   libc.func('int fallocate(int fd, int mode, int64_t at, int64_t length)');
+const rawSyncFileRange: (fd: number, at: number, length: number, flags: number) => number =
+  libc.func('int sync_file_range(int fd, int64_t at, int64_t length, unsigned int flags)');
 const rawSyncfs: KoffiFunc<(fd: number) => number> = libc.func('int syncfs(int fd)');
 
 /** The next byte would have to come from the medium. */
@@ -83,6 +86,14 @@ export function lockNow(fd: number): void {
 /** fallocate(2); `mode` is a sum of `FALLOCATE`. */
 export function fallocate(fd: number, mode: number, at: number, length: number): Promise<void> {
   return inPool('fallocate', (done) => rawFallocate.async(fd, mode, at, length, done));
+}
+
+/**
+ * sync_file_range(2) that only begins: a hint, so what it answers is not asked. A failure of the
+ * medium stays with the file and is told by the next fdatasync.
+ */
+export function beginWriteback(fd: number, at: number, length: number): void {
+  rawSyncFileRange(fd, at, length, SYNC_FILE_RANGE_WRITE);
 }
 
 /** syncfs(2): everything on the file system that `fd` is on. */

@@ -2,6 +2,8 @@ import type { Completion, WriteCall } from '../contracts/call.ts';
 
 /** The two ways to write; made once, because requests must not cost objects. */
 export const PLAIN: WriteCall = { durable: false };
+/** A piece of a write that is flushed when all of it is there. */
+export const FLUSHED_SOON: WriteCall = { durable: false, flushFollows: true };
 export const DURABLE: WriteCall = { durable: true };
 
 /**

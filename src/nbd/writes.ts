@@ -1,6 +1,6 @@
 import type { Completion } from '../contracts/call.ts';
 import type { Loan } from '../contracts/net.ts';
-import { attempt, DURABLE, PLAIN } from './attempt.ts';
+import { attempt, DURABLE, FLUSHED_SOON, PLAIN } from './attempt.ts';
 import { CMD, CMD_FLAG } from './constants.ts';
 import type { Refusal } from './errno.ts';
 import type { InFlight, Request } from './in-flight.ts';
@@ -140,9 +140,10 @@ export class Writes {
         failure ??= { error };
         over();
       };
-      waits = attempt(() => flight.device.write(at, bytes, PLAIN), over, failed);
+      waits = attempt(() => flight.device.write(at, bytes, call), over, failed);
       if (waits) lent.hold();
     };
+    const call = (request.flags & CMD_FLAG.FUA) === 0 ? PLAIN : FLUSHED_SOON;
     flight.begin();
     return {
       piece: (at, bytes, lent) => {

@@ -35,6 +35,9 @@ export class RecordingFile implements DiskFile {
   async sync(): Promise<void> {
     await this.#log.later({ kind: 'sync', file: this.#file }, () => this.#inner.sync());
   }
+  beginSyncNow(at: number, length: number): void {
+    this.#inner.beginSyncNow(at, length);
+  }
   async punch(at: number, length: number): Promise<void> {
     const effect = { kind: 'punch', file: this.#file, at, length } as const;
     await this.#log.later(effect, () => this.#inner.punch(at, length));

@@ -59,6 +59,11 @@ export class SimFile implements DiskFile {
     }
   }
 
+  /** What has begun may be on the medium or not: as with any byte that no sync has covered. */
+  beginSyncNow(_at: number, _length: number): void {
+    assert(!this.#closed, 'an open file is synced');
+  }
+
   async punch(at: number, length: number): Promise<void> {
     if (length > 0) await this.#later('punch', { kind: 'punch', file: this.#file, at, length });
   }

@@ -41,6 +41,7 @@ export class Volume implements BlockDevice {
   readonly #objectBytes: number;
   readonly #plain: ObjectWriteCall;
   readonly #durable: ObjectWriteCall;
+  readonly #flushFollows: ObjectWriteCall;
   readonly #gates = new KeyedGates<number>();
   /** How often the inode was changed, and how much of that is stable (rule 27). */
   #changes = 0;
@@ -56,6 +57,7 @@ export class Volume implements BlockDevice {
     this.#objectBytes = record.objectBytes;
     this.#plain = plain;
     this.#durable = Object.freeze({ ...plain, durable: true });
+    this.#flushFollows = Object.freeze({ ...plain, flushFollows: true });
   }
 
   read(at: number, into: Uint8Array, _call?: Call): Completion {
@@ -84,23 +86,26 @@ export class Volume implements BlockDevice {
     const index = Math.floor(at / this.#objectBytes);
     const inObject = at - index * this.#objectBytes;
     if (inObject + from.length <= this.#objectBytes) {
-      return this.#write(index, inObject, from, call.durable);
+      return this.#write(index, inObject, from, call);
     }
     return this.#eachPiece(at, from.length, (piece) => {
       const part = from.subarray(piece.offset, piece.offset + piece.length);
-      return this.#write(piece.index, piece.at, part, call.durable);
+      return this.#write(piece.index, piece.at, part, call);
     });
   }
 
-  #write(index: number, at: number, from: Uint8Array, durable: boolean): Completion {
+  #write(index: number, at: number, from: Uint8Array, call: WriteCall): Completion {
     const owner = this.#inode.ownerNow(index);
     if (owner === this.#vid && this.#gates.find(index) === undefined) {
-      if (!durable) return this.#store.write(this.#name(owner, index), at, from, this.#plain);
+      if (!call.durable) {
+        const plain = call.flushFollows === true ? this.#flushFollows : this.#plain;
+        return this.#store.write(this.#name(owner, index), at, from, plain);
+      }
       if (this.#changes === this.#stableChanges) {
         return this.#store.write(this.#name(owner, index), at, from, this.#durable);
       }
     }
-    return this.#writeGated(index, at, from, durable);
+    return this.#writeGated(index, at, from, call.durable);
   }
 
   async #writeGated(index: number, at: number, from: Uint8Array, durable: boolean): Promise<void> {

@@ -20,6 +20,7 @@ export function faultyDisk(inner: Disk, interfere: Interference): Disk {
       interfere('sync', path);
       await file.sync();
     },
+    beginSyncNow: (at, length) => file.beginSyncNow(at, length),
     punch: (at, length) => file.punch(at, length),
     zero: async (at, length) => {
       interfere('zero', path);

@@ -133,6 +133,18 @@ export function diskBytesContract(name: string, fresh: FreshDisk): void {
       await file.sync();
       expectBytes(await contents(file), filled(5000, 7));
     });
+
+    test('a sync that has begun early changes nothing, also beyond the end', async () => {
+      await using world = await fresh();
+      await using file = await world.disk.open(`${world.root}/a`, { create: true });
+      file.beginSyncNow(0, 4096);
+      await file.write(0, filled(5000, 7));
+      file.beginSyncNow(0, 5000);
+      file.beginSyncNow(4096, 1 << 20);
+      file.writeNow(4096, filled(10, 8));
+      await file.sync();
+      expectBytes(await contents(file), filled(5000, 7).fill(8, 4096, 4106));
+    });
   });
 
   describe(`${name} is a Disk: sizes and holes`, () => {

@@ -24,6 +24,7 @@ export function withoutSync(disk: Disk, site: SyncSite, skipped: () => void): Di
     writeNow: (at, from) => inner.writeNow(at, from),
     write: (at, from) => inner.write(at, from),
     sync: () => (leftOut('sync', path) ? Promise.resolve() : inner.sync()),
+    beginSyncNow: (at, length) => inner.beginSyncNow(at, length),
     punch: (at, length) => inner.punch(at, length),
     zero: (at, length) => inner.zero(at, length),
     truncate: (sizeBytes) => inner.truncate(sizeBytes),

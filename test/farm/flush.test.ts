@@ -1,5 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { SheepError } from '../../src/base/errors.ts';
+import { BLOCK_BYTES } from '../../src/base/units.ts';
+import type { Disk, DiskFile } from '../../src/contracts/disk.ts';
+import { SMALL_LIMITS } from '../crash/disk-world.ts';
 import { holding } from '../sim/disk-stories.ts';
 import {
   blocks,
@@ -17,6 +20,34 @@ import {
 const A = nameOf(0);
 const B = nameOf(1);
 const VID = A.vid;
+
+/** A disk that counts what begins its way to the medium before it is synced. */
+class BeginCounter {
+  bytes = 0;
+
+  disk(disk: Disk): Disk {
+    return this.#watched(disk, 'open', async (opening: Promise<DiskFile>) =>
+      this.#watched(await opening, 'beginSyncNow', (_, __, length) => {
+        this.bytes += length as number;
+      }),
+    );
+  }
+
+  #watched<T extends object>(
+    inner: T,
+    method: keyof T,
+    after: (result: never, ...args: unknown[]) => unknown,
+  ): T {
+    return new Proxy(inner, {
+      get: (target, key) => {
+        const value = Reflect.get(target, key, target);
+        if (typeof value !== 'function') return value;
+        if (key !== method) return value.bind(target);
+        return (...args: unknown[]) => after(value.apply(target, args) as never, ...args);
+      },
+    });
+  }
+}
 
 /** Every promise that can settle has. */
 const turn = () => new Promise((resolve) => setImmediate(resolve));
@@ -185,5 +216,37 @@ describe('a sync that fails', () => {
     for (let round = 0; round < 4; round += 1) await codeOf(() => store.farm.maintain());
     expect(store.farm.stats().listedObjects).toBe(1);
     expect((await store.kill()).unsettled(VID)).toEqual([A]);
+  });
+});
+
+describe('blocks of a write that is flushed soon', () => {
+  test('begin their way at once, as many as the device takes, and again after the flush', async () => {
+    const counter = new BeginCounter();
+    const limits = { ...SMALL_LIMITS, begunMaxBytes: 10 * BLOCK_BYTES };
+    const store = await SimStore.open({ limits, wrap: (disk) => counter.disk(disk) });
+    for (const name of [A, B]) await store.farm.write(name, 0, blocks(1, 1), CREATE);
+    expect(counter.bytes).toBe(0);
+    for (const name of [A, B]) {
+      await store.farm.write(name, 0, blocks(8, 2), { ...PLAIN, flushFollows: true });
+    }
+    expect(counter.bytes).toBe(8 * BLOCK_BYTES);
+    await store.farm.flush(VID);
+    await store.farm.write(B, 0, blocks(8, 3), { ...PLAIN, flushFollows: true });
+    expect(counter.bytes).toBe(16 * BLOCK_BYTES);
+    await store.farm.flush(VID);
+    await store.powerCut();
+    expect(await values(store.farm, A)).toBe('2 2 2 2 2 2 2 2');
+    expect(await values(store.farm, B)).toBe('3 3 3 3 3 3 3 3');
+  });
+
+  test('make room for others when their object is removed', async () => {
+    const counter = new BeginCounter();
+    const limits = { ...SMALL_LIMITS, begunMaxBytes: 10 * BLOCK_BYTES };
+    const store = await SimStore.open({ limits, wrap: (disk) => counter.disk(disk) });
+    for (const name of [A, B]) await store.farm.write(name, 0, blocks(1, 1), CREATE);
+    await store.farm.write(A, 0, blocks(8, 2), { ...PLAIN, flushFollows: true });
+    await store.farm.remove(A, PLAIN);
+    await store.farm.write(B, 0, blocks(8, 2), { ...PLAIN, flushFollows: true });
+    expect(counter.bytes).toBe(16 * BLOCK_BYTES);
   });
 });

@@ -45,7 +45,7 @@ test('a process that may open few files opens few, and one with little memory di
       const { openObjects, unsyncedObjects, unsyncedMaxBytes } = limits;
       expect(openObjects).toBeGreaterThanOrEqual(64);
       expect(openObjects + unsyncedObjects).toBeLessThanOrEqual(Math.max(128, filesMax - 512));
-      expect(unsyncedMaxBytes).toBeLessThanOrEqual(Math.max(64 * MiB, memoryBytes / 10));
+      expect(unsyncedMaxBytes).toBeLessThanOrEqual(Math.max(64 * MiB, memoryBytes / 8));
     }
   }
 });

@@ -2,7 +2,7 @@ import * as fs from 'node:fs';
 import { SheepError } from '../../src/base/errors.ts';
 import { BLOCK_BYTES } from '../../src/base/units.ts';
 import type { BlockDevice, Extent } from '../../src/contracts/block-device.ts';
-import type { Completion } from '../../src/contracts/call.ts';
+import type { Completion, WriteCall } from '../../src/contracts/call.ts';
 
 /** A call of the device, as tests see it. */
 export interface DeviceCall {
@@ -10,6 +10,7 @@ export interface DeviceCall {
   readonly at: number;
   readonly length: number;
   readonly durable?: boolean;
+  readonly flushFollows?: boolean;
 }
 
 export interface FileDeviceOptions {
@@ -50,10 +51,11 @@ export class FileDevice implements BlockDevice {
     });
   }
 
-  write(at: number, from: Uint8Array, call: { durable: boolean }): Completion {
+  write(at: number, from: Uint8Array, call: WriteCall): Completion {
     if (this.#before === undefined && !call.durable) return this.#writeNow(at, from);
-    const { durable } = call;
-    return this.#run({ name: 'write', at, length: from.length, durable }, () => {
+    const { durable, flushFollows } = call;
+    const more = flushFollows === true ? { flushFollows } : {};
+    return this.#run({ name: 'write', at, length: from.length, durable, ...more }, () => {
       this.#writeNow(at, from);
       return durable ? sync(this.#fd) : undefined;
     });

@@ -6,9 +6,21 @@ export class Bitmap {
   readonly #words: Uint32Array;
   #count = 0;
 
-  constructor(length: number) {
+  /** @param words  where the bits lie, all of them 0: `wordsFor(length)` words */
+  constructor(length: number, words = new Uint32Array(wordsFor(length))) {
+    assert(words.length === wordsFor(length), 'the words hold these bits');
     this.length = length;
-    this.#words = new Uint32Array(Math.ceil(length / 32));
+    this.#words = words;
+  }
+
+  /** So many bitmaps of one length in one piece of memory: a typed array for each costs more. */
+  static several(count: number, length: number): Bitmap[] {
+    const size = wordsFor(length);
+    const all = new Uint32Array(count * size);
+    return Array.from(
+      { length: count },
+      (_, place) => new Bitmap(length, all.subarray(place * size, (place + 1) * size)),
+    );
   }
 
   /** How many are set. */
@@ -59,4 +71,8 @@ export class Bitmap {
       }
     }
   }
+}
+
+function wordsFor(length: number): number {
+  return Math.ceil(length / 32);
 }

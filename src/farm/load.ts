@@ -14,6 +14,7 @@ import {
   objectPath,
 } from './object-format.ts';
 import { OpenObject } from './open-object.ts';
+import { giveTable, takeTable } from './tables.ts';
 
 /** What the activity log knows of an object that may differ from its own table. */
 export interface Suspect {
@@ -45,10 +46,12 @@ export async function loadObject(
   const file = await openPresent(disk, directory, name);
   try {
     if (suspect !== undefined) return await rebuild(file, name, sums, suspect);
-    const header = await readHeader(file, name);
-    const { table, good } = await readTable(file, header);
-    if (!good) throw damaged(name, 'its table of checksums does not fit its header');
-    return { object: make(file, header, table, sums), adopted: 0 };
+    return await withHead(file, async (head, got) => {
+      const header = headerIn(head, got, name);
+      const { table, good } = await tableBehind(head, file, header);
+      if (!good) throw damaged(name, 'its table of checksums does not fit its header');
+      return { object: make(file, header, table, sums), adopted: 0 };
+    });
   } catch (error) {
     file.closeNow();
     throw error;
@@ -69,7 +72,7 @@ export async function createObject(
   const path = objectPath(directory, made.name);
   const file = await openFresh(disk, path);
   try {
-    const object = make(file, made, new Uint32Array(blocksOf(made.objectBytes)), sums);
+    const object = make(file, made, takeTable(blocksOf(made.objectBytes)), sums);
     object.nameStable = false;
     object.writeMeta();
     object.metaDirty = true;
@@ -101,18 +104,29 @@ async function openPresent(disk: Disk, directory: string, name: ObjectName): Pro
   }
 }
 
-/** Used only from a read to its decoding, in one turn: objects are opened too often for garbage. */
-const scratch = new Uint8Array(HEADER_BYTES);
+/** Header and table of most objects, in one read. */
+const HEAD_BYTES = HEADER_BYTES + BLOCK_BYTES;
+/** Objects are opened too often for garbage of this size. */
+const heads: Uint8Array[] = [];
+const HEADS_MAX = 16;
 
-async function readHeader(file: DiskFile, name: ObjectName): Promise<ObjectHeader> {
-  let bytes = scratch;
-  let got = file.readNow(0, bytes);
-  if (got < 0) {
-    bytes = new Uint8Array(HEADER_BYTES);
-    got = await file.read(0, bytes);
-  }
+/** Lends `use` the beginning of the file, with zeroes behind its end. */
+async function withHead<T>(
+  file: DiskFile,
+  use: (head: Uint8Array, got: number) => T | Promise<T>,
+): Promise<T> {
+  const head = heads.pop() ?? new Uint8Array(HEAD_BYTES);
+  let got = file.readNow(0, head);
+  if (got < 0) got = await file.read(0, head);
+  head.fill(0, got);
+  const used = await use(head, got);
+  if (heads.length < HEADS_MAX) heads.push(head);
+  return used;
+}
+
+function headerIn(head: Uint8Array, got: number, name: ObjectName): ObjectHeader {
   try {
-    const header = decodeHeader(bytes.subarray(0, got));
+    const header = decodeHeader(head.subarray(0, Math.min(got, HEADER_BYTES)));
     if (formatOid(header.name) !== formatOid(name)) {
       throw damaged(name, `its header names ${formatOid(header.name)}`);
     }
@@ -125,18 +139,20 @@ async function readHeader(file: DiskFile, name: ObjectName): Promise<ObjectHeade
   }
 }
 
-async function readTable(
+async function tableBehind(
+  head: Uint8Array,
   file: DiskFile,
   header: ObjectHeader,
-): Promise<{ table: Uint32Array; good: boolean }> {
-  const blocks = blocksOf(header.objectBytes);
-  const bytes = new Uint8Array(roundUp(blocks * 4, BLOCK_BYTES));
-  if (file.readNow(HEADER_BYTES, bytes) < 0) await file.read(HEADER_BYTES, bytes);
+): Promise<{ table: Uint32Array<ArrayBuffer>; good: boolean }> {
+  const table = takeTable(blocksOf(header.objectBytes));
+  const bytes = new Uint8Array(table.buffer);
+  if (bytes.length <= BLOCK_BYTES) bytes.set(head.subarray(HEADER_BYTES));
+  else if (file.readNow(HEADER_BYTES, bytes) < 0) await file.read(HEADER_BYTES, bytes);
   const good = header.pageSums.every((sum, page) => {
     const at = page * BLOCK_BYTES;
     return crc32(bytes.subarray(at, at + BLOCK_BYTES)) === sum;
   });
-  return { table: new Uint32Array(bytes.buffer, 0, blocks), good };
+  return { table, good };
 }
 
 async function rebuild(
@@ -145,17 +161,17 @@ async function rebuild(
   sums: BlockSums,
   suspect: Suspect,
 ): Promise<Loaded> {
-  const old = await headerIfAny(file, name);
-  const objectBytes = old?.objectBytes ?? suspect.objectBytes;
-  const before =
-    old === undefined ? new Uint32Array(blocksOf(objectBytes)) : (await readTable(file, old)).table;
-  const table = new Uint32Array(blocksOf(objectBytes));
+  const old = await withHead(file, (head, got) => headIfAny(head, got, file, name));
+  const objectBytes = old?.header.objectBytes ?? suspect.objectBytes;
+  const before = old?.table ?? takeTable(blocksOf(objectBytes));
+  const table = takeTable(blocksOf(objectBytes));
   const adopted = await scan(file, objectBytes, before, table, sums);
+  giveTable(before);
   const header = {
     name,
     objectBytes,
     stamp: suspect.stamp,
-    life: old?.life ?? suspect.life,
+    life: old?.header.life ?? suspect.life,
   };
   const object = make(file, header, table, sums);
   object.verified.addRange(0, table.length);
@@ -163,9 +179,17 @@ async function rebuild(
   return { object, adopted };
 }
 
-async function headerIfAny(file: DiskFile, name: ObjectName): Promise<ObjectHeader | undefined> {
+/** Its table may be any. */
+async function headIfAny(
+  head: Uint8Array,
+  got: number,
+  file: DiskFile,
+  name: ObjectName,
+): Promise<{ header: ObjectHeader; table: Uint32Array<ArrayBuffer> } | undefined> {
   try {
-    return await readHeader(file, name);
+    const header = headerIn(head, got, name);
+    const { table } = await tableBehind(head, file, header);
+    return { header, table };
   } catch (error) {
     if (isFault(error, 'ERR_CORRUPT')) return undefined;
     throw error;
@@ -203,7 +227,12 @@ async function scan(
   return adopted;
 }
 
-function make(file: DiskFile, header: Suspect, table: Uint32Array, sums: BlockSums): OpenObject {
+function make(
+  file: DiskFile,
+  header: Suspect,
+  table: Uint32Array<ArrayBuffer>,
+  sums: BlockSums,
+): OpenObject {
   const { name, objectBytes, life, stamp } = header;
   const key = objectKey(name.kind, name.vid, name.index);
   return new OpenObject({ key, name, objectBytes, life, stamp, file, table, sums });

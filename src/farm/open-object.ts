@@ -9,6 +9,7 @@ import type { ObjectExtent } from '../contracts/object-store.ts';
 import { type BlockSums, HOLE, isZero, proves, UNPROVEN, ZERO_SUM } from './checksums.ts';
 import type { JournalPoint } from './journal.ts';
 import { blocksOf, dataAtOf, encodeHeader, HEADER_BYTES } from './object-format.ts';
+import { giveTable, NO_TABLE } from './tables.ts';
 
 /**
  * One open object: its file, its table of checksums and what is known of each block. It decides
@@ -20,7 +21,7 @@ export class OpenObject {
   readonly objectBytes: number;
   readonly life: bigint;
   readonly file: DiskFile;
-  readonly table: Uint32Array;
+  #table: Uint32Array<ArrayBuffer>;
   readonly #dataAt: number;
   readonly #sums: BlockSums;
   /** Blocks proven since they came from the disk, or written by this process. */
@@ -57,7 +58,7 @@ export class OpenObject {
     life: bigint;
     stamp: Stamp;
     file: DiskFile;
-    table: Uint32Array;
+    table: Uint32Array<ArrayBuffer>;
     sums: BlockSums;
   }) {
     this.key = init.key;
@@ -66,18 +67,28 @@ export class OpenObject {
     this.life = init.life;
     this.stamp = init.stamp;
     this.file = init.file;
-    this.table = init.table;
+    this.#table = init.table;
     this.#sums = init.sums;
     this.#dataAt = dataAtOf(init.objectBytes);
     const blocks = blocksOf(init.objectBytes);
-    this.verified = new Bitmap(blocks);
-    this.dirty = new Bitmap(blocks);
-    this.unhomed = new Bitmap(blocks);
+    [this.verified, this.dirty, this.unhomed] = Bitmap.several(3, blocks) as [
+      Bitmap,
+      Bitmap,
+      Bitmap,
+    ];
+  }
+
+  /** What stands in each block, see checksums.ts; not to be kept over a wait. */
+  get table(): Uint32Array<ArrayBuffer> {
+    return this.#table;
   }
 
   close(): void {
+    if (this.closed) return;
     this.closed = true;
     this.file.closeNow();
+    giveTable(this.#table);
+    this.#table = NO_TABLE;
   }
 
   /** The file alone says everything, on the medium. */

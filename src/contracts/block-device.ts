@@ -5,6 +5,8 @@ export interface DeviceInfo {
   readonly readOnly: boolean;
   /** For people: what LIST and INFO say of it. */
   readonly description: string;
+  /** Names of metadata contexts that `describe` answers besides `base:allocation`. */
+  readonly contexts?: readonly string[];
 }
 
 /** What `extents` says of a run of bytes; NBD "base:allocation" (doc/proto.md, Metadata querying). */
@@ -14,6 +16,12 @@ export interface Extent {
   readonly hole: boolean;
   /** It reads as zeroes. */
   readonly zero: boolean;
+}
+
+/** What `describe` says of a run of bytes: flags whose meaning is the context's. */
+export interface Described {
+  readonly length: number;
+  readonly flags: number;
 }
 
 export interface ZeroCall extends WriteCall {
@@ -62,6 +70,18 @@ export interface BlockDevice extends AsyncDisposable {
    * neighbours differ.
    */
   extents(at: number, length: number, countMax: number, call?: Call): Extent[] | Promise<Extent[]>;
+  /**
+   * The same for a context that `info.contexts` names: `qemu:allocation-depth` (0 nobody holds it, 1
+   * this VDI, 2 the snapshot below, and so on), `qemu:dirty-bitmap:TAG` (1: it may differ from
+   * snapshot TAG).
+   */
+  describe?(
+    context: string,
+    at: number,
+    length: number,
+    countMax: number,
+    call?: Call,
+  ): Promise<Described[]>;
   /**
    * True if these bytes are known, without waiting, to read as zeroes; false says nothing. A read
    * called next shows the same state. Absent: the device never knows.

@@ -9,6 +9,11 @@ export interface ObjectWriteCall extends WriteCall {
    * is discarded. Absent: the object exists.
    */
   readonly createBytes?: number;
+  /**
+   * With `createBytes`: blocks that nobody has written read as the object of this vid, of the same
+   * kind, index and slot, reads. That one is there, is as large, and never changes again.
+   */
+  readonly inherits?: Vid;
   /** What is made is nobody's yet: it stays among `unsettled` until `owned` is called for it. */
   readonly unowned?: true;
 }
@@ -58,6 +63,11 @@ export interface ObjectStore extends AsyncDisposable {
    * cut; with `only`, every such operation on these objects.
    */
   flush(vid: Vid, only?: readonly ObjectName[], call?: Call): Completion;
+  /**
+   * For each block the vid whose object holds it: its own for what was written to it or reserved,
+   * another where it inherits, 0 for a hole. @throws SheepError `ERR_MISSING`, `ERR_CORRUPT`
+   */
+  sources(name: ObjectName): Uint32Array | Promise<Uint32Array>;
   /** What stands where in `at` to `at + length`, consecutive; whole blocks but for the two ends. */
   extents(
     name: ObjectName,

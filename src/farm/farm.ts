@@ -180,6 +180,17 @@ export class Farm implements ObjectStore {
     );
   }
 
+  sources(name: ObjectName): Uint32Array | Promise<Uint32Array> {
+    const key = objectKey(name.kind, name.vid, name.index);
+    const object = this.#parts.open.find(key);
+    if (object !== undefined && (object.gate === undefined || object.gate.readable)) {
+      return object.sources();
+    }
+    return this.#parts.open.pass(key, false, async () =>
+      (await this.#objects.load(name, key)).sources(),
+    );
+  }
+
   /** Bytes of the file system, and how many of them are kept free. */
   space(): Promise<{ totalBytes: number; freeBytes: number; reservedBytes: number }> {
     return this.#parts.space.state();

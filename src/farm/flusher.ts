@@ -261,7 +261,7 @@ export class Flusher {
 
   async #homeOne(object: OpenObject): Promise<void> {
     while (object.homing !== undefined) await object.homing;
-    if (object.closed) return; // removed in the meantime: nothing of it is owed
+    if (object.closed) return; // removed in the meantime
     object.homing = this.#syncFile(object).finally(() => {
       object.homing = undefined;
     });

@@ -260,6 +260,11 @@ export class OpenObject {
     return out;
   }
 
+  /** For each block the vid whose object holds it, 0 for a hole. */
+  sources(): Uint32Array {
+    return this.table.map((entry) => (entry === HOLE ? 0 : this.name.vid));
+  }
+
   /** Header and table as they are now, into the page cache, for the sync that follows. */
   writeMeta(): void {
     const bytes = new Uint8Array(this.#dataAt);

@@ -52,6 +52,7 @@ export function askingStore(
       ask('flush');
       return inner.flush(vid, only, call);
     },
+    sources: (name) => inner.sources(name),
     extents: (name, at, length) => inner.extents(name, at, length),
     [Symbol.asyncDispose]: () => inner[Symbol.asyncDispose](),
   };

@@ -64,6 +64,7 @@ export function hooked(store: ObjectStore, before: StoreFault): ObjectStore {
       before('flush', only ?? []);
       return store.flush(vid, only, call);
     },
+    sources: (name) => store.sources(name),
     extents: (name, at, length) => store.extents(name, at, length),
     [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
   };

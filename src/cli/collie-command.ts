@@ -1,5 +1,6 @@
 import type { AdminCall } from './admin-client.ts';
 import type { Terminal } from './output.ts';
+import type { Progress } from './progress.ts';
 
 /** What a command has at hand. */
 export interface Collie {
@@ -7,6 +8,8 @@ export interface Collie {
   readonly out: Terminal;
   /** Prints `value` with `--json`, else what `people` prints. */
   readonly show: (value: unknown, people: (out: Terminal) => void) => void;
+  /** Shows how far something long is; `format` as of `Progress`. */
+  readonly progress: (label: string, format?: (amount: number) => string) => Progress;
   /** The command has told what it had to tell, and the exit status is 1. */
   readonly fail: () => void;
 }

@@ -6,15 +6,22 @@ import type { Collie } from './collie-command.ts';
 import { nodeCommands } from './collie-node.ts';
 import { vdiCommands } from './collie-vdi.ts';
 import type { Terminal } from './output.ts';
+import { Progress } from './progress.ts';
 import { programVersion } from './version.ts';
+
+/** Of a terminal that does not tell its width. */
+const COLUMNS_DEFAULT = 80;
 
 /** What the process gives: arguments, environment, and where to print. */
 export interface CollieWorld {
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly out: (text: string) => void;
   readonly err: (text: string) => void;
-  /** Whether somebody watches what is printed as an error. */
+  /** Whether somebody watches what is printed as an error, and in how many columns. */
   readonly watched: boolean;
+  readonly columns: () => number;
+  /** Milliseconds that never run back. */
+  readonly nowMs: () => number;
 }
 
 /** One command of `collie`. @returns its exit status: 0 done, 1 failed, 2 wrong usage */
@@ -25,16 +32,17 @@ export async function runCollie(args: readonly string[], world: CollieWorld): Pr
   const out: Terminal = {
     line: (text) => world.out(`${text}\n`),
     json: (value) => world.out(`${JSON.stringify(value, null, 2)}\n`),
-    progress: (text) => {
-      if (world.watched) world.err(`${text}\n`);
-    },
   };
+  const { watched, columns, nowMs } = world;
+  const stream = { watched, columns, write: world.err };
   const collie: Collie = {
     // The address is known only once the arguments have been read.
     call: (method, path, body) =>
       adminClient(options().address, world.environment)(method, path, body),
     out,
     show: (value, people) => (options().json === true ? out.json(value) : people(out)),
+    progress: (label, format) =>
+      new Progress({ stream, nowMs, label, ...(format !== undefined && { format }) }),
     fail: () => {
       status = 1;
     },
@@ -101,5 +109,7 @@ export async function main(args: readonly string[]): Promise<void> {
     out: (text) => process.stdout.write(text),
     err: (text) => process.stderr.write(text),
     watched: process.stderr.isTTY === true,
+    columns: () => process.stderr.columns ?? COLUMNS_DEFAULT,
+    nowMs: () => performance.now(),
   });
 }

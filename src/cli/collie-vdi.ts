@@ -4,9 +4,6 @@ import { formatVid } from '../base/ids.ts';
 import type { Collie } from './collie-command.ts';
 import { fields, formatBytes, formatTime, table } from './output.ts';
 
-/** What takes longer is said to be under way. */
-const PROGRESS_AFTER_MS = 1000;
-
 /** `collie vdi …`. */
 export function vdiCommands(collie: Collie): Command {
   return new Command('vdi')
@@ -72,25 +69,17 @@ function infoCommand({ call, show }: Collie): Command {
     });
 }
 
-function deleteCommand({ call, show, out }: Collie): Command {
+function deleteCommand({ call, show }: Collie): Command {
   return new Command('delete')
     .description('delete a VDI and everything on it; settles when its space is free')
     .argument('<name>')
     .option('--dry-run', 'only tell whether it would be done')
     .action(async (name: string, options: { dryRun?: true }) => {
       const query = options.dryRun === true ? '?dryRun=true' : '';
-      const slow = setTimeout(
-        () => out.progress(`removing the objects of '${name}' ...`),
-        PROGRESS_AFTER_MS,
-      );
-      try {
-        const deleted = await call<VdiDeletedView>('DELETE', `${pathOf(name)}${query}`);
-        const size = formatBytes(deleted.sizeBytes);
-        const verb = deleted.dryRun ? 'would be deleted' : 'deleted';
-        show(deleted, (terminal) => terminal.line(`${deleted.name} ${size} ${verb}`));
-      } finally {
-        clearTimeout(slow);
-      }
+      const deleted = await call<VdiDeletedView>('DELETE', `${pathOf(name)}${query}`);
+      const size = formatBytes(deleted.sizeBytes);
+      const verb = deleted.dryRun ? 'would be deleted' : 'deleted';
+      show(deleted, (terminal) => terminal.line(`${deleted.name} ${size} ${verb}`));
     });
 }
 

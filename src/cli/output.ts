@@ -6,8 +6,6 @@ export interface Terminal {
   line(text: string): void;
   /** What `--json` prints instead. */
   json(value: unknown): void;
-  /** Something takes long; not part of the result. */
-  progress(text: string): void;
 }
 
 /** A count or a size. */
@@ -72,8 +70,8 @@ export function formatDuration(durationMs: number): string {
   return shown.map(([count, unit]) => `${count} ${unit}`).join(' ');
 }
 
-/** East Asian characters and emoji take two columns, combining marks none. */
-function widthOf(text: string): number {
+/** Columns on a terminal: East Asian characters and emoji take two, combining marks none. */
+export function widthOf(text: string): number {
   let width = 0;
   for (const character of text) {
     if (/\p{M}/u.test(character)) continue;

@@ -71,6 +71,8 @@ export async function collie(
   const status = await runCollie(args, {
     environment,
     watched: false,
+    columns: () => 80,
+    nowMs: () => performance.now(),
     out: (text) => {
       out += text;
     },

@@ -44,6 +44,8 @@ export class OpenObject {
   /** The round of maintenance in which it was last changed. */
   changedRound = 0;
   closed = false;
+  /** How often it was looked up. */
+  finds = 0;
   /** What the journal said of it up to this sequence stands in the file since its last sync. */
   homedUpTo: JournalPoint = { sequence: 0, segment: 0 };
   /** What the journal says of its name behind this is not about it: it is removed or replaced. */

@@ -3,6 +3,11 @@ import { KeyedGates } from '../base/keyed-gates.ts';
 import type { FarmLimits } from './limits.ts';
 import type { OpenObject } from './open-object.ts';
 
+/** Objects found at once, without the map and the order of the LRU; a power of two. */
+const NEAR = 4096;
+/** Of so many finds one counts as a use for the LRU; a power of two. */
+const USES_PER_TOUCH = 16;
+
 /**
  * The objects that are open. Clean ones lie in an LRU of stated size; what must not be closed (it
  * is not stable, or in use) is kept beside it until it may.
@@ -10,6 +15,8 @@ import type { OpenObject } from './open-object.ts';
 export class OpenSet {
   readonly #recent: LRUCache<number | string, OpenObject>;
   readonly #kept = new Map<number | string, OpenObject>();
+  /** A copy of some of both, each in the one place that follows from its key. */
+  readonly #near: (OpenObject | undefined)[] = new Array(NEAR).fill(undefined);
   readonly #gates = new KeyedGates<number | string>((key, gate) => {
     const object = this.find(key);
     if (object === undefined) return;
@@ -24,7 +31,7 @@ export class OpenSet {
       sizeCalculation: (object) => object.table.byteLength + 1024,
       dispose: (object, key, reason) => {
         if (reason !== 'evict') return;
-        if (isIdle(object)) object.close();
+        if (isIdle(object)) this.#close(object);
         else this.#kept.set(key, object);
       },
     });
@@ -35,7 +42,14 @@ export class OpenSet {
   }
 
   find(key: number | string): OpenObject | undefined {
-    return this.#recent.get(key) ?? this.#kept.get(key);
+    const near = this.#near[placeOf(key)];
+    if (near !== undefined && near.key === key) {
+      near.finds += 1;
+      if ((near.finds & (USES_PER_TOUCH - 1)) !== 0) return near;
+    }
+    const object = this.#recent.get(key) ?? this.#kept.get(key);
+    if (object !== undefined) this.#near[placeOf(key)] = object;
+    return object;
   }
 
   add(object: OpenObject): void {
@@ -47,7 +61,7 @@ export class OpenSet {
   drop(object: OpenObject): void {
     this.#recent.delete(object.key);
     this.#kept.delete(object.key);
-    object.close();
+    this.#close(object);
   }
 
   /** It may have become idle: back among those that may be closed. */
@@ -71,12 +85,24 @@ export class OpenSet {
   }
 
   closeAll(): void {
-    for (const object of this.values()) object.close();
+    for (const object of this.values()) this.#close(object);
     this.#recent.clear();
     this.#kept.clear();
+  }
+
+  #close(object: OpenObject): void {
+    const place = placeOf(object.key);
+    if (this.#near[place] === object) this.#near[place] = undefined;
+    object.close();
   }
 }
 
 function isIdle(object: OpenObject): boolean {
   return object.clean && object.dirty.count === 0 && object.gate === undefined;
+}
+
+/** Objects of one index, which read each other when they inherit, lie apart. */
+function placeOf(key: number | string): number {
+  if (typeof key === 'string') return 0;
+  return (key + Math.floor(key / 2 ** 28) * 61) & (NEAR - 1);
 }

@@ -16,14 +16,7 @@ const DIRECTORY_MODE = 0o700;
 export function nodeDisk(): Disk {
   return {
     open: (path, mode) =>
-      attempt('open', path, async () => {
-        const fd = await new Promise<number>((resolve, reject) => {
-          fs.open(path, openFlags(mode), FILE_MODE, (error, opened) =>
-            error ? reject(error) : resolve(opened),
-          );
-        });
-        return new NodeFile(fd, path);
-      }),
+      attempt('open', path, async () => new NodeFile(await openQuietly(path, mode), path)),
     openNow: (path, mode) => attemptNow('open', path, () => openFile(path, mode)),
     rename: (from, to) => attempt('rename', from, () => rename(from, to)),
     remove: (path) => attempt('remove', path, () => unlink(path)),
@@ -70,6 +63,24 @@ const yes = () => true;
 
 function openFile(path: string, mode?: OpenMode): DiskFile {
   return new NodeFile(fs.openSync(path, openFlags(mode), FILE_MODE), path);
+}
+
+/** Nobody asks when an object was last read, and to keep it costs part of each read. */
+async function openQuietly(path: string, mode?: OpenMode): Promise<number> {
+  const flags = openFlags(mode);
+  try {
+    return await openDescriptor(path, flags | fs.constants.O_NOATIME);
+  } catch (error) {
+    // Files of another user's: only their owner may ask for it.
+    if (systemCode(error) !== 'EPERM') throw error;
+    return openDescriptor(path, flags);
+  }
+}
+
+function openDescriptor(path: string, flags: number): Promise<number> {
+  return new Promise<number>((resolve, reject) => {
+    fs.open(path, flags, FILE_MODE, (error, fd) => (error ? reject(error) : resolve(fd)));
+  });
 }
 
 function openFlags({ create, exclusive, truncate }: OpenMode = {}): number {

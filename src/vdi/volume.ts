@@ -1,5 +1,5 @@
 import { SheepError } from '../base/errors.ts';
-import { KIND, type ObjectName, slotOf, type Vid } from '../base/ids.ts';
+import type { ObjectName, Vid } from '../base/ids.ts';
 import { KeyedGates } from '../base/keyed-gates.ts';
 import { allSettled, forEachAtMost } from '../base/parallel.ts';
 import { BLOCK_BYTES, MiB, roundDown, roundUp } from '../base/units.ts';
@@ -12,6 +12,7 @@ import type {
 } from '../contracts/block-device.ts';
 import type { Call, Completion, WriteCall } from '../contracts/call.ts';
 import type { ObjectStore, ObjectWriteCall } from '../contracts/object-store.ts';
+import { DataNames } from './data-names.ts';
 import { ExtentRuns } from './extents.ts';
 import { objectCount, type Piece, pieces } from './geometry.ts';
 import type { Inode } from './inode.ts';
@@ -37,7 +38,7 @@ export class Volume implements BlockDevice {
   readonly #store: ObjectStore;
   readonly #inode: Inode;
   readonly #vid: Vid;
-  readonly #family: Vid;
+  readonly #names: DataNames;
   readonly #objectBytes: number;
   readonly #plain: ObjectWriteCall;
   readonly #durable: ObjectWriteCall;
@@ -53,7 +54,7 @@ export class Volume implements BlockDevice {
     this.#store = store;
     this.#inode = inode;
     this.#vid = record.vid;
-    this.#family = record.family;
+    this.#names = new DataNames(record.family);
     this.#objectBytes = record.objectBytes;
     this.#plain = plain;
     this.#durable = Object.freeze({ ...plain, durable: true });
@@ -291,7 +292,7 @@ export class Volume implements BlockDevice {
   }
 
   #name(owner: Vid, index: number): ObjectName {
-    return { kind: KIND.data, vid: owner, index, slot: slotOf(this.#family, index) };
+    return this.#names.of(owner, index);
   }
 
   /** Runs `work` for each object's piece, in order; waits only if one of them has to. */

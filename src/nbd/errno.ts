@@ -45,6 +45,21 @@ function legalErrno(name: ErrnoName, asked: { fastZero: boolean; df: boolean }):
   return ERRNO[name];
 }
 
+const REFUSED: Readonly<Record<number, FaultCode>> = {
+  [ERRNO.EPERM]: 'ERR_FORBIDDEN',
+  [ERRNO.EINVAL]: 'ERR_BAD_INPUT',
+  [ERRNO.EOVERFLOW]: 'ERR_BAD_INPUT',
+  [ERRNO.ENOMEM]: 'ERR_LIMIT',
+  [ERRNO.ENOSPC]: 'ERR_NO_SPACE',
+  [ERRNO.ENOTSUP]: 'ERR_NOT_FAST',
+  [ERRNO.ESHUTDOWN]: 'ERR_SHUTDOWN',
+};
+
+/** The other direction: the fault that another server's refusal is to us. Unknown ones are EIO. */
+export function faultOf(errno: number): FaultCode {
+  return REFUSED[errno] ?? 'ERR_IO';
+}
+
 /**
  * What an option is answered with when the exports failed. Two refusals are meant for people and
  * carry their own sentence: who has it open, and that it is not theirs.

@@ -1,0 +1,88 @@
+import { describeError, SheepError } from '../../base/errors.ts';
+import { type Log, silentLog } from '../../base/log.ts';
+import type { BlockDevice } from '../../contracts/block-device.ts';
+import type { Address, Net } from '../../contracts/net.ts';
+import { Aligned } from './aligned.ts';
+import { Link } from './link.ts';
+import { RemoteDevice } from './remote-device.ts';
+import { type BlockSizes, offers } from './terms.ts';
+import { isProtocolString } from './words.ts';
+
+export interface NbdClientOptions {
+  /** Metadata contexts that `describe` is to answer; `info.contexts` tells which the server has. */
+  readonly contexts?: readonly string[];
+  readonly log?: Log;
+  /** Ends the connecting; afterwards each operation has its own. Without it a mute server is
+   * waited for. */
+  readonly signal?: AbortSignal;
+}
+
+/** An export of a server. Disposing it ends the connection; what is in flight then fails. */
+export interface NbdClient extends BlockDevice {
+  readonly describe: NonNullable<BlockDevice['describe']>;
+  /** What the server asks of requests. It is kept to here: good sizes, not necessary ones. */
+  readonly blocks: BlockSizes;
+  /** Several connections to this export show the same disk ("NBD_FLAG_CAN_MULTI_CONN"). */
+  readonly multiConn: boolean;
+}
+
+/**
+ * Opens an export over one connection. Operations need no order and no limit: as many as the server
+ * should have at once are sent, the others wait. A server that breaks the protocol, or goes, fails
+ * everything that waits, and all that is asked later, with what was wrong.
+ * @throws SheepError `ERR_NOT_FOUND` no such export, `ERR_BAD_INPUT` a name that cannot be,
+ *         `ERR_UNSUPPORTED` a server that wants TLS or is too old, `ERR_BAD_FRAME` one that breaks
+ *         the protocol, `ERR_IO` nobody there; the signal's reason
+ */
+export async function connectNbd(
+  net: Net,
+  address: Address,
+  exportName: string,
+  options: NbdClientOptions = {},
+): Promise<NbdClient> {
+  const { contexts = [], log = silentLog, signal } = options;
+  for (const name of [exportName, ...contexts]) {
+    if (!isProtocolString(name)) {
+      throw new SheepError('ERR_BAD_INPUT', 'a name is at most 4096 bytes, without NUL', { name });
+    }
+  }
+  const stream = await orAborted(net.dial(address), signal, (late) => late.destroy());
+  const link = new Link(stream, { exportName, contexts });
+  try {
+    const terms = await orAborted(link.agreed, signal);
+    const remote = new RemoteDevice(link, terms);
+    const { blocks, contexts: selected } = terms;
+    const device = blocks.minimumBytes > 1 ? new Aligned(remote, blocks.minimumBytes) : remote;
+    const facts = { address, export: exportName, contexts: [...selected.keys()].join(' ') };
+    log.event('info', 'nbd.client-connected', facts);
+    link.onFailure = (error) => {
+      log.event('warn', 'nbd.client-failed', { ...facts, cause: describeError(error) });
+    };
+    return Object.assign(device, { blocks, multiConn: offers(terms, 'CAN_MULTI_CONN') });
+  } catch (error) {
+    link.fail(error);
+    await link.close();
+    throw error;
+  }
+}
+
+/** The outcome, or the signal's reason if that comes first; then `late` has what came after it. */
+async function orAborted<T>(
+  outcome: Promise<T>,
+  signal: AbortSignal | undefined,
+  late: (value: T) => void = () => undefined,
+): Promise<T> {
+  if (signal === undefined) return await outcome;
+  const { promise, reject } = Promise.withResolvers<never>();
+  const aborted = () => {
+    reject(signal.reason);
+    outcome.then(late, () => undefined);
+  };
+  if (signal.aborted) aborted();
+  signal.addEventListener('abort', aborted, { once: true });
+  try {
+    return await Promise.race([outcome, promise]);
+  } finally {
+    signal.removeEventListener('abort', aborted);
+  }
+}

@@ -1,0 +1,208 @@
+import { describeError, SheepError } from '../../base/errors.ts';
+import type { ByteStream, StreamEvents } from '../../contracts/net.ts';
+import { Assembler } from '../assembler.ts';
+import { CMD, REQUEST_MAGIC } from '../constants.ts';
+import { putOffset, REQUEST_AT, REQUEST_BYTES } from '../frames.ts';
+import { Asked, type Question } from './asked.ts';
+import { FIRST_STATE, need, type State, step, type Wanted } from './handshake.ts';
+import { ReplyReader } from './replies.ts';
+import type { ServerTerms } from './terms.ts';
+
+/** Requests on their way; servers read on when they have answered some. Further ones wait here. */
+const IN_FLIGHT_MAX = 128;
+/** A payload up to this long leaves in one write with its header, for the price of a copy. */
+const COPIED_MAX_BYTES = 16 * 1024;
+
+/**
+ * One connection to a server: the handshake, then requests, many in flight. Requests of one turn
+ * leave in one write. What is received goes to its place at once, so nothing piles up; what is asked
+ * is bounded by those who ask. When the connection is lost, everything fails with the reason.
+ */
+export class Link implements StreamEvents {
+  readonly #stream: ByteStream;
+  readonly #wanted: Wanted;
+  readonly #agreed = Promise.withResolvers<ServerTerms>();
+  readonly #gone = Promise.withResolvers<void>();
+  readonly #assembler = new Assembler();
+  #state: State = FIRST_STATE;
+  #reader: ReplyReader | undefined;
+  /** Asked and not yet sent, in order. */
+  readonly #queue = new Set<Asked>();
+  /** Sent and not yet answered, by cookie. */
+  readonly #flight = new Map<number, Asked>();
+  #cookie = 0;
+  #sendScheduled = false;
+  #failure: { readonly error: unknown } | undefined;
+  #closing = false;
+  /** Told once when the connection is lost in the middle of transmission, and not by `close`. */
+  onFailure: (error: unknown) => void = () => undefined;
+
+  constructor(stream: ByteStream, wanted: Wanted) {
+    this.#stream = stream;
+    this.#wanted = wanted;
+    this.#agreed.promise.catch(() => undefined); // whoever waits for it is told
+    stream.start(this);
+  }
+
+  /** Settles when requests may be sent. @throws SheepError when the server refuses or speaks wrongly */
+  get agreed(): Promise<ServerTerms> {
+    return this.#agreed.promise;
+  }
+
+  /**
+   * Sends a request and settles with its answer. @throws SheepError what the server refuses it with,
+   * `ERR_IO` if the connection is lost, and the signal's reason
+   */
+  ask(question: Question, signal?: AbortSignal): Promise<Asked> {
+    const { promise, resolve, reject } = Promise.withResolvers<Asked>();
+    const aborted = () => this.#abandon(asked, signal?.reason);
+    const asked = new Asked(question, (failure) => {
+      signal?.removeEventListener('abort', aborted);
+      this.#schedule();
+      if (failure === undefined) resolve(asked);
+      else reject(failure);
+    });
+    if (this.#failure !== undefined) {
+      asked.abandon(this.#failure.error);
+    } else if (signal?.aborted) {
+      asked.abandon(signal.reason);
+    } else {
+      signal?.addEventListener('abort', aborted, { once: true });
+      this.#queue.add(asked);
+      this.#schedule();
+    }
+    return promise;
+  }
+
+  /** Gives up: everything that waits fails with `reason`. */
+  fail(reason: unknown): void {
+    if (this.#failure !== undefined) return;
+    this.#failure = { error: reason };
+    this.#agreed.reject(reason);
+    this.#stream.destroy();
+    for (const asked of [...this.#queue, ...this.#flight.values()]) asked.abandon(reason);
+    this.#queue.clear();
+    this.#flight.clear();
+    if (!this.#closing) this.onFailure(reason);
+  }
+
+  /** Says goodbye and settles when the connection is closed. What is in flight fails. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    const polite = this.#failure === undefined && this.#stream.unsentBytes === 0;
+    if (polite && this.#reader !== undefined) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#stream.write(requestHeader({ type: CMD.DISC, flags: 0, at: 0, length: 0 }, 0), resolve);
+      await promise;
+    }
+    this.fail(new SheepError('ERR_SHUTDOWN', 'the connection was closed'));
+    await this.#gone.promise;
+  }
+
+  // StreamEvents
+
+  received(bytes: Uint8Array): void {
+    if (this.#failure !== undefined) return;
+    try {
+      const at = this.#reader === undefined ? this.#handshake(bytes) : 0;
+      this.#reader?.push(bytes, at);
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+  ended(): void {
+    this.#lost();
+  }
+  closed(cause?: Error): void {
+    this.#lost(cause);
+    this.#gone.resolve();
+  }
+
+  #lost(cause?: Error): void {
+    const why = cause === undefined ? '' : `: ${describeError(cause)}`;
+    const when = this.#reader === undefined ? ' during the handshake' : '';
+    const text = `the server at ${this.#stream.peerName} closed the connection${when}${why}`;
+    this.fail(new SheepError('ERR_IO', text, {}, cause));
+  }
+
+  /** Returns how much of `bytes` it used: all of them unless transmission begins. */
+  #handshake(bytes: Uint8Array): number {
+    let at = 0;
+    for (;;) {
+      const { run, used } = this.#assembler.take(need(this.#state), bytes, at);
+      at += used;
+      if (run === undefined) return at;
+      const { state, send } = step(this.#state, run, this.#wanted);
+      this.#state = state;
+      if (send !== undefined) this.#stream.write(send);
+      if (state.at !== 'over') continue;
+      this.#reader = new ReplyReader(this.#flight, state.terms.structured);
+      this.#agreed.resolve(state.terms);
+      return at;
+    }
+  }
+
+  #abandon(asked: Asked, reason: unknown): void {
+    this.#queue.delete(asked);
+    asked.abandon(reason);
+  }
+
+  /** In a microtask, so that what is asked together leaves together. */
+  #schedule(): void {
+    if (this.#sendScheduled || this.#queue.size === 0) return;
+    this.#sendScheduled = true;
+    queueMicrotask(() => {
+      this.#sendScheduled = false;
+      this.#send();
+    });
+  }
+
+  #send(): void {
+    let frames: Uint8Array[] = [];
+    for (const asked of this.#queue) {
+      if (this.#flight.size >= IN_FLIGHT_MAX) break;
+      this.#queue.delete(asked);
+      const cookie = this.#cookie++;
+      this.#flight.set(cookie, asked);
+      frames.push(requestHeader(asked.question, cookie));
+      const { payload } = asked.question;
+      if (payload === undefined) continue;
+      if (payload.length <= COPIED_MAX_BYTES) {
+        frames.push(payload);
+        continue;
+      }
+      asked.lend();
+      this.#write(frames);
+      frames = [];
+      this.#stream.write(payload, () => asked.returned());
+    }
+    this.#write(frames);
+  }
+  #write(frames: readonly Uint8Array[]): void {
+    if (frames.length === 0) return;
+    const length = frames.reduce((sum, frame) => sum + frame.length, 0);
+    const bytes = new Uint8Array(length);
+    let at = 0;
+    for (const frame of frames) {
+      bytes.set(frame, at);
+      at += frame.length;
+    }
+    this.#stream.write(bytes);
+  }
+}
+
+/** "Request message". */
+function requestHeader(
+  { type, flags, at, length }: Pick<Question, 'type' | 'flags' | 'at' | 'length'>,
+  cookie: number,
+): Uint8Array {
+  const bytes = new Uint8Array(REQUEST_BYTES);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, REQUEST_MAGIC);
+  view.setUint16(REQUEST_AT.flags, flags);
+  view.setUint16(REQUEST_AT.type, type);
+  putOffset(view, REQUEST_AT.cookie, cookie);
+  putOffset(view, REQUEST_AT.offset, at);
+  view.setUint32(REQUEST_AT.length, length);
+  return bytes;
+}

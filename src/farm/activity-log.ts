@@ -1,7 +1,9 @@
 import { type ObjectName, objectKey, type Stamp } from '../base/ids.ts';
+import { blockSum, isZero } from './checksums.ts';
 import type { Journal, JournalPoint } from './journal.ts';
 import { ENTRY, type EntryType, type JournalEntry, type SequencedEntry } from './journal-format.ts';
 import type { Suspect } from './load.ts';
+import { type Origins, pagesIn } from './origins.ts';
 
 /** An object that may change in place at any time, and what the journal still says of it. */
 export interface Listed extends Suspect {
@@ -18,6 +20,7 @@ export interface Listed extends Suspect {
 }
 
 const NO_NAME: ObjectName = { kind: 0, vid: 0, index: 0, slot: 0 };
+const NOTHING = new Uint8Array(0);
 const NO_STAMP: Stamp = { epoch: 0, attachEpoch: 0 };
 
 /**
@@ -70,21 +73,39 @@ export class ActivityLog {
   /**
    * The same for an object about to be made; whatever its name held before is void.
    * @param held  it stays listed, however clean it is, until it is withdrawn
+   * @param origins  what it inherits: part of what is made again after a power cut
    */
-  create(made: Suspect, held: boolean): Promise<void> {
+  create(made: Suspect, held: boolean, origins?: Origins): Promise<void> {
     if (held) this.announce(made.name);
     else this.withdraw(made.name);
-    return this.#add(ENTRY.create, made, false, this.#listed.get(keyOf(made.name))?.redo);
+    const { redo } = this.#listed.get(keyOf(made.name)) ?? {};
+    return this.#add(ENTRY.create, made, false, redo, origins);
   }
 
-  #add(type: EntryType, made: Suspect, suspect: boolean, redo: Listed['redo']): Promise<void> {
+  #add(
+    type: EntryType,
+    made: Suspect,
+    suspect: boolean,
+    redo: Listed['redo'],
+    origins?: Origins,
+  ): Promise<void> {
     const { name, stamp, objectBytes, life } = made;
     this.#listed.set(keyOf(name), {
       ...{ name, stamp, objectBytes, life },
       ...{ boot: this.#boot, suspect, redo, gone: false, round: this.#round },
     });
+    const known = { name, stamp, objectBytes };
     const detail = type === ENTRY.create ? life : this.#boot;
-    return this.#append([{ type, name, stamp, objectBytes, detail, sum: 0 }]);
+    const pages = [...pagesIn(origins?.bytes ?? NOTHING).entries()].filter(
+      ([, page]) => !isZero(page),
+    );
+    const inherit = pages.map(([page, bytes]) => ({
+      ...{ ...known, type: ENTRY.inherit, detail: BigInt(page), sum: blockSum(bytes) },
+    }));
+    return this.#append(
+      [{ ...known, type, detail, sum: 0 }, ...inherit],
+      pages.map(([, bytes]) => bytes),
+    );
   }
 
   /** Settles when its removal is stable; only then may the file go. */
@@ -129,7 +150,7 @@ export class ActivityLog {
     if (listed !== undefined) listed.gone = true;
   }
 
-  /** What a flush promises of single blocks; settles when it is stable. */
+  /** What a flush promises of single blocks, or that they are `zeroed`; settles when it is stable. */
   log(entries: readonly JournalEntry[], data: readonly Uint8Array[]): Promise<void> {
     return this.#append(entries, data);
   }
@@ -200,6 +221,7 @@ const REDO_TYPES: ReadonlySet<EntryType> = new Set([
   ENTRY.data,
   ENTRY.hole,
   ENTRY.remove,
+  ENTRY.zeroed,
 ]);
 
 function entry(type: EntryType, name: ObjectName, detail: bigint): JournalEntry {

@@ -7,9 +7,12 @@ import { XXH3_WASM } from './xxh3-wasm.ts';
  * sums; a sum that happens to be one of them is moved to the top of the range.
  */
 export const HOLE = 0;
-/** Written while checksums were off. */
+/** Written while checksums were off, or by a write that broke off. */
 export const UNPROVEN = 1;
-const FIRST_SUM = 2;
+/** Nobody wrote it here: another object holds the bytes (origins.ts). Takes no space. */
+export const INHERITED = 2;
+const FIRST_SUM = 3;
+const MOVED_BY = 2 ** 32 - FIRST_SUM;
 
 /** Fills the entries from `first` on for whole blocks of `bytes`. */
 export type BlockSums = (bytes: Uint8Array, entries: Uint32Array, first: number) => void;
@@ -51,7 +54,7 @@ export const xxh3Sums: BlockSums = (bytes, entries, first) => {
     wasm.sums(BLOCKS_AT, count, ENTRIES_AT);
     for (let index = 0; index < count; index += 1, entry += 1) {
       const sum = wasm.entries[index] as number;
-      entries[entry] = sum < FIRST_SUM ? sum + 0xffff_fffe : sum;
+      entries[entry] = sum < FIRST_SUM ? sum + MOVED_BY : sum;
     }
   }
 };
@@ -75,7 +78,7 @@ export const ZERO_SUM = blockSum(new Uint8Array(BLOCK_BYTES));
 /** True if the entry says nothing against these bytes. */
 export function proves(entry: number, block: Uint8Array): boolean {
   if (entry === UNPROVEN) return true;
-  if (entry === HOLE) return isZero(block);
+  if (entry === HOLE || entry === INHERITED) return isZero(block);
   return blockSum(block) === entry;
 }
 

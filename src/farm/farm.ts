@@ -1,6 +1,6 @@
 import type { SheepError } from '../base/errors.ts';
 import { type ObjectName, objectKey, type Vid } from '../base/ids.ts';
-import { BLOCK_BYTES, roundDown, roundUp } from '../base/units.ts';
+import { BLOCK_BYTES } from '../base/units.ts';
 import type { Call, Completion } from '../contracts/call.ts';
 import type {
   ObjectExtent,
@@ -8,9 +8,11 @@ import type {
   ObjectWriteCall,
   ObjectZeroCall,
 } from '../contracts/object-store.ts';
+import { Changes } from './changes.ts';
 import type { Identity } from './identity.ts';
+import { Inheritance, sourcesOf } from './inheritance.ts';
 import { LiveObjects, type ObjectParts } from './live-objects.ts';
-import { dataAtOf, objectPath } from './object-format.ts';
+import { dataAtOf, objectPath, pagesOf } from './object-format.ts';
 import type { OpenObject } from './open-object.ts';
 import type { Space } from './space.ts';
 
@@ -33,11 +35,22 @@ const IN_BLOCK = BLOCK_BYTES - 1;
 export class Farm implements ObjectStore {
   readonly #parts: FarmParts;
   readonly #objects: LiveObjects;
+  readonly #inheritance: Inheritance;
+  readonly #changes: Changes;
   #closing: Promise<void> | undefined;
 
   constructor(parts: FarmParts) {
     this.#parts = parts;
     this.#objects = new LiveObjects(parts);
+    this.#inheritance = new Inheritance({
+      ...parts,
+      store: this,
+      load: (name) => {
+        const key = objectKey(name.kind, name.vid, name.index);
+        return parts.open.pass(key, false, async () => this.#objects.load(name, key));
+      },
+    });
+    this.#changes = new Changes({ ...parts, inheritance: this.#inheritance });
   }
 
   get identity(): Identity {
@@ -48,11 +61,13 @@ export class Farm implements ObjectStore {
     const key = objectKey(name.kind, name.vid, name.index);
     const object = this.#parts.open.find(key);
     if (object !== undefined && (object.gate === undefined || object.gate.readable)) {
-      if (object.readNow(at, into)) return;
+      if (object.origins === undefined) {
+        if (object.readNow(at, into)) return;
+      } else if (this.#inheritance.readNow(object, at, into)) return;
     }
     return this.#parts.open.pass(key, false, async () => {
       const loaded = await this.#objects.load(name, key);
-      if (!loaded.readNow(at, into)) await loaded.read(at, into);
+      await this.#inheritance.readAny(loaded, at, into);
     });
   }
 
@@ -67,9 +82,10 @@ export class Farm implements ObjectStore {
       call.createBytes === undefined &&
       ((at | from.length) & IN_BLOCK) === 0 &&
       flusher.hasRoom &&
+      (object.origins === undefined || !object.origins.hasZeroesIn(at / BLOCK_BYTES, from)) &&
       space.takeNow(object.holesIn(at, from.length))
     ) {
-      this.#writeBlocks(object, at, from);
+      this.#changes.writeBlocks(object, at, from);
       if (call.flushFollows === true) flusher.begin(object, at, from.length);
       return call.durable ? flusher.flush(name.vid, [object]) : undefined;
     }
@@ -87,7 +103,7 @@ export class Farm implements ObjectStore {
     const written = await open.pass(key, true, async () => {
       await flusher.room();
       const object = await this.#forChange(name, key, at, from.length, call);
-      await this.#writeAny(object, at, from);
+      await this.#changes.write(object, at, from);
       return object;
     });
     if (call.durable) await flusher.flush(name.vid, [written]);
@@ -101,7 +117,7 @@ export class Farm implements ObjectStore {
         await flusher.room();
         const reserved = call.keepAllocated ? length : 0;
         const object = await this.#forChange(name, key, at, reserved, call);
-        await this.#zeroAny(object, at, length, call.keepAllocated);
+        await this.#changes.zero(object, at, length, call.keepAllocated);
         return object;
       })
       .then((object) => (call.durable ? flusher.flush(name.vid, [object]) : undefined));
@@ -173,10 +189,10 @@ export class Farm implements ObjectStore {
     const key = objectKey(name.kind, name.vid, name.index);
     const object = this.#parts.open.find(key);
     if (object !== undefined && (object.gate === undefined || object.gate.readable)) {
-      return object.extents(at, length);
+      return this.#extents(object, at, length);
     }
     return this.#parts.open.pass(key, false, async () =>
-      (await this.#objects.load(name, key)).extents(at, length),
+      this.#extents(await this.#objects.load(name, key), at, length),
     );
   }
 
@@ -184,10 +200,11 @@ export class Farm implements ObjectStore {
     const key = objectKey(name.kind, name.vid, name.index);
     const object = this.#parts.open.find(key);
     if (object !== undefined && (object.gate === undefined || object.gate.readable)) {
-      return object.sources();
+      const sources = sourcesOf(object);
+      if (!(sources instanceof Promise)) return sources;
     }
     return this.#parts.open.pass(key, false, async () =>
-      (await this.#objects.load(name, key)).sources(),
+      sourcesOf(await this.#objects.load(name, key)),
     );
   }
 
@@ -220,66 +237,13 @@ export class Farm implements ObjectStore {
     return this.#closing;
   }
 
-  /** Whole blocks of an object that is listed and alone ours. */
-  #writeBlocks(object: OpenObject, at: number, from: Uint8Array): void {
-    try {
-      this.#changed(object, object.writeNow(at, from));
-    } catch (error) {
-      this.#changed(object, object.brokenOff(at, from.length));
-      throw error;
-    }
-  }
-
-  async #zeroBlocks(object: OpenObject, at: number, length: number, keep: boolean): Promise<void> {
-    try {
-      this.#changed(object, await object.zero(at, length, keep));
-    } catch (error) {
-      this.#changed(object, object.brokenOff(at, length));
-      throw error;
-    }
-  }
-
-  #changed(object: OpenObject, newlyUnhomed: number): void {
-    object.changedRound = this.#parts.activity.round;
-    this.#parts.flusher.changed(object, newlyUnhomed);
-  }
-
-  /** Parts of blocks at both ends are read, patched and written whole. */
-  async #writeAny(object: OpenObject, at: number, from: Uint8Array): Promise<void> {
-    const end = at + from.length;
-    const first = roundUp(at, BLOCK_BYTES);
-    const last = roundDown(end, BLOCK_BYTES);
-    if (at < first) await this.#patch(object, at, from.subarray(0, Math.min(first, end) - at));
-    if (first < last) this.#writeBlocks(object, first, from.subarray(first - at, last - at));
-    if (last < end && last >= first) await this.#patch(object, last, from.subarray(last - at));
-  }
-
-  async #patch(object: OpenObject, at: number, from: Uint8Array): Promise<void> {
-    const block = roundDown(at, BLOCK_BYTES);
-    const bytes = new Uint8Array(BLOCK_BYTES);
-    if (!object.readNow(block, bytes)) await object.read(block, bytes);
-    bytes.set(from, at - block);
-    this.#writeBlocks(object, block, bytes);
-  }
-
-  async #zeroAny(
+  #extents(
     object: OpenObject,
     at: number,
     length: number,
-    keepAllocated: boolean,
-  ): Promise<void> {
-    const end = at + length;
-    // Of a hole that is to be reserved a part cannot be: all of its block is.
-    const reserves = (byte: number) => keepAllocated && object.holesIn(byte, 1) > 0;
-    const first = reserves(at) ? roundDown(at, BLOCK_BYTES) : roundUp(at, BLOCK_BYTES);
-    const last = reserves(end - 1) ? roundUp(end, BLOCK_BYTES) : roundDown(end, BLOCK_BYTES);
-    if (at < first) await this.#zeroPart(object, at, Math.min(first, end) - at);
-    if (first < last) await this.#zeroBlocks(object, first, last - first, keepAllocated);
-    if (last < end && last >= first) await this.#zeroPart(object, last, end - last);
-  }
-
-  async #zeroPart(object: OpenObject, at: number, length: number): Promise<void> {
-    if (object.holesIn(at, length) === 0) await this.#patch(object, at, new Uint8Array(length));
+  ): readonly ObjectExtent[] | Promise<readonly ObjectExtent[]> {
+    if (object.origins === undefined) return object.extents(at, length);
+    return this.#inheritance.extents(object, at, length);
   }
 
   /**
@@ -295,9 +259,16 @@ export class Farm implements ObjectStore {
   ): Promise<OpenObject> {
     const { space, activity, flusher } = this.#parts;
     if (call.createBytes !== undefined) {
+      const { createBytes, inherits } = call;
+      const origins =
+        inherits === undefined
+          ? undefined
+          : await this.#inheritance.originsFor(name, inherits, createBytes);
       const blocks = Math.ceil((at + length) / BLOCK_BYTES) - Math.floor(at / BLOCK_BYTES);
-      await space.take(blocks + dataAtOf(call.createBytes) / BLOCK_BYTES + NAME_BLOCKS);
-      return this.#objects.create(name, key, call, call.createBytes);
+      const originBlocks = origins === undefined ? 0 : pagesOf(createBytes);
+      const headBlocks = dataAtOf(createBytes) / BLOCK_BYTES + originBlocks + NAME_BLOCKS;
+      await space.take(blocks + headBlocks);
+      return this.#objects.create(name, key, call, createBytes, origins);
     }
     const object = await this.#objects.load(name, key);
     if (length > 0) await space.take(object.holesIn(at, length));

@@ -4,7 +4,7 @@ import { allSettled, forEachAtMost } from '../base/parallel.ts';
 import { BLOCK_BYTES } from '../base/units.ts';
 import type { Disk } from '../contracts/disk.ts';
 import type { ActivityLog } from './activity-log.ts';
-import { blockSum, HOLE, UNPROVEN } from './checksums.ts';
+import { blockSum, HOLE, INHERITED, UNPROVEN } from './checksums.ts';
 import type { Journal } from './journal.ts';
 import { ENTRY, type JournalEntry } from './journal-format.ts';
 import type { FarmLimits } from './limits.ts';
@@ -335,10 +335,9 @@ function copyDirty(object: OpenObject, room: Uint8Array, entries: JournalEntry[]
   for (const block of dirty) {
     const common = { name, stamp, objectBytes, detail: BigInt(block) };
     const entry = table[block] as number;
-    if (entry === HOLE) {
-      mine.push({ ...common, type: ENTRY.hole, sum: 0 });
-      continue;
-    }
+    if (entry === HOLE) mine.push({ ...common, type: ENTRY.hole, sum: 0 });
+    // One that is inherited is as it was before a write that broke off.
+    if (entry === HOLE || entry === INHERITED) continue;
     const bytes = room.subarray(used, used + BLOCK_BYTES);
     if (!object.copyBlockNow(block, bytes)) return -1;
     // The copy was held to its entry; only one that proves nothing has no sum yet.

@@ -4,6 +4,7 @@ import { Reader, Writer } from '../base/bytes.ts';
 import { SheepError } from '../base/errors.ts';
 import { type ObjectName, oidBits, oidParts, type Stamp } from '../base/ids.ts';
 import { BLOCK_BYTES, roundUp } from '../base/units.ts';
+import type { BlockRun } from './origins.ts';
 
 /**
  * The node's journal (FORMATS.md, "Journal"): segments of records. It is two things in one file, so
@@ -12,7 +13,7 @@ import { BLOCK_BYTES, roundUp } from '../base/units.ts';
  */
 const SEGMENT_MAGIC = 0x53_48_50_4a; // "SHPJ"
 const RECORD_MAGIC = 0x53_48_50_52; // "SHPR"
-const JOURNAL_VERSION = 1;
+const JOURNAL_VERSION = 2;
 export const SEGMENT_HEADER_BYTES = BLOCK_BYTES;
 const RECORD_HEADER_BYTES = 40;
 const SUM_AT = 28;
@@ -37,6 +38,8 @@ export interface SegmentHeader {
  *   behind it, in the same record, still is.
  * - `reset`: the activity log so far is void; the entries after it in this record are all of it.
  *   With `detail` 1, written by a start: nothing said before is owed any more.
+ * - `inherit`: behind its `create`, in one append: one page of the new object's origins.
+ * - `zeroed`: these blocks are inherited no longer, and zeroes in them are zeroes.
  */
 export const ENTRY = {
   list: 1,
@@ -48,6 +51,8 @@ export const ENTRY = {
   remove: 7,
   clean: 8,
   reset: 9,
+  inherit: 10,
+  zeroed: 11,
 } as const;
 export type EntryType = (typeof ENTRY)[keyof typeof ENTRY];
 
@@ -56,15 +61,32 @@ export interface JournalEntry {
   readonly name: ObjectName;
   readonly stamp: Stamp;
   readonly objectBytes: number;
-  /** Boot mark (`list`), life (`create`), block (`data`, `hole`), or as said above. */
+  /**
+   * Boot mark (`list`), life (`create`), block (`data`, `hole`), page (`inherit`), blocks (`zeroed`,
+   * see packBlocks), or as said above.
+   */
   readonly detail: bigint;
-  /** `data`: the block's checksum entry. */
+  /** `data`, `inherit`: the checksum entry of the block that goes with it. */
   readonly sum: number;
 }
 
 /** An entry with the place of its append among all appends: what `homed` refers to. */
 export interface SequencedEntry extends JournalEntry {
   readonly sequence: number;
+}
+
+/** A block of bytes stands behind the head of the record for each entry of these types. */
+export function hasBlock({ type }: Pick<JournalEntry, 'type'>): boolean {
+  return type === ENTRY.data || type === ENTRY.inherit;
+}
+
+/** Which blocks a `zeroed` means. */
+export function packBlocks({ first, end }: BlockRun): bigint {
+  return BigInt(first) | (BigInt(end - first) << 32n);
+}
+export function unpackBlocks(detail: bigint): BlockRun {
+  const first = Number(detail & 0xffff_ffffn);
+  return { first, end: first + Number(detail >> 32n) };
 }
 
 /** What one write of the journal makes stable: one or more appends. */
@@ -119,31 +141,32 @@ export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader {
   return { storeId, segment, record, bootId };
 }
 
-/** Bytes of a record with so many entries, so many of them `data`. */
-export function recordBytesOf(entries: number, dataBlocks: number): number {
-  return headBytesOf(entries) + dataBlocks * BLOCK_BYTES;
+/** Bytes of a record with so many entries and so many blocks. */
+export function recordBytesOf(entries: number, blocks: number): number {
+  return headBytesOf(entries) + blocks * BLOCK_BYTES;
 }
 function headBytesOf(entries: number): number {
   return roundUp(RECORD_HEADER_BYTES + entries * ENTRY_BYTES, BLOCK_BYTES);
 }
 
 /**
- * The head of a record, to be followed by one block per `data` entry. The blocks need no further
- * checksum: each carries its own in its entry. The entries' sequences are at most 65,535 apart.
+ * The head of a record, to be followed by the blocks of its entries (`hasBlock`). These need no
+ * further checksum: each carries its own in its entry. The entries' sequences are at most 65,535
+ * apart.
  */
 export function encodeRecordHead(
   segment: number,
   { record, entries }: JournalRecord,
 ): Uint8Array<ArrayBuffer> {
   const headBytes = headBytesOf(entries.length);
-  const dataBlocks = entries.reduce((sum, { type }) => sum + (type === ENTRY.data ? 1 : 0), 0);
+  const blocks = entries.reduce((sum, entry) => sum + (hasBlock(entry) ? 1 : 0), 0);
   const first = entries[0]?.sequence ?? 0;
   const out = new Writer(headBytes)
     .u32(RECORD_MAGIC)
     .u32(entries.length)
     .u64(record)
     .u64(segment)
-    .u32(dataBlocks)
+    .u32(blocks)
     .u32(0) // checksum
     .u64(first);
   for (const entry of entries) {
@@ -195,7 +218,7 @@ export function decodeRecordHead(head: Uint8Array): JournalRecord | undefined {
 
 function decodeEntry(reader: Reader, first: number): SequencedEntry {
   const type = reader.u8('entry type');
-  if (type < ENTRY.list || type > ENTRY.reset) throw bad(`no entry is of type ${type}`);
+  if (type < ENTRY.list || type > ENTRY.zeroed) throw bad(`no entry is of type ${type}`);
   reader.u8('reserved');
   const sequence = first + reader.u16('order');
   const slot = reader.u32('slot');

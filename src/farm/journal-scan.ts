@@ -1,5 +1,5 @@
 import { isFault, SheepError } from '../base/errors.ts';
-import { formatOid, type ObjectName, objectKey, type Stamp } from '../base/ids.ts';
+import { objectKey } from '../base/ids.ts';
 import { BLOCK_BYTES, MiB } from '../base/units.ts';
 import type { Disk, DiskFile } from '../contracts/disk.ts';
 import type { Listed } from './activity-log.ts';
@@ -10,34 +10,20 @@ import {
   decodeRecordHead,
   decodeSegmentHeader,
   ENTRY,
+  hasBlock,
   type JournalEntry,
   type JournalRecord,
   recordExtent,
   SEGMENT_HEADER_BYTES,
   type SegmentHeader,
   type SequencedEntry,
+  unpackBlocks,
 } from './journal-format.ts';
-
-/** A block as a flush promised it: where its bytes stand in the journal, or a hole. */
-export interface RedoBlock {
-  readonly sequence: number;
-  readonly from: { readonly path: string; readonly at: number; readonly sum: number } | 'hole';
-}
-
-/** What the journal still owes one object. */
-export interface RedoObject {
-  readonly name: ObjectName;
-  readonly stamp: Stamp;
-  readonly objectBytes: number;
-  /** It was made, under this life. */
-  made?: { sequence: number; life: bigint } | undefined;
-  removed?: { sequence: number } | undefined;
-  readonly blocks: Map<number, RedoBlock>;
-}
+import { owed, type Redo, settle } from './redo.ts';
 
 export interface JournalScan {
   readonly listed: Map<number | string, Listed>;
-  readonly redo: Map<number | string, RedoObject>;
+  readonly redo: Redo;
   /** The last thing it says is that everything is stable. */
   clean: boolean;
   /** No segment says anything: so it is in a store that was never opened. */
@@ -186,7 +172,7 @@ class SegmentReader {
     for (const entry of record.entries) {
       this.#apply(entry, block);
       this.#scan.nextSequence = Math.max(this.#scan.nextSequence, entry.sequence + 1);
-      if (entry.type === ENTRY.data) block += BLOCK_BYTES;
+      if (hasBlock(entry)) block += BLOCK_BYTES;
     }
     this.#scan.nextRecord += 1;
     return block;
@@ -213,7 +199,7 @@ class SegmentReader {
     at: number,
     entries: readonly JournalEntry[],
   ): Promise<boolean> {
-    const sums = entries.filter(({ type }) => type === ENTRY.data).map(({ sum }) => sum);
+    const sums = entries.filter(hasBlock).map(({ sum }) => sum);
     const bytes = new Uint8Array(sums.length * BLOCK_BYTES);
     await file.read(at, bytes);
     return sums.every((sum, index) => {
@@ -242,11 +228,21 @@ class SegmentReader {
         return;
       case ENTRY.create:
         list(this.#boot, detail);
-        redo.set(key, { ...known, made: { sequence, life: detail }, blocks: new Map() });
+        redo.set(key, {
+          ...known,
+          made: { sequence, life: detail, origins: new Map() },
+          ...{ blocks: new Map(), zeroed: [] },
+        });
+        return;
+      case ENTRY.inherit:
+        redo.get(key)?.made?.origins.set(Number(detail), { path: this.#path, at: dataAt, sum });
+        return;
+      case ENTRY.zeroed:
+        owed(redo, key, known).zeroed.push({ sequence, ...unpackBlocks(detail) });
         return;
       case ENTRY.remove:
         list(this.#boot, 0n, true);
-        redo.set(key, { ...known, removed: { sequence }, blocks: new Map() });
+        redo.set(key, { ...known, removed: { sequence }, blocks: new Map(), zeroed: [] });
         return;
       case ENTRY.data:
         owed(redo, key, known).blocks.set(Number(detail), {
@@ -302,46 +298,4 @@ class SegmentReader {
 async function headerBytes(file: DiskFile): Promise<Uint8Array> {
   const bytes = new Uint8Array(SEGMENT_HEADER_BYTES);
   return bytes.subarray(0, await file.read(0, bytes));
-}
-
-function owed(
-  redo: JournalScan['redo'],
-  key: number | string,
-  known: Pick<RedoObject, 'name' | 'stamp' | 'objectBytes'>,
-): RedoObject {
-  const before = redo.get(key);
-  if (before !== undefined) return before;
-  const made: RedoObject = { ...known, blocks: new Map() };
-  redo.set(key, made);
-  return made;
-}
-
-/** What was said of the object up to this sequence is done. */
-function settle(redo: JournalScan['redo'], key: number | string, upTo: number): void {
-  const object = redo.get(key);
-  if (object === undefined) return;
-  if (object.made !== undefined && object.made.sequence <= upTo) object.made = undefined;
-  if (object.removed !== undefined && object.removed.sequence <= upTo) object.removed = undefined;
-  for (const [block, { sequence }] of object.blocks) {
-    if (sequence <= upTo) object.blocks.delete(block);
-  }
-  if (object.made === undefined && object.removed === undefined && object.blocks.size === 0) {
-    redo.delete(key);
-  }
-}
-
-/** @throws SheepError `ERR_CORRUPT` if the journal's bytes changed since they were scanned */
-export async function readRedoBlock(
-  file: DiskFile,
-  from: { path: string; at: number; sum: number },
-  name: ObjectName,
-): Promise<Uint8Array> {
-  const bytes = new Uint8Array(BLOCK_BYTES);
-  await file.read(from.at, bytes);
-  if (blockSum(bytes) === from.sum) return bytes;
-  const oid = formatOid(name);
-  throw new SheepError('ERR_CORRUPT', `journal ${from.path}: a block of ${oid} is damaged`, {
-    oid,
-    at: from.at,
-  });
 }

@@ -9,6 +9,7 @@ import type { Flusher } from './flusher.ts';
 import { createObject, loadObject, type Suspect } from './load.ts';
 import type { OpenObject } from './open-object.ts';
 import type { OpenSet } from './open-set.ts';
+import type { Origins } from './origins.ts';
 
 export interface ObjectParts {
   readonly disk: Disk;
@@ -56,25 +57,26 @@ export class LiveObjects {
     return object;
   }
 
-  /** An object of zeroes, listed and open; what its name held before is gone. */
+  /** An object of zeroes, or of what it inherits, listed and open; what its name held is gone. */
   async create(
     name: ObjectName,
     key: number | string,
     { stamp, unowned }: ObjectWriteCall,
     objectBytes: number,
+    origins: Origins | undefined,
   ): Promise<OpenObject> {
     const { open, activity, flusher, random } = this.#parts;
     const life = new DataView(random.bytes(8).buffer).getBigUint64(0);
     const made = { name, stamp, objectBytes, life };
     const orphan = open.find(key);
     if (orphan !== undefined) flusher.end(orphan);
-    await activity.create(made, unowned === true);
+    await activity.create(made, unowned === true, origins);
     if (orphan !== undefined) {
       while (orphan.homing !== undefined) await orphan.homing;
       flusher.forget(orphan);
       open.drop(orphan);
     }
-    const object = await this.#make(made);
+    const object = await this.#make(made, origins);
     object.listedUnder = stamp;
     object.changedRound = activity.round;
     open.add(object);
@@ -83,10 +85,10 @@ export class LiveObjects {
   }
 
   /** If it cannot be made it is not there: the journal owes it nothing but the name's absence. */
-  async #make(made: Suspect): Promise<OpenObject> {
+  async #make(made: Suspect, origins: Origins | undefined): Promise<OpenObject> {
     const { disk, directory, sums, activity } = this.#parts;
     try {
-      return await createObject(disk, directory, made, sums);
+      return await createObject(disk, directory, made, sums, origins);
     } catch (error) {
       activity.unlinked(made.name);
       throw error;

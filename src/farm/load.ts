@@ -3,7 +3,7 @@ import { isFault, SheepError } from '../base/errors.ts';
 import { formatOid, type ObjectName, objectKey, type Stamp } from '../base/ids.ts';
 import { BLOCK_BYTES, roundUp } from '../base/units.ts';
 import type { Disk, DiskFile } from '../contracts/disk.ts';
-import { type BlockSums, HOLE, isZero, proves } from './checksums.ts';
+import { type BlockSums, HOLE, INHERITED, isZero, proves } from './checksums.ts';
 import { SCAN_BYTES } from './limits.ts';
 import {
   blocksOf,
@@ -14,6 +14,7 @@ import {
   objectPath,
 } from './object-format.ts';
 import { OpenObject } from './open-object.ts';
+import { Origins } from './origins.ts';
 import { giveTable, takeTable } from './tables.ts';
 
 /** What the activity log knows of an object that may differ from its own table. */
@@ -50,7 +51,14 @@ export async function loadObject(
       const header = headerIn(head, got, name);
       const { table, good } = await tableBehind(head, file, header);
       if (!good) throw damaged(name, 'its table of checksums does not fit its header');
-      return { object: make(file, header, table, sums), adopted: 0 };
+      if (header.originSums.length === 0) {
+        return { object: make(file, header, table, sums), adopted: 0 };
+      }
+      const origins = await Origins.read(file, header.objectBytes);
+      if (!origins.fits(header.originSums)) {
+        throw damaged(name, 'what it inherits does not fit its header');
+      }
+      return { object: make(file, header, table, sums, origins), adopted: 0 };
     });
   } catch (error) {
     file.closeNow();
@@ -59,7 +67,7 @@ export async function loadObject(
 }
 
 /**
- * Makes an object of zeroes. What its name held before goes with its file, not by truncation: so
+ * Makes an object of zeroes, or of what it inherits. What its name held before goes with its file, not by truncation: so
  * no block of an earlier life can come back under the new header after a power cut. Nothing is on
  * the medium yet.
  */
@@ -68,11 +76,17 @@ export async function createObject(
   directory: string,
   made: Suspect,
   sums: BlockSums,
+  origins?: Origins,
 ): Promise<OpenObject> {
   const path = objectPath(directory, made.name);
   const file = await openFresh(disk, path);
   try {
-    const object = make(file, made, takeTable(blocksOf(made.objectBytes)), sums);
+    const table = takeTable(blocksOf(made.objectBytes));
+    if (origins !== undefined) {
+      for (const block of table.keys()) if (origins.vidOf(block) !== 0) table[block] = INHERITED;
+      origins.dirty = true;
+    }
+    const object = make(file, made, table, sums, origins);
     object.nameStable = false;
     object.writeMeta();
     object.metaDirty = true;
@@ -165,7 +179,8 @@ async function rebuild(
   const objectBytes = old?.header.objectBytes ?? suspect.objectBytes;
   const before = old?.table ?? takeTable(blocksOf(objectBytes));
   const table = takeTable(blocksOf(objectBytes));
-  const adopted = await scan(file, objectBytes, before, table, sums);
+  const origins = await originsOfSuspect(file, objectBytes, old?.header);
+  const adopted = await scan(file, { objectBytes, before, table, sums, origins });
   giveTable(before);
   const header = {
     name,
@@ -173,10 +188,24 @@ async function rebuild(
     stamp: suspect.stamp,
     life: old?.header.life ?? suspect.life,
   };
-  const object = make(file, header, table, sums);
+  const object = make(file, header, table, sums, origins);
   object.verified.addRange(0, table.length);
   object.metaDirty = true;
   return { object, adopted };
+}
+
+/**
+ * Not held to the header: they were there before the object was, and a `zeroed` that is owed has been
+ * done. Without a header they speak for themselves.
+ */
+async function originsOfSuspect(
+  file: DiskFile,
+  objectBytes: number,
+  header: ObjectHeader | undefined,
+): Promise<Origins | undefined> {
+  if (header !== undefined && header.originSums.length === 0) return undefined;
+  const origins = await Origins.read(file, objectBytes);
+  return header === undefined && origins.none ? undefined : origins;
 }
 
 /** Its table may be any. */
@@ -196,13 +225,25 @@ async function headIfAny(
   }
 }
 
-/** Fills `table` from the data; returns how many blocks were not what `before` says. */
+/**
+ * Fills `table` from the data; returns how many blocks were not what `before` says. Zeroes where
+ * something is inherited mean just that, whatever it says: else the journal would have told.
+ */
 async function scan(
   file: DiskFile,
-  objectBytes: number,
-  before: Uint32Array,
-  table: Uint32Array,
-  sums: BlockSums,
+  {
+    objectBytes,
+    before,
+    table,
+    sums,
+    origins,
+  }: {
+    objectBytes: number;
+    before: Uint32Array;
+    table: Uint32Array;
+    sums: BlockSums;
+    origins: Origins | undefined;
+  },
 ): Promise<number> {
   const buffer = new Uint8Array(Math.min(SCAN_BYTES, roundUp(objectBytes, BLOCK_BYTES)));
   let adopted = 0;
@@ -215,13 +256,12 @@ async function scan(
       const offset = (block - first) * BLOCK_BYTES;
       const bytes = buffer.subarray(offset, offset + BLOCK_BYTES);
       const entry = before[block] as number;
-      if (proves(entry, bytes)) {
-        table[block] = entry;
-        continue;
-      }
-      adopted += 1;
-      if (isZero(bytes)) table[block] = HOLE;
+      if (origins !== undefined && origins.vidOf(block) !== 0 && isZero(bytes)) {
+        table[block] = INHERITED;
+      } else if (entry !== INHERITED && proves(entry, bytes)) table[block] = entry;
+      else if (isZero(bytes)) table[block] = HOLE;
       else sums(bytes, table, block);
+      if (table[block] !== entry) adopted += 1;
     }
   }
   return adopted;
@@ -232,10 +272,11 @@ function make(
   header: Suspect,
   table: Uint32Array<ArrayBuffer>,
   sums: BlockSums,
+  origins?: Origins,
 ): OpenObject {
   const { name, objectBytes, life, stamp } = header;
   const key = objectKey(name.kind, name.vid, name.index);
-  return new OpenObject({ key, name, objectBytes, life, stamp, file, table, sums });
+  return new OpenObject({ key, name, objectBytes, life, stamp, file, table, sums, origins });
 }
 
 function damaged(name: ObjectName, why: string): SheepError {

@@ -7,10 +7,11 @@ import { OBJECT_BYTES_MAX } from './limits.ts';
 
 /**
  * The file of one live object (FORMATS.md, "Object file"): a header block, the table of block
- * checksums, then the data. All three are covered by one sync of one file.
+ * checksums, the data, and in an object that inherits its origins. All are covered by one sync of
+ * one file.
  */
 const OBJECT_MAGIC = 0x53_48_50_4f; // "SHPO"
-const OBJECT_VERSION = 1;
+const OBJECT_VERSION = 2;
 export const HEADER_BYTES = BLOCK_BYTES;
 const PAGE_SUMS_AT = 64;
 const HEADER_SUM_AT = HEADER_BYTES - 4;
@@ -24,17 +25,28 @@ export interface ObjectHeader {
   readonly life: bigint;
   /** crc32 of each 4 KiB page of the table. */
   readonly pageSums: readonly number[];
+  /** The same of the origins, as many as the table has pages; none if it does not inherit. */
+  readonly originSums: readonly number[];
 }
 
 export function blocksOf(objectBytes: number): number {
   return Math.ceil(objectBytes / BLOCK_BYTES);
 }
-function tablePagesOf(objectBytes: number): number {
+/** Of the table, and of the origins if there are any. */
+export function pagesOf(objectBytes: number): number {
   return Math.ceil(blocksOf(objectBytes) / ENTRIES_PER_PAGE);
 }
 /** Where the data begins: behind header and table, on a block's border. */
 export function dataAtOf(objectBytes: number): number {
   return HEADER_BYTES + roundUp(blocksOf(objectBytes) * 4, BLOCK_BYTES);
+}
+
+/**
+ * Where the origins begin: behind the data, so that all else lies where it does in an object that
+ * inherits nothing, and can be found although the header cannot be read.
+ */
+export function originsAtOf(objectBytes: number): number {
+  return dataAtOf(objectBytes) + roundUp(objectBytes, BLOCK_BYTES);
 }
 
 /** Where an object lies below the store: 256 folders by the low byte of its index. */
@@ -58,9 +70,11 @@ export function encodeHeader(header: ObjectHeader): Uint8Array<ArrayBuffer> {
     .u32(header.stamp.attachEpoch)
     .u64(header.life)
     .u64(0) // snapshot position, for the snapshot store
-    .zeroes(PAGE_SUMS_AT - 48);
-  for (const sum of header.pageSums) out.u32(sum);
-  const bytes = out.zeroes(HEADER_BYTES - PAGE_SUMS_AT - header.pageSums.length * 4).done();
+    .u32(header.originSums.length)
+    .zeroes(PAGE_SUMS_AT - 52);
+  const sums = [...header.pageSums, ...header.originSums];
+  for (const sum of sums) out.u32(sum);
+  const bytes = out.zeroes(HEADER_BYTES - PAGE_SUMS_AT - sums.length * 4).done();
   const view = new DataView(bytes.buffer, bytes.byteOffset);
   view.setUint32(HEADER_SUM_AT, crc32(bytes.subarray(0, HEADER_SUM_AT)));
   return bytes;
@@ -97,9 +111,13 @@ export function decodeHeader(bytes: Uint8Array): ObjectHeader {
   const stamp = { epoch: reader.u32('epoch'), attachEpoch: reader.u32('attach epoch') };
   const life = reader.u64('life');
   reader.u64('snapshot position');
-  reader.bytes(PAGE_SUMS_AT - 48, 'reserved');
-  const pageSums = Array.from({ length: tablePagesOf(objectBytes) }, () => reader.u32('page sum'));
-  return { name, objectBytes, stamp, life, pageSums };
+  const pages = pagesOf(objectBytes);
+  const originPages = reader.u32('origin pages');
+  if (originPages !== 0 && originPages !== pages) throw bad('origin pages', { originPages });
+  reader.bytes(PAGE_SUMS_AT - 52, 'reserved');
+  const sums = (length: number) => Array.from({ length }, () => reader.u32('page sum'));
+  const pageSums = sums(pages);
+  return { name, objectBytes, stamp, life, pageSums, originSums: sums(originPages) };
 }
 
 function bad(why: string, facts: Record<string, number> = {}): SheepError {

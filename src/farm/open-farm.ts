@@ -14,7 +14,7 @@ import { type JournalScan, scanJournal } from './journal-scan.ts';
 import { checkLimits, FARM_LIMITS, type FarmLimits, segmentBytesOn } from './limits.ts';
 import { Maintenance } from './maintenance.ts';
 import { OpenSet } from './open-set.ts';
-import { finishRemovals, redoJournal } from './recovery.ts';
+import { finishRemovals, finishZeroed, redoJournal } from './recovery.ts';
 import { Space } from './space.ts';
 
 export interface FarmOptions {
@@ -152,6 +152,7 @@ async function recover(options: FarmOptions, scan: JournalScan, bootId: string):
   if (scan.bootId === bootId) {
     // The machine went on: its page cache has everything, and is newer than the journal.
     await finishRemovals(disk, directory, scan);
+    await finishZeroed(disk, directory, scan);
     await disk.syncAll(directory);
     log.event('warn', 'farm.unclean-stop', { directory, suspects: scan.listed.size });
     return;

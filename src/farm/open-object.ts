@@ -6,9 +6,18 @@ import { formatOid, type ObjectName, type Stamp } from '../base/ids.ts';
 import { BLOCK_BYTES } from '../base/units.ts';
 import type { DiskFile } from '../contracts/disk.ts';
 import type { ObjectExtent } from '../contracts/object-store.ts';
-import { type BlockSums, HOLE, isZero, proves, UNPROVEN, ZERO_SUM } from './checksums.ts';
+import {
+  type BlockSums,
+  HOLE,
+  INHERITED,
+  isZero,
+  proves,
+  UNPROVEN,
+  ZERO_SUM,
+} from './checksums.ts';
 import type { JournalPoint } from './journal.ts';
-import { blocksOf, dataAtOf, encodeHeader, HEADER_BYTES } from './object-format.ts';
+import { blocksOf, dataAtOf, encodeHeader, HEADER_BYTES, originsAtOf } from './object-format.ts';
+import type { Origins } from './origins.ts';
 import { giveTable, NO_TABLE } from './tables.ts';
 
 /**
@@ -21,6 +30,8 @@ export class OpenObject {
   readonly objectBytes: number;
   readonly life: bigint;
   readonly file: DiskFile;
+  /** Undefined: it inherits nothing. If it does, inheritance.ts reads it. */
+  readonly origins: Origins | undefined;
   #table: Uint32Array<ArrayBuffer>;
   readonly #dataAt: number;
   readonly #sums: BlockSums;
@@ -62,6 +73,7 @@ export class OpenObject {
     file: DiskFile;
     table: Uint32Array<ArrayBuffer>;
     sums: BlockSums;
+    origins: Origins | undefined;
   }) {
     this.key = init.key;
     this.name = init.name;
@@ -71,6 +83,7 @@ export class OpenObject {
     this.file = init.file;
     this.#table = init.table;
     this.#sums = init.sums;
+    this.origins = init.origins;
     this.#dataAt = dataAtOf(init.objectBytes);
     const blocks = blocksOf(init.objectBytes);
     [this.verified, this.dirty, this.unhomed] = Bitmap.several(3, blocks) as [
@@ -91,6 +104,7 @@ export class OpenObject {
     this.file.closeNow();
     giveTable(this.#table);
     this.#table = NO_TABLE;
+    this.origins?.close();
   }
 
   /** The file alone says everything, on the medium. */
@@ -195,10 +209,17 @@ export class OpenObject {
     for (let block = first; block < end; block += 1) {
       if (!this.#seesNow(block, bytes)) this.table[block] = UNPROVEN;
       else if (proves(this.table[block] as number, bytes)) continue;
-      else if (isZero(bytes)) this.table[block] = HOLE;
+      else if (isZero(bytes)) this.table[block] = this.#zeroesIn(block);
       else this.#sums(bytes, this.table, block);
     }
-    return this.#changed(first, end);
+    const newlyUnhomed = this.#changed(first, end);
+    if (this.origins !== undefined) this.verified.clear(); // isUnsure asks for it
+    return newlyUnhomed;
+  }
+
+  /** What zeroes in the file mean that nobody wrote knowingly. */
+  #zeroesIn(block: number): number {
+    return this.origins === undefined || this.origins.vidOf(block) === 0 ? HOLE : INHERITED;
   }
 
   #seesNow(block: number, into: Uint8Array): boolean {
@@ -230,9 +251,14 @@ export class OpenObject {
     let holes = 0;
     const end = Math.ceil((at + length) / BLOCK_BYTES);
     for (let block = Math.floor(at / BLOCK_BYTES); block < end; block += 1) {
-      if (this.table[block] === HOLE) holes += 1;
+      const entry = this.table[block];
+      if (entry === HOLE || entry === INHERITED) holes += 1;
     }
     return holes;
+  }
+
+  isHole(at: number): boolean {
+    return this.table[Math.floor(at / BLOCK_BYTES)] === HOLE;
   }
 
   /**
@@ -247,6 +273,7 @@ export class OpenObject {
     return true;
   }
 
+  /** What stands in its own file. */
   extents(at: number, length: number): ObjectExtent[] {
     const out: { length: number; content: ObjectExtent['content'] }[] = [];
     for (let position = at; position < at + length; ) {
@@ -262,12 +289,7 @@ export class OpenObject {
     return out;
   }
 
-  /** For each block the vid whose object holds it, 0 for a hole. */
-  sources(): Uint32Array {
-    return this.table.map((entry) => (entry === HOLE ? 0 : this.name.vid));
-  }
-
-  /** Header and table as they are now, into the page cache, for the sync that follows. */
+  /** Header, table and origins as they are now, into the page cache, for the sync that follows. */
   writeMeta(): void {
     const bytes = new Uint8Array(this.#dataAt);
     const table = new Uint8Array(this.table.buffer, this.table.byteOffset, this.table.byteLength);
@@ -276,9 +298,12 @@ export class OpenObject {
     for (let at = HEADER_BYTES; at < bytes.length; at += BLOCK_BYTES) {
       pageSums.push(crc32(bytes.subarray(at, at + BLOCK_BYTES)));
     }
-    const { name, objectBytes, stamp, life } = this;
-    bytes.set(encodeHeader({ name, objectBytes, stamp, life, pageSums }));
+    const { name, objectBytes, stamp, life, origins } = this;
+    const originSums = origins?.pageSums() ?? [];
+    bytes.set(encodeHeader({ name, objectBytes, stamp, life, pageSums, originSums }));
+    if (origins?.dirty === true) this.file.writeNow(originsAtOf(objectBytes), origins.bytes);
     this.file.writeNow(0, bytes);
+    if (origins !== undefined) origins.dirty = false;
     this.metaDirty = false;
   }
 }

@@ -28,7 +28,8 @@ export class OpenSet {
     this.#recent = new LRUCache({
       max: limits.openObjects,
       maxSize: limits.openTableBytes,
-      sizeCalculation: (object) => object.table.byteLength + 1024,
+      sizeCalculation: (object) =>
+        object.table.byteLength * (object.origins === undefined ? 1 : 2) + 1024,
       dispose: (object, key, reason) => {
         if (reason !== 'evict') return;
         if (isIdle(object)) this.#close(object);

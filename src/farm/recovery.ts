@@ -1,8 +1,9 @@
 import { isFault } from '../base/errors.ts';
+import type { ObjectName } from '../base/ids.ts';
 import { BLOCK_BYTES } from '../base/units.ts';
 import type { Disk, DiskFile } from '../contracts/disk.ts';
 import type { BlockSums } from './checksums.ts';
-import { type JournalScan, type RedoObject, readRedoBlock } from './journal-scan.ts';
+import type { JournalScan } from './journal-scan.ts';
 import { createObject } from './load.ts';
 import {
   dataAtOf,
@@ -10,7 +11,11 @@ import {
   HEADER_BYTES,
   objectDirectory,
   objectPath,
+  originsAtOf,
+  pagesOf,
 } from './object-format.ts';
+import { type BlockRun, Origins } from './origins.ts';
+import { type JournalBlock, type RedoObject, readRedoBlock } from './redo.ts';
 
 /**
  * After a power cut: does again what flushes promised and the journal still owes. Every object it
@@ -23,7 +28,7 @@ export async function redoJournal(
   scan: JournalScan,
   sums: BlockSums,
 ): Promise<{ objects: number; blocks: number }> {
-  const journals = new Map<string, DiskFile>();
+  const journals = new JournalFiles(disk);
   const directories = new Set<string>();
   let blocks = 0;
   try {
@@ -34,10 +39,33 @@ export async function redoJournal(
         blocks += await redoObject(disk, directory, object, sums, journals);
     }
   } finally {
-    for (const file of journals.values()) file.closeNow();
+    journals.closeNow();
   }
   for (const path of directories) await disk.syncDirectory(path);
   return { objects: scan.redo.size, blocks };
+}
+
+/** Journals that stay open for as long as they are read from. */
+class JournalFiles {
+  readonly #disk: Disk;
+  readonly #files = new Map<string, DiskFile>();
+
+  constructor(disk: Disk) {
+    this.#disk = disk;
+  }
+
+  async read(from: JournalBlock, name: ObjectName): Promise<Uint8Array> {
+    let file = this.#files.get(from.path);
+    if (file === undefined) {
+      file = await this.#disk.open(from.path);
+      this.#files.set(from.path, file);
+    }
+    return readRedoBlock(file, from, name);
+  }
+
+  closeNow(): void {
+    for (const file of this.#files.values()) file.closeNow();
+  }
 }
 
 async function redoObject(
@@ -45,22 +73,15 @@ async function redoObject(
   directory: string,
   object: RedoObject,
   sums: BlockSums,
-  journals: Map<string, DiskFile>,
+  journals: JournalFiles,
 ): Promise<number> {
   await using file = await present(disk, directory, object, sums);
+  await redoOrigins(file, object, journals);
   const dataAt = dataAtOf(object.objectBytes);
   for (const [block, { from }] of object.blocks) {
     const at = dataAt + block * BLOCK_BYTES;
-    if (from === 'hole') {
-      await file.punch(at, BLOCK_BYTES);
-      continue;
-    }
-    let journal = journals.get(from.path);
-    if (journal === undefined) {
-      journal = await disk.open(from.path);
-      journals.set(from.path, journal);
-    }
-    await file.write(at, await readRedoBlock(journal, from, object.name));
+    if (from === 'hole') await file.punch(at, BLOCK_BYTES);
+    else await file.write(at, await journals.read(from, object.name));
   }
   await file.sync();
   return object.blocks.size;
@@ -79,6 +100,39 @@ async function present(
   const { name, stamp, objectBytes } = object;
   const made = { name, stamp, objectBytes, life: object.made.life };
   return (await createObject(disk, directory, made, sums)).file;
+}
+
+/**
+ * What it inherits: all of it if it was made and its file may never have become stable, and in any
+ * case without what was zeroed since. Which of its blocks are inherited their data says, when it is
+ * opened: it is a suspect.
+ */
+async function redoOrigins(
+  file: DiskFile,
+  { name, objectBytes, made, zeroed }: RedoObject,
+  journals: JournalFiles,
+): Promise<void> {
+  if (made === undefined) return clearZeroed(file, objectBytes, zeroed);
+  if (made.origins.size === 0) return;
+  const bytes = new Uint8Array(pagesOf(objectBytes) * BLOCK_BYTES);
+  for (const [page, from] of made.origins) {
+    bytes.set(await journals.read(from, name), page * BLOCK_BYTES);
+  }
+  const origins = new Origins(new Uint32Array(bytes.buffer));
+  for (const { first, end } of zeroed) origins.clear(first, end);
+  await file.write(originsAtOf(objectBytes), bytes);
+}
+
+async function clearZeroed(
+  file: DiskFile,
+  objectBytes: number,
+  zeroed: readonly BlockRun[],
+): Promise<void> {
+  if (zeroed.length === 0) return;
+  const origins = await Origins.read(file, objectBytes);
+  for (const { first, end } of zeroed) origins.clear(first, end);
+  await file.write(originsAtOf(objectBytes), origins.bytes);
+  origins.close();
 }
 
 async function lifeOf(disk: Disk, path: string): Promise<bigint | undefined> {
@@ -105,5 +159,21 @@ export async function finishRemovals(
     if (await disk.exists(path)) await disk.remove(path);
     const listed = scan.listed.get(key);
     if (listed !== undefined) listed.suspect = false;
+  }
+}
+
+/**
+ * After a kill the page cache is newer than the journal but for one thing: what it says is zeroed may
+ * still stand among the origins of the file, where zeroes in the data would be taken for inherited.
+ */
+export async function finishZeroed(
+  disk: Disk,
+  directory: string,
+  scan: JournalScan,
+): Promise<void> {
+  for (const { name, objectBytes, zeroed } of scan.redo.values()) {
+    if (zeroed.length === 0) continue;
+    await using file = await disk.open(objectPath(directory, name));
+    await clearZeroed(file, objectBytes, zeroed);
   }
 }

@@ -136,7 +136,7 @@ describe('an object file', () => {
   test('of a newer format is refused with both versions, and not touched', async () => {
     const store = await atRest();
     const bytes = await contents(store.disk, pathOf(A));
-    new DataView(bytes.buffer).setUint16(4, 2);
+    new DataView(bytes.buffer).setUint16(4, 3);
     new DataView(bytes.buffer).setUint32(
       HEADER_BYTES - 4,
       crc32(bytes.subarray(0, HEADER_BYTES - 4)),
@@ -148,8 +148,8 @@ describe('an object file', () => {
     ]) {
       expect(await failureOf(run)).toMatchObject({
         code: 'ERR_VERSION',
-        message: expect.stringMatching(/format 2\b.*\b1\b/),
-        facts: { found: 2, known: 1 },
+        message: expect.stringMatching(/format 3\b.*\b2\b/),
+        facts: { found: 3, known: 2 },
       });
     }
     expect(await contents(store.disk, pathOf(A))).toEqual(bytes);

@@ -11,7 +11,9 @@ import {
   ENTRY,
   encodeRecordHead,
   encodeSegmentHeader,
+  hasBlock,
   type JournalRecord,
+  packBlocks,
   recordBytesOf,
   recordExtent,
   SEGMENT_HEADER_BYTES,
@@ -76,6 +78,12 @@ const record: JournalRecord = {
     { ...known, type: ENTRY.retire, detail: 0n, sum: 0, sequence: 0x2122_2328 },
     { ...known, type: ENTRY.remove, detail: 0n, sum: 0, sequence: 0x2122_2329 },
     { ...known, type: ENTRY.clean, detail: 0n, sum: 0, sequence: 0x2122_232a },
+    { ...known, type: ENTRY.create, detail: 0x5152_5354_5556_5758n, sum: 0, sequence: 0x2122_232b },
+    { ...known, type: ENTRY.inherit, detail: 15n, sum: 0x6162_6364, sequence: 0x2122_232b },
+    {
+      ...{ ...known, type: ENTRY.zeroed, sum: 0, sequence: 0x2122_232c },
+      detail: packBlocks({ first: 0x3ff, end: 0x3ff + 0x2001 }),
+    },
   ],
 };
 
@@ -139,22 +147,29 @@ describe('the header of a segment', () => {
   test('of the next version is refused with both', () => {
     const bytes = encodeSegmentHeader(segmentHeader);
     const view = new DataView(bytes.buffer);
-    view.setUint32(4, 2);
+    view.setUint32(4, 3);
     view.setUint32(SEGMENT_HEADER_BYTES - 4, crc32(bytes.subarray(0, SEGMENT_HEADER_BYTES - 4)));
     expect(() => decodeSegmentHeader(bytes)).toThrow(
       expect.objectContaining({
         code: 'ERR_VERSION',
-        message: expect.stringMatching(/format 2\b.*\b1\b/),
-        facts: { found: 2, known: 1 },
+        message: expect.stringMatching(/format 3\b.*\b2\b/),
+        facts: { found: 3, known: 2 },
       }),
     );
   });
 
-  test('in version 1 is these bytes and no others', () => {
+  test('in version 2 is these bytes and no others', () => {
     const bytes = encodeSegmentHeader(segmentHeader);
-    const stored = golden('journal-segment-header-v1', bytes);
+    const stored = golden('journal-segment-header-v2', bytes);
     expect(bytes).toEqual(stored);
     expect(decodeSegmentHeader(stored)).toEqual(segmentHeader);
+  });
+
+  test('in version 1 is refused with both', () => {
+    const stored = golden('journal-segment-header-v1', new Uint8Array(0));
+    expect(() => decodeSegmentHeader(stored)).toThrow(
+      expect.objectContaining({ code: 'ERR_VERSION', facts: { found: 1, known: 2 } }),
+    );
   });
 
   test('takes no id that is too long', () => {
@@ -169,7 +184,7 @@ describe('a record', () => {
     fc.assert(
       fc.property(records, fc.nat(2 ** 40), (made, segment) => {
         const head = encodeRecordHead(segment, made);
-        const blocks = made.entries.filter(({ type }) => type === ENTRY.data).length;
+        const blocks = made.entries.filter(hasBlock).length;
         expect(head.length % BLOCK_BYTES).toBe(0);
         expect(recordBytesOf(made.entries.length, blocks)).toBe(head.length + blocks * BLOCK_BYTES);
         const room = head.length + blocks * BLOCK_BYTES;
@@ -183,7 +198,7 @@ describe('a record', () => {
 
   test('is none with any one bit turned over', () => {
     const head = encodeRecordHead(9, record);
-    const whole = new Uint8Array(head.length + BLOCK_BYTES);
+    const whole = new Uint8Array(head.length + 2 * BLOCK_BYTES);
     whole.set(head);
     expect(scanned(whole, 9)).toEqual(record);
     const accepts = (flipped: Uint8Array) => scanned(flipped, 9) !== undefined;
@@ -211,9 +226,15 @@ describe('a record', () => {
     );
   });
 
-  test('in version 1 is these bytes and no others', () => {
+  /** A record carries no version: behind a header of version 1 none is looked for. */
+  test('of version 1 has the same shape', () => {
+    const stored = golden('journal-record-v1', new Uint8Array(0));
+    expect(decodeRecordHead(stored)?.entries).toEqual(record.entries.slice(0, 9));
+  });
+
+  test('in version 2 is these bytes and no others', () => {
     const head = encodeRecordHead(9, record);
-    const stored = golden('journal-record-v1', head);
+    const stored = golden('journal-record-v2', head);
     expect(head).toEqual(stored);
     expect(decodeRecordHead(stored)).toEqual(record);
   });

@@ -171,11 +171,11 @@ describe('a journal of which nothing can be read', () => {
 });
 
 describe('a journal of a newer format', () => {
-  const newer = (view: DataView) => view.setUint32(4, 2);
+  const newer = (view: DataView) => view.setUint32(4, 3);
   const refusal = {
     code: 'ERR_VERSION',
-    facts: { found: 2, known: 1 },
-    message: expect.stringMatching(/format 2\b.*\b1\b/),
+    facts: { found: 3, known: 2 },
+    message: expect.stringMatching(/format 3\b.*\b2\b/),
   };
 
   test('is refused with both versions, and left as it is', async () => {

@@ -13,7 +13,7 @@ import {
 } from '../../src/farm/object-format.ts';
 import { unnoticedFlips } from '../golden/bits.ts';
 import { golden } from '../golden/golden.ts';
-import { blocks, contents, openStore, overwrite, pathOf, read, SimStore } from './store.ts';
+import { blocks, CREATE, contents, openStore, overwrite, pathOf, read, SimStore } from './store.ts';
 
 const u32 = fc.nat(2 ** 32 - 1);
 
@@ -28,12 +28,14 @@ const headers: fc.Arbitrary<ObjectHeader> = fc
     objectBytes: fc.oneof(fc.integer({ min: 1, max: 64 * MiB }), fc.constantFrom(1, 64 * MiB)),
     stamp: fc.record({ epoch: u32, attachEpoch: u32 }),
     life: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
-    sums: fc.array(u32, { minLength: 16, maxLength: 16 }),
+    sums: fc.array(u32, { minLength: 32, maxLength: 32 }),
+    inherits: fc.boolean(),
   })
-  .map(({ sums, ...header }) => ({
-    ...header,
-    pageSums: sums.slice(0, Math.ceil(Math.ceil(header.objectBytes / BLOCK_BYTES) / 1024)),
-  }));
+  .map(({ sums, inherits, ...header }) => {
+    const pages = Math.ceil(Math.ceil(header.objectBytes / BLOCK_BYTES) / 1024);
+    const originSums = inherits ? sums.slice(16, 16 + pages) : [];
+    return { ...header, pageSums: sums.slice(0, pages), originSums };
+  });
 
 const header: ObjectHeader = {
   name: { kind: KIND.data, vid: 0x0102_0304, index: 0x0a0b0c0, slot: 0x155 },
@@ -41,6 +43,7 @@ const header: ObjectHeader = {
   stamp: { epoch: 7, attachEpoch: 9 },
   life: 0x1122_3344_5566_7788n,
   pageSums: [0xdead_beef, 0x0bad_cafe],
+  originSums: [0x0102_0304, 0x0506_0708],
 };
 
 /** With a checksum that fits again. */
@@ -97,12 +100,12 @@ describe('the header of an object file', () => {
 
   test('of the next version is refused with both', () => {
     const bytes = encodeHeader(header);
-    new DataView(bytes.buffer).setUint16(4, 2);
+    new DataView(bytes.buffer).setUint16(4, 3);
     expect(() => decodeHeader(sealed(bytes))).toThrow(
       expect.objectContaining({
         code: 'ERR_VERSION',
-        message: expect.stringMatching(/format 2\b.*\b1\b/),
-        facts: { found: 2, known: 1 },
+        message: expect.stringMatching(/format 3\b.*\b2\b/),
+        facts: { found: 3, known: 2 },
       }),
     );
   });
@@ -134,9 +137,35 @@ describe('the header of an object file', () => {
 });
 
 describe('version 1 of the object file', () => {
+  test.for(['object-header-v1', 'object-file-v1'])('is refused by name: %s', (name) => {
+    const stored = golden(name, new Uint8Array(0));
+    expect(() => decodeHeader(stored.subarray(0, HEADER_BYTES))).toThrow(
+      expect.objectContaining({
+        code: 'ERR_VERSION',
+        message: expect.stringMatching(/format 1\b.*\b2\b/),
+        facts: { found: 1, known: 2 },
+      }),
+    );
+  });
+
+  test('is refused also where the object is in doubt, and not touched', async () => {
+    const store = await SimStore.open();
+    const name = { kind: KIND.data, vid: 5, index: 0x123, slot: 77 };
+    await store.farm.write(name, 0, blocks(1, 1), CREATE);
+    const stored = golden('object-file-v1', new Uint8Array(0));
+    await store.disk.remove(pathOf(name));
+    await overwrite(store.disk, pathOf(name), stored);
+    await store.kill();
+    const refused = expect.objectContaining({ code: 'ERR_VERSION' });
+    await expect(read(store.farm, name, 0, 1)).rejects.toEqual(refused);
+    expect(await contents(store.disk, pathOf(name))).toEqual(stored);
+  });
+});
+
+describe('version 2 of the object file', () => {
   test('has this header and no other', () => {
     const bytes = encodeHeader(header);
-    const stored = golden('object-header-v1', bytes);
+    const stored = golden('object-header-v2', bytes);
     expect(bytes).toEqual(stored);
     expect(decodeHeader(stored)).toEqual(header);
   });
@@ -158,7 +187,7 @@ describe('version 1 of the object file', () => {
     const { life, ...rest } = decodeHeader(made.subarray(0, HEADER_BYTES));
     expect(life).not.toBe(0n);
     made.set(encodeHeader({ ...rest, life: 1n }));
-    const stored = golden('object-file-v1', made);
+    const stored = golden('object-file-v2', made);
     expect(Buffer.compare(made, stored)).toBe(0);
 
     await overwrite(store.disk, pathOf(name), stored);

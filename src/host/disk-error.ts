@@ -21,3 +21,16 @@ export function systemCode(error: unknown): string | undefined {
   if (!(error instanceof Error && 'syscall' in error && 'code' in error)) return undefined;
   return typeof error.code === 'string' ? error.code : undefined;
 }
+
+/** What `act` gives; what it throws becomes a SheepError. */
+export async function attempt<T>(
+  operation: string,
+  path: string,
+  act: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await act();
+  } catch (error) {
+    throw diskError(error, operation, path);
+  }
+}

@@ -2,7 +2,7 @@ import * as fs from 'node:fs';
 import { access, mkdir, open, readdir, readFile, rename, statfs, unlink } from 'node:fs/promises';
 import { assert } from '../base/assert.ts';
 import type { Disk, DiskFile, OpenMode } from '../contracts/disk.ts';
-import { diskError, systemCode } from './disk-error.ts';
+import { attempt, diskError, systemCode } from './disk-error.ts';
 import { NodeFile, settled } from './node-file.ts';
 import { lockNow, syncFileSystem } from './syscalls.ts';
 
@@ -103,14 +103,6 @@ async function unlessMissing<T>(found: Promise<T>, missing: T): Promise<T> {
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return missing;
     throw error;
-  }
-}
-
-async function attempt<T>(operation: string, path: string, act: () => Promise<T>): Promise<T> {
-  try {
-    return await act();
-  } catch (error) {
-    throw diskError(error, operation, path);
   }
 }
 

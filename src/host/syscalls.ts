@@ -12,6 +12,9 @@ const libc = koffi.load(null);
 /** fallocate(2). The size of the file stays with `keepSize`. */
 export const FALLOCATE = { keepSize: 1, punchHole: 2, zeroRange: 16 } as const;
 
+/** lseek(2). `data` and `hole`: the first byte of such from the given one on. */
+export const SEEK = { current: 1, end: 2, data: 3, hole: 4 } as const;
+
 const RWF_NOWAIT = 8;
 const SYNC_FILE_RANGE_WRITE = 2;
 const LOCK_EX = 2;
@@ -27,6 +30,9 @@ const rawFlock: (fd: number, operation: number) => number = libc.func(
 );
 const rawFallocate: KoffiFunc<(fd: number, mode: number, at: number, length: number) => number> =
   libc.func('int fallocate(int fd, int mode, int64_t at, int64_t length)');
+const rawLseek: KoffiFunc<(fd: number, offset: number, whence: number) => number> = libc.func(
+  'int64_t lseek(int fd, int64_t offset, int whence)',
+);
 const rawSyncFileRange: (fd: number, at: number, length: number, flags: number) => number =
   libc.func('int sync_file_range(int fd, int64_t at, int64_t length, unsigned int flags)');
 const rawSyncfs: KoffiFunc<(fd: number) => number> = libc.func('int syncfs(int fd)');
@@ -84,8 +90,21 @@ export function lockNow(fd: number): void {
 }
 
 /** fallocate(2); `mode` is a sum of `FALLOCATE`. */
-export function fallocate(fd: number, mode: number, at: number, length: number): Promise<void> {
-  return inPool('fallocate', (done) => rawFallocate.async(fd, mode, at, length, done));
+export async function fallocate(
+  fd: number,
+  mode: number,
+  at: number,
+  length: number,
+): Promise<void> {
+  await inPool('fallocate', (done) => rawFallocate.async(fd, mode, at, length, done));
+}
+
+/**
+ * lseek(2), with one of `SEEK`; returns the byte it found. It moves the place of the descriptor, so
+ * use it only where everything is read by its offset. ENXIO: no data behind `offset`; ESPIPE: a pipe.
+ */
+export function lseek(fd: number, offset: number, whence: number): Promise<number> {
+  return inPool('lseek', (done) => rawLseek.async(fd, offset, whence, done));
 }
 
 /**
@@ -97,8 +116,8 @@ export function beginWriteback(fd: number, at: number, length: number): void {
 }
 
 /** syncfs(2): everything on the file system that `fd` is on. */
-export function syncFileSystem(fd: number): Promise<void> {
-  return inPool('syncfs', (done) => rawSyncfs.async(fd, done));
+export async function syncFileSystem(fd: number): Promise<void> {
+  await inPool('syncfs', (done) => rawSyncfs.async(fd, done));
 }
 
 type Done = (failure: unknown, result: number) => void;
@@ -108,13 +127,15 @@ const POOL_CALLS_MAX = 64;
 let poolCalls = 0;
 const queued: (() => void)[] = [];
 
-async function inPool(syscall: string, start: (done: Done) => void): Promise<void> {
+/** What the call returned, which is not negative. */
+async function inPool(syscall: string, start: (done: Done) => void): Promise<number> {
   if (poolCalls < POOL_CALLS_MAX) poolCalls += 1;
   else await new Promise<void>((resolve) => queued.push(resolve));
   try {
-    let errno = await errnoOf(start);
-    while (errno === EINTR) errno = await errnoOf(start);
-    if (errno !== 0) throw systemError(syscall, errno);
+    let result = await resultOf(start);
+    while (result === -EINTR) result = await resultOf(start);
+    if (result < 0) throw systemError(syscall, -result);
+    return result;
   } finally {
     const next = queued.shift();
     if (next) next();
@@ -122,12 +143,12 @@ async function inPool(syscall: string, start: (done: Done) => void): Promise<voi
   }
 }
 
-/** 0 if it went well. koffi hands the errno of the pool's thread over to the callback alone. */
-function errnoOf(start: (done: Done) => void): Promise<number> {
+/** -errno if it failed. koffi hands the errno of the pool's thread over to the callback alone. */
+function resultOf(start: (done: Done) => void): Promise<number> {
   return new Promise((resolve, reject) => {
     start((failure, result) => {
       if (failure) reject(failure);
-      else resolve(result === 0 ? 0 : koffi.errno());
+      else resolve(result < 0 ? -koffi.errno() : result);
     });
   });
 }

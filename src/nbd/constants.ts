@@ -106,9 +106,8 @@ export const ERRNO = {
 } as const;
 export type ErrnoName = keyof typeof ERRNO;
 
-/** "Metadata querying": the one context we serve, its bits, and the id we give it. */
+/** "Metadata querying": the context that the protocol itself defines, and its bits. */
 export const BASE_ALLOCATION = 'base:allocation';
-export const BASE_ALLOCATION_ID = 1;
 export const STATE_FLAG = { HOLE: 1 << 0, ZERO: 1 << 1 } as const;
 
 /** The name that a table gives to a number, for logs. */

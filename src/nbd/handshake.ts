@@ -10,6 +10,7 @@ import {
   optionReply,
 } from './frames.ts';
 import type { NbdLimits } from './limits.ts';
+import { contextReply, listed, type Selection, select } from './meta-contexts.ts';
 import {
   decodeExportName,
   decodeInfoOption,
@@ -18,10 +19,7 @@ import {
   exportFlags,
   type InfoOption,
   infoReplies,
-  listsBaseAllocation,
   type MetaOption,
-  metaContextReply,
-  selectsBaseAllocation,
   serverReply,
 } from './options.ts';
 import type { Terms } from './validate.ts';
@@ -53,8 +51,8 @@ export interface Agreed {
   readonly fixed: boolean;
   readonly noZeroes: boolean;
   readonly structured: boolean;
-  /** For which export base:allocation is selected; it counts only if that one is opened. */
-  readonly statusOf?: string;
+  /** The latest selection of metadata contexts. */
+  readonly selected?: Selection;
   readonly optionsSeen: number;
   /** Exports in the longest list that the client was shown. */
   readonly exportsShown: number;
@@ -261,18 +259,31 @@ export function answer(state: State, given: Answer, now: Circumstances): Step {
   }
   const info = 'info' in given ? given.info : undefined;
   if (info === undefined) return unknownExport(agreed, option, question.about.name, now.limits);
-  if (question.ask === 'meta') return metaContexts(agreed, option, question.about);
+  if (question.ask === 'meta')
+    return metaContexts(agreed, option, question.about, info, now.limits);
   if (question.ask === 'open') return opened(agreed, option, question.about, info, now);
   const told = infoReplies(option, question.about, info, agreed.structured, now.limits);
   return reply(agreed, [...told.map(send), ack(option)]);
 }
 
-function metaContexts(agreed: Agreed, option: number, about: MetaOption): Step {
-  const setting = option === OPT.SET_META_CONTEXT;
-  const chosen = setting ? selectsBaseAllocation : listsBaseAllocation;
-  if (!chosen(about.queries)) return reply(agreed, [ack(option)]);
-  const after = setting ? { ...agreed, statusOf: about.name } : agreed;
-  return reply(after, [send(metaContextReply(option)), ack(option)]);
+function metaContexts(
+  agreed: Agreed,
+  option: number,
+  { name, queries }: MetaOption,
+  info: DeviceInfo,
+  limits: NbdLimits,
+): Step {
+  if (option === OPT.LIST_META_CONTEXT) {
+    const told = listed(info, queries).map((context) => send(contextReply(option, 0, context)));
+    return reply(agreed, [...told, ack(option)]);
+  }
+  const contexts = select(info, queries);
+  if (contexts.length > limits.contextsMax) {
+    const text = `more than ${limits.contextsMax} metadata contexts at once`;
+    return fail(agreed, option, REP.ERR_TOO_BIG, text, limits);
+  }
+  const told = contexts.map((context) => send(contextReply(option, context.id, context.name)));
+  return reply({ ...agreed, selected: { exportName: name, contexts } }, [...told, ack(option)]);
 }
 
 function opened(
@@ -282,12 +293,12 @@ function opened(
   info: DeviceInfo,
   now: Circumstances,
 ): Step {
-  const { structured } = agreed;
+  const { structured, selected } = agreed;
   const terms: Terms = {
     sizeBytes: info.sizeBytes,
     readOnly: info.readOnly,
     structured,
-    blockStatus: structured && agreed.statusOf === about.name,
+    contexts: selected?.exportName === about.name ? selected.contexts : [],
   };
   const begin: Effect = { do: 'begin', terms, name: about.name };
   if (option === OPT.EXPORT_NAME) {
@@ -310,7 +321,7 @@ function noData(option: number, data: Uint8Array): void {
   throw new SheepError('ERR_BAD_FRAME', `${nameOf(OPT, option)} has no data`);
 }
 function unselected(agreed: Agreed): Agreed {
-  const { statusOf: _, ...rest } = agreed;
+  const { selected: _, ...rest } = agreed;
   return rest;
 }
 

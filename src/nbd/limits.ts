@@ -30,6 +30,8 @@ export const NBD_LIMITS = {
   optionSkipMaxBytes: 16 * MiB,
   /** Names, contexts and descriptions ("Values": strings). */
   stringMaxBytes: 4096,
+  /** Metadata contexts that a client may select. */
+  contextsMax: 64,
   /** Of a name that we repeat to somebody else. */
   echoMaxCharacters: 80,
 
@@ -60,8 +62,11 @@ export const NBD_LIMITS = {
   writePieceBytes: 256 * KiB,
   /** The payload of a refused WRITE is swallowed up to here; above, the connection ends. */
   writeSkipMaxBytes: 128 * MiB,
-  /** Extents in one BLOCK_STATUS reply. */
+  /** Extents in one BLOCK_STATUS reply, all contexts together. */
   extentsMax: 8192,
+  /** BLOCK_STATUS requests of one connection that wait for the device; then it is read no further:
+   * each may come to as many extents as above at once. */
+  statusesMax: 16,
   /** A client that takes none of its replies for so long is gone. */
   unreadMs: 60_000,
   /** A closed connection waits so long for the other side to close too. */
@@ -85,6 +90,7 @@ export function checkLimits(limits: NbdLimits): NbdLimits {
   assert(limits.slabsAssured >= whole, 'a whole READ fits what every connection has');
   assert(limits.slabsMax >= limits.slabsAssured, 'the assured slabs are some of all');
   assert(limits.slabBytes >= 28 + 8 * limits.extentsMax, 'an extent list fits a slab');
+  assert(limits.extentsMax >= limits.contextsMax, 'each context has an extent');
   assert(limits.slabBytes >= 26 + limits.errorTextMaxBytes, 'an error fits a slab');
   assert(limits.readPieceBytes % BLOCK_BYTES === 0, 'pieces end at block borders');
   assert(limits.writePieceBytes % BLOCK_BYTES === 0, 'pieces end at block borders');

@@ -2,7 +2,7 @@ import { Reader, Writer } from '../base/bytes.ts';
 import { SheepError } from '../base/errors.ts';
 import type { DeviceInfo } from '../contracts/block-device.ts';
 import type { ExportEntry } from '../contracts/exports.ts';
-import { BASE_ALLOCATION, BASE_ALLOCATION_ID, EXPORT_FLAG, INFO, OPT, REP } from './constants.ts';
+import { EXPORT_FLAG, INFO, OPT, REP } from './constants.ts';
 import { optionReply } from './frames.ts';
 import type { NbdLimits } from './limits.ts';
 
@@ -58,21 +58,6 @@ function string(reader: Reader, length: number, what: string, limits: NbdLimits)
   const text = reader.text(length, what);
   if (text.includes('\0')) throw new SheepError('ERR_BAD_FRAME', `${what} contains NUL`);
   return text;
-}
-
-/** True if base:allocation is among what LIST_META_CONTEXT asks for: no query asks for all. */
-export function listsBaseAllocation(queries: readonly string[]): boolean {
-  return queries.length === 0 || queries.includes('base:') || selectsBaseAllocation(queries);
-}
-/** SET_META_CONTEXT takes whole names only; no query selects nothing. */
-export function selectsBaseAllocation(queries: readonly string[]): boolean {
-  return queries.includes(BASE_ALLOCATION);
-}
-
-/** NBD_REP_META_CONTEXT: context id u32, name. The id in a listing has no meaning. */
-export function metaContextReply(option: number): Uint8Array<ArrayBuffer> {
-  const id = option === OPT.SET_META_CONTEXT ? BASE_ALLOCATION_ID : 0;
-  return optionReply(option, REP.META_CONTEXT, new Writer().u32(id).text(BASE_ALLOCATION).done());
 }
 
 /** NBD_REP_SERVER: name length u32, name, the rest is for people. */

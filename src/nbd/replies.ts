@@ -1,6 +1,5 @@
-import { assert } from '../base/assert.ts';
-import type { Extent } from '../contracts/block-device.ts';
-import { BASE_ALLOCATION_ID, CHUNK, STATE_FLAG } from './constants.ts';
+import type { Described } from '../contracts/block-device.ts';
+import { CHUNK } from './constants.ts';
 import type { Refusal } from './errno.ts';
 import {
   CHUNK_HEADER_BYTES,
@@ -62,21 +61,22 @@ export class Replies {
     view.setUint32(at + 28, length);
   }
 
-  /** BLOCK_STATUS: context id u32, then length u32 and state u32 for each extent. */
-  blockStatus(high: number, low: number, asked: number, extents: readonly Extent[]): void {
-    assert(extents.length > 0, 'a device answers with at least one extent');
+  /** What BLOCK_STATUS tells of one context: its id u32, then length u32, flags u32 an extent. */
+  blockStatus(
+    high: number,
+    low: number,
+    contextId: number,
+    extents: readonly Described[],
+    done: boolean,
+  ): void {
     const length = 4 + 8 * extents.length;
     const at = this.#outbound.reserve(CHUNK_HEADER_BYTES + length);
     const { view } = this.#outbound.slab;
-    putChunkHeader(view, at, high, low, CHUNK.BLOCK_STATUS, true, length);
-    view.setUint32(at + 20, BASE_ALLOCATION_ID);
-    let left = asked;
+    putChunkHeader(view, at, high, low, CHUNK.BLOCK_STATUS, done, length);
+    view.setUint32(at + 20, contextId);
     for (const [index, extent] of extents.entries()) {
-      left -= extent.length;
-      assert(extent.length > 0 && left >= 0, 'extents lie inside what was asked');
-      const state = (extent.hole ? STATE_FLAG.HOLE : 0) | (extent.zero ? STATE_FLAG.ZERO : 0);
       view.setUint32(at + 24 + 8 * index, extent.length);
-      view.setUint32(at + 28 + 8 * index, state);
+      view.setUint32(at + 28 + 8 * index, extent.flags);
     }
   }
 }

@@ -1,4 +1,4 @@
-import type { BlockDevice, Extent } from '../contracts/block-device.ts';
+import type { BlockDevice } from '../contracts/block-device.ts';
 import type { Loan } from '../contracts/net.ts';
 import { DURABLE, PLAIN } from './attempt.ts';
 import { CMD, CMD_FLAG } from './constants.ts';
@@ -8,6 +8,7 @@ import type { RequestSink } from './inbound.ts';
 import type { NbdLimits } from './limits.ts';
 import type { Outbound } from './outbound.ts';
 import { Reads } from './reads.ts';
+import { Statuses } from './statuses.ts';
 import { refusal, type Terms } from './validate.ts';
 import { Writes } from './writes.ts';
 
@@ -22,6 +23,7 @@ export class Transmission implements RequestSink {
   readonly #flight: InFlight;
   readonly #reads: Reads;
   readonly #writes: Writes;
+  readonly #statuses: Statuses;
   #requests = 0;
   #ending = false;
   #stalled = false;
@@ -47,12 +49,14 @@ export class Transmission implements RequestSink {
     });
     this.#reads = new Reads(this.#flight);
     this.#writes = new Writes(this.#flight);
+    this.#statuses = new Statuses(this.#flight, terms.contexts);
   }
 
   get blocked(): boolean {
     return (
       this.#ending ||
       this.#reads.busy ||
+      this.#statuses.busy ||
       this.#flight.outbound.full ||
       this.#flight.count >= this.#limits.requestsMax
     );
@@ -141,11 +145,11 @@ export class Transmission implements RequestSink {
   #effect(request: Request, offset: number, length: number): void {
     const { type, flags } = request;
     const { device } = this.#flight;
-    this.#flight.begin();
     if (type === CMD.BLOCK_STATUS) {
-      this.#blockStatus(request, offset, length);
+      this.#statuses.begin(request, offset, length);
       return;
     }
+    this.#flight.begin();
     const call = (flags & CMD_FLAG.FUA) !== 0 ? DURABLE : PLAIN;
     this.#flight.settle(request, () => {
       if (type === CMD.FLUSH) return device.flush();
@@ -157,25 +161,6 @@ export class Transmission implements RequestSink {
       const fastOnly = (flags & CMD_FLAG.FAST_ZERO) !== 0;
       return device.writeZeroes(offset, length, { ...call, keepAllocated, fastOnly });
     });
-  }
-
-  #blockStatus(request: Request, offset: number, length: number): void {
-    const one = (request.flags & CMD_FLAG.REQ_ONE) !== 0;
-    const answer = (extents: Extent[]) => {
-      this.#flight.replies.blockStatus(request.high, request.low, length, extents);
-      this.#flight.end();
-    };
-    const failed = (error: unknown) => this.#flight.fail(request, error);
-    let extents: Extent[] | Promise<Extent[]>;
-    try {
-      const countMax = one ? 1 : this.#limits.extentsMax;
-      extents = this.#flight.device.extents(offset, length, countMax);
-    } catch (error) {
-      failed(error);
-      return;
-    }
-    if (Array.isArray(extents)) answer(extents);
-    else extents.then(answer, failed);
   }
 
   #broken(why: string): void {

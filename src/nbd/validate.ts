@@ -1,6 +1,7 @@
 import { CMD, CMD_FLAG, ERRNO } from './constants.ts';
 import type { Refusal } from './errno.ts';
 import type { NbdLimits } from './limits.ts';
+import type { MetaContext } from './meta-contexts.ts';
 
 /** What was agreed in the handshake and what the export is; fixed for a connection. */
 export interface Terms {
@@ -8,8 +9,8 @@ export interface Terms {
   readonly readOnly: boolean;
   /** The client understands structured replies. */
   readonly structured: boolean;
-  /** base:allocation was selected for this export. */
-  readonly blockStatus: boolean;
+  /** Selected for this export, in the order in which their status is told; only if `structured`. */
+  readonly contexts: readonly MetaContext[];
 }
 
 const NO_COMMAND: Refusal = { errno: ERRNO.EINVAL, text: 'no such command' };
@@ -85,7 +86,7 @@ export function refusal(
   if (rule.payload && length > limits.payloadMaxBytes) return TOO_LONG;
   if (whole && length > limits.readWholeMaxBytes) return TOO_LONG_WHOLE;
   if (type === CMD.BLOCK_STATUS) {
-    if (!terms.blockStatus) return NO_CONTEXT;
+    if (terms.contexts.length === 0) return NO_CONTEXT;
     if (length === 0) return EMPTY;
   }
   return undefined;

@@ -68,8 +68,10 @@ export interface Reply {
   readonly chunks: readonly { type: number; offset: number; length: number }[];
   /** Of a READ: the bytes by offset, holes as zeroes. */
   readonly data: Uint8Array;
-  /** Of BLOCK_STATUS: context id, then pairs of length and state. */
+  /** Of BLOCK_STATUS: context id, then pairs of length and state; of the first chunk. */
   readonly status: readonly number[];
+  /** The same of every chunk. */
+  readonly statuses: readonly (readonly number[])[];
 }
 
 /** A structured reply of which more chunks may come. */
@@ -79,12 +81,13 @@ interface Partial extends Reply {
   text: string;
   readonly chunks: { type: number; offset: number; length: number }[];
   readonly status: number[];
+  readonly statuses: number[][];
 }
 
 export interface GoOptions {
   readonly structured?: boolean;
-  /** Selects base:allocation. */
-  readonly meta?: boolean;
+  /** Selects base:allocation, or these contexts. */
+  readonly meta?: boolean | readonly string[];
 }
 
 /** A client for tests: small steps, no mercy, and able to be wrong on purpose. */
@@ -185,7 +188,8 @@ export class TestClient {
   async go(name: string, { structured = true, meta = false }: GoOptions = {}): Promise<void> {
     await this.greet();
     if (structured) await this.#agreed(OPT.STRUCTURED_REPLY);
-    if (meta) await this.#agreed(OPT.SET_META_CONTEXT, metaData(name, 'base:allocation'));
+    const contexts = meta === true ? ['base:allocation'] : meta || [];
+    if (meta) await this.#agreed(OPT.SET_META_CONTEXT, metaData(name, ...contexts));
     await this.#agreed(OPT.GO, infoData(name));
   }
   async #agreed(option: number, data?: Uint8Array<ArrayBuffer>): Promise<void> {
@@ -231,7 +235,16 @@ export class TestClient {
     const [errno, cookie] = [view.getUint32(0), view.getBigUint64(4)];
     const { length } = this.#answered(cookie);
     const data = errno === 0 ? await this.take(length) : new Uint8Array(0);
-    return { cookie, structured: false, errno, text: '', chunks: [], data, status: [] };
+    return {
+      cookie,
+      structured: false,
+      errno,
+      text: '',
+      chunks: [],
+      data,
+      status: [],
+      statuses: [],
+    };
   }
 
   async #chunk(): Promise<Reply | undefined> {
@@ -252,7 +265,9 @@ export class TestClient {
       partial.data.set(bytes, offset - partial.start);
       partial.chunks.push({ type, offset, length: bytes.length });
     } else if (type === CHUNK.BLOCK_STATUS) {
-      for (let at = 0; at < payload.length; at += 4) partial.status.push(view.getUint32(at));
+      const numbers = Array.from({ length: payload.length / 4 }, (_, at) => view.getUint32(4 * at));
+      if (partial.statuses.length === 0) partial.status.push(...numbers);
+      partial.statuses.push(numbers);
     } else if (type === CHUNK.ERROR) {
       partial.errno = view.getUint32(0);
       partial.text = new TextDecoder().decode(payload.subarray(6, 6 + view.getUint16(4)));
@@ -276,6 +291,7 @@ export class TestClient {
       chunks: [],
       data,
       status: [],
+      statuses: [],
     };
   }
   #answered(cookie: bigint): { readonly offset: number; readonly length: number } {

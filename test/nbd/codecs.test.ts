@@ -289,7 +289,7 @@ describe('which requests are refused', () => {
     sizeBytes: fc.oneof(fc.nat(10_000), fc.constantFrom(2 ** 40, 2 ** 53 - 1)),
     readOnly: fc.boolean(),
     structured: fc.boolean(),
-    blockStatus: fc.boolean(),
+    contexts: fc.constantFrom([], [{ id: 1, name: 'base:allocation' }]),
   });
   const offset = fc.oneof(
     fc.bigInt({ min: 0n, max: 12_000n }),
@@ -316,7 +316,7 @@ describe('which requests are refused', () => {
     }
     if ((type === CMD.READ || type === CMD.WRITE) && size > 64 * 2 ** 20) return ERRNO.EINVAL;
     if ((flag & CMD_FLAG.DF) !== 0 && size > 2 * 2 ** 20) return ERRNO.EOVERFLOW;
-    if (type === CMD.BLOCK_STATUS && (!to.blockStatus || size === 0)) return ERRNO.EINVAL;
+    if (type === CMD.BLOCK_STATUS && (to.contexts.length === 0 || size === 0)) return ERRNO.EINVAL;
     return 0;
   }
 
@@ -359,6 +359,7 @@ test('limits hold to their relations, and each relation is looked at', () => {
     { slabsAssured: 8 },
     { slabsMax: 8 },
     { extentsMax: 100_000 },
+    { contextsMax: 8193 },
     { errorTextMaxBytes: 300_000 },
     { readPieceBytes: 5000 },
     { writePieceBytes: 5000 },

@@ -1,12 +1,21 @@
 import * as fs from 'node:fs';
 import { SheepError } from '../../src/base/errors.ts';
 import { BLOCK_BYTES } from '../../src/base/units.ts';
-import type { BlockDevice, Extent } from '../../src/contracts/block-device.ts';
+import type { BlockDevice, Described, Extent } from '../../src/contracts/block-device.ts';
 import type { Completion, WriteCall } from '../../src/contracts/call.ts';
 
 /** A call of the device, as tests see it. */
 export interface DeviceCall {
-  readonly name: 'read' | 'write' | 'flush' | 'trim' | 'writeZeroes' | 'extents' | 'prefetch';
+  readonly name:
+    | 'read'
+    | 'write'
+    | 'flush'
+    | 'trim'
+    | 'writeZeroes'
+    | 'extents'
+    | 'describe'
+    | 'prefetch';
+  readonly context?: string;
   readonly at: number;
   readonly length: number;
   readonly durable?: boolean;
@@ -18,6 +27,8 @@ export interface FileDeviceOptions {
   readonly sizeBytes: number;
   readonly readOnly?: boolean;
   readonly description?: string;
+  /** Metadata contexts besides base:allocation: the flags of each block. */
+  readonly contexts?: Readonly<Record<string, (block: number) => number>>;
   /** Called before each operation. A promise makes it wait; a throw or a rejection makes it fail. */
   readonly before?: (call: DeviceCall) => Completion;
 }
@@ -29,6 +40,7 @@ export interface FileDeviceOptions {
 export class FileDevice implements BlockDevice {
   readonly info: BlockDevice['info'];
   readonly #fd: number;
+  readonly #contexts: Readonly<Record<string, (block: number) => number>>;
   readonly #before: ((call: DeviceCall) => Completion) | undefined;
   /** Of each block: it has been written since it was last zeroed. */
   readonly #written: Uint8Array;
@@ -36,7 +48,8 @@ export class FileDevice implements BlockDevice {
 
   constructor(options: FileDeviceOptions) {
     const { path, sizeBytes, readOnly = false, description = '' } = options;
-    this.info = { sizeBytes, readOnly, description };
+    this.#contexts = options.contexts ?? {};
+    this.info = { sizeBytes, readOnly, description, contexts: Object.keys(this.#contexts) };
     this.#fd = fs.openSync(path, fs.existsSync(path) ? 'r+' : 'w+');
     if (fs.fstatSync(this.#fd).size < sizeBytes) fs.ftruncateSync(this.#fd, sizeBytes);
     this.#written = new Uint8Array(Math.ceil(sizeBytes / BLOCK_BYTES));
@@ -101,6 +114,19 @@ export class FileDevice implements BlockDevice {
     return waiting === undefined ? found : waiting.then(() => found);
   }
 
+  async describe(
+    context: string,
+    at: number,
+    length: number,
+    countMax: number,
+  ): Promise<Described[]> {
+    await this.#run({ name: 'describe', at, length, context }, () => undefined);
+    const flagsOf = this.#contexts[context];
+    if (flagsOf === undefined) throw new SheepError('ERR_NOT_FOUND', `no context ${context}`);
+    const runs = blockRuns(at, length, countMax, flagsOf);
+    return runs.map((run) => ({ length: run.length, flags: run.value }));
+  }
+
   zeroNow(at: number, length: number): boolean {
     const from = Math.floor(at / BLOCK_BYTES);
     const to = Math.ceil((at + length) / BLOCK_BYTES);
@@ -147,18 +173,29 @@ export class FileDevice implements BlockDevice {
   }
 
   #extentsNow(at: number, length: number, countMax: number): Extent[] {
-    const found: { length: number; hole: boolean; zero: boolean }[] = [];
-    for (let from = at; from < at + length; ) {
-      const to = Math.min(at + length, floorBlock(from) + BLOCK_BYTES);
-      const hole = this.#written[Math.floor(from / BLOCK_BYTES)] === 0;
-      const last = found.at(-1);
-      if (last?.hole === hole) last.length += to - from;
-      else if (found.length === countMax) break;
-      else found.push({ length: to - from, hole, zero: hole });
-      from = to;
-    }
-    return found;
+    const runs = blockRuns(at, length, countMax, (block) => this.#written[block] === 0);
+    return runs.map((run) => ({ length: run.length, hole: run.value, zero: run.value }));
   }
+}
+
+/** The blocks of a range, those that follow each other with one value together. */
+function blockRuns<T>(
+  at: number,
+  length: number,
+  countMax: number,
+  valueAt: (block: number) => T,
+): { length: number; value: T }[] {
+  const found: { length: number; value: T }[] = [];
+  for (let from = at; from < at + length; ) {
+    const to = Math.min(at + length, floorBlock(from) + BLOCK_BYTES);
+    const value = valueAt(Math.floor(from / BLOCK_BYTES));
+    const last = found.at(-1);
+    if (last?.value === value) last.length += to - from;
+    else if (found.length === countMax) break;
+    else found.push({ length: to - from, value });
+    from = to;
+  }
+  return found;
 }
 
 function sync(fd: number): Promise<void> {

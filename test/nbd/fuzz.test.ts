@@ -24,7 +24,10 @@ interface Operation {
 }
 
 const now = { limits: NBD_LIMITS, stopping: false };
-const info = { sizeBytes: 4096, readOnly: false, description: 'd' };
+const DEPTH = 'qemu:allocation-depth';
+const BITMAP = 'qemu:dirty-bitmap:a';
+const contexts = { [DEPTH]: (block: number) => block % 3, [BITMAP]: () => 1 };
+const info = { sizeBytes: 4096, readOnly: false, description: 'd', contexts: [DEPTH, BITMAP] };
 
 const answers: fc.Arbitrary<Answer> = fc.constantFrom<Answer>(
   { info },
@@ -43,7 +46,10 @@ const optionWire = fc.oneof(
     optionBytes(OPT.GO, infoData('disk')),
     optionBytes(OPT.GO, infoData('none')),
     optionBytes(OPT.SET_META_CONTEXT, metaData('disk', 'base:allocation')),
+    optionBytes(OPT.SET_META_CONTEXT, metaData('disk', DEPTH, 'base:allocation', BITMAP)),
+    optionBytes(OPT.SET_META_CONTEXT, metaData('none', BITMAP)),
     optionBytes(OPT.LIST_META_CONTEXT, metaData('disk')),
+    optionBytes(OPT.LIST_META_CONTEXT, metaData('disk', 'qemu:', 'x:', BITMAP)),
     optionBytes(OPT.STARTTLS),
     optionBytes(OPT.ABORT),
     optionBytes(OPT.EXPORT_NAME, new TextEncoder().encode('disk')),
@@ -97,7 +103,7 @@ describe('the handshake', () => {
 
 describe('the server', () => {
   test('outlives any bytes, in any chunks, at any point; others are served as before', async () => {
-    await using served = await Served.start();
+    await using served = await Served.start({ contexts });
     const steady = await served.client();
     const requestWire = fc
       .record({
@@ -210,6 +216,7 @@ describe('the server', () => {
       fc.asyncProperty(many, fc.array(kind, { minLength: 1 }), async (requests, kinds) => {
         let turn = 0;
         await using served = await Served.start({
+          contexts,
           before: () => {
             const how = kinds[turn++ % kinds.length];
             if (how === 'throw') throw new SheepError('ERR_IO', 'now');
@@ -217,7 +224,7 @@ describe('the server', () => {
             return how === 'later' ? served.turns(2) : undefined;
           },
         });
-        const client = await served.client({ meta: true });
+        const client = await served.client({ meta: [BITMAP, 'base:allocation', DEPTH] });
         for (const [index, { type, length }] of requests.entries()) {
           const payload = new Uint8Array(type === CMD.WRITE ? length : 0);
           client.ask({ type, length, payload, cookie: BigInt(index) });

@@ -9,7 +9,7 @@ import type { Exports } from '../../src/contracts/exports.ts';
 import type { NbdLimits } from '../../src/nbd/limits.ts';
 import { type NbdServer, serveNbd } from '../../src/nbd/server.ts';
 import { type GoOptions, TestClient } from './client.ts';
-import { type DeviceCall, FileDevice } from './file-device.ts';
+import { type DeviceCall, FileDevice, type FileDeviceOptions } from './file-device.ts';
 import { ManualClock } from './manual-clock.ts';
 import { MemoryNet } from './memory-net.ts';
 
@@ -17,6 +17,7 @@ export interface ServedOptions {
   readonly sizeBytes?: number;
   readonly readOnly?: boolean;
   readonly description?: string;
+  readonly contexts?: FileDeviceOptions['contexts'];
   readonly chunkBytes?: number;
   readonly windowBytes?: number;
   readonly limits?: Partial<NbdLimits>;
@@ -44,6 +45,7 @@ export class Served implements AsyncDisposable {
 
   private constructor(options: ServedOptions) {
     const { sizeBytes = 1 * MiB, readOnly = false, description = 'a disk', before } = options;
+    const { contexts = {} } = options;
     this.#options = options;
     const { chunkBytes = 64 * 1024, windowBytes = 256 * 1024 } = options;
     this.net = new MemoryNet({ chunkBytes, windowBytes });
@@ -52,6 +54,7 @@ export class Served implements AsyncDisposable {
       sizeBytes,
       readOnly,
       description,
+      contexts,
       before: (call) => {
         this.calls.push(call);
         return before?.(call);
@@ -132,6 +135,7 @@ export class Served implements AsyncDisposable {
       trim: (at, length, call) => device.trim(at, length, call),
       writeZeroes: (at, length, call) => device.writeZeroes(at, length, call),
       extents: (at, length, countMax) => device.extents(at, length, countMax),
+      describe: (context, at, length, countMax) => device.describe(context, at, length, countMax),
       zeroNow: (at, length) => device.zeroNow(at, length),
       prefetch: (at, length) => device.prefetch(at, length),
       [Symbol.asyncDispose]: async () => {

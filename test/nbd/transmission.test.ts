@@ -121,7 +121,7 @@ describe('commands without data', () => {
   });
 
   test('a list of extents is cut at a bound; the client asks on', async () => {
-    await using served = await Served.start({ limits: { extentsMax: 4 } });
+    await using served = await Served.start({ limits: { extentsMax: 4, contextsMax: 4 } });
     const client = await served.client({ meta: true });
     for (let block = 0; block < 20; block += 2) {
       await client.request({ type: WRITE, offset: block * 4096, payload: pattern(4096) });

@@ -1,0 +1,97 @@
+import { assert } from '../base/assert.ts';
+import { SheepError } from '../base/errors.ts';
+import { allSettled } from '../base/parallel.ts';
+import type { Described, Extent } from '../contracts/block-device.ts';
+import { BASE_ALLOCATION, CMD_FLAG, STATE_FLAG } from './constants.ts';
+import type { InFlight, Request } from './in-flight.ts';
+import type { MetaContext } from './meta-contexts.ts';
+
+type Told = Described[] | Promise<Described[]>;
+
+/** BLOCK_STATUS: what the device says of a range, one chunk for each selected context. */
+export class Statuses {
+  readonly #flight: InFlight;
+  readonly #contexts: readonly MetaContext[];
+  #waiting = 0;
+
+  constructor(flight: InFlight, contexts: readonly MetaContext[]) {
+    this.#flight = flight;
+    this.#contexts = contexts;
+  }
+
+  /** True: no further request now. */
+  get busy(): boolean {
+    return this.#waiting >= this.#flight.limits.statusesMax;
+  }
+
+  begin(request: Request, at: number, length: number): void {
+    const { extentsMax } = this.#flight.limits;
+    const one = (request.flags & CMD_FLAG.REQ_ONE) !== 0;
+    const countMax = one ? 1 : Math.floor(extentsMax / this.#contexts.length);
+    this.#flight.begin();
+    const told = this.#contexts.map(({ name }) => this.#ask(name, at, length, countMax));
+    if (told.every((extents) => Array.isArray(extents))) this.#answer(request, length, told);
+    else void this.#await(request, length, told);
+  }
+
+  /** Never throws: what the device throws at once is one failure with what it rejects with later. */
+  #ask(context: string, at: number, length: number, countMax: number): Told {
+    const { device } = this.#flight;
+    try {
+      if (context === BASE_ALLOCATION) {
+        const extents = device.extents(at, length, countMax);
+        return Array.isArray(extents) ? allocation(extents) : extents.then(allocation);
+      }
+      if (device.describe !== undefined) return device.describe(context, at, length, countMax);
+      throw new SheepError('ERR_UNSUPPORTED', `the device does not describe ${context}`);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** The device is in use until all are settled, also when one has failed. */
+  async #await(request: Request, length: number, told: readonly Told[]): Promise<void> {
+    this.#waiting += 1;
+    try {
+      const waiting = told.map(async (extents) => await extents);
+      await allSettled(waiting);
+      this.#answer(request, length, await Promise.all(waiting));
+    } catch (error) {
+      this.#flight.fail(request, error);
+    } finally {
+      this.#waiting -= 1;
+    }
+  }
+
+  #answer(request: Request, length: number, told: readonly Described[][]): void {
+    try {
+      for (const extents of told) check(extents, length);
+    } catch (error) {
+      this.#flight.fail(request, error);
+      return;
+    }
+    const { high, low } = request;
+    for (const [index, { id }] of this.#contexts.entries()) {
+      const last = index === this.#contexts.length - 1;
+      this.#flight.replies.blockStatus(high, low, id, told[index] ?? [], last);
+    }
+    this.#flight.end();
+  }
+}
+
+/** "base:allocation" in its bits. */
+function allocation(extents: readonly Extent[]): Described[] {
+  return extents.map(({ length, hole, zero }) => ({
+    length,
+    flags: (hole ? STATE_FLAG.HOLE : 0) | (zero ? STATE_FLAG.ZERO : 0),
+  }));
+}
+
+function check(extents: readonly Described[], asked: number): void {
+  assert(extents.length > 0, 'a device answers with at least one extent');
+  let left = asked;
+  for (const extent of extents) {
+    left -= extent.length;
+    assert(extent.length > 0 && left >= 0, 'extents lie inside what was asked');
+  }
+}

@@ -46,6 +46,17 @@ export default defineConfig({
       },
       {
         test: {
+          name: 'vm',
+          include: files(['vm']),
+          globalSetup: './scripts/built.ts',
+          // One guest at a time: each emulates a whole processor.
+          fileParallelism: false,
+          testTimeout: 120_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
+        test: {
           name: 'package',
           include: files(['package']),
           globalSetup: './scripts/built.ts',

@@ -6,6 +6,7 @@ import { parseArgs } from 'node:util';
 import { CHECK_BUDGET_MINUTES, CHECKS, SUITES, type Suite } from './suites.ts';
 import { describeTally, sum, type Tally, tallyOf } from './tally.ts';
 import { provideTools } from './tools.ts';
+import { provideGuestFiles } from './vm/guest-files.ts';
 
 const ROOT = resolve(import.meta.dirname, '..');
 const NAMES = ['check', ...SUITES.map(({ name }) => name)];
@@ -120,6 +121,20 @@ function chosen(): readonly string[] {
   return asked;
 }
 
+/** Gets what the suites need besides Node, where that can be done. @returns what is missing */
+function provide(suites: readonly Suite[]): readonly string[] {
+  const has = (wanted: (name: string) => boolean) => suites.some(({ name }) => wanted(name));
+  const missing = has((name) => name !== 'unit') ? provideTools(say) : [];
+  if (!has((name) => name === 'vm')) return missing;
+  try {
+    provideGuestFiles(say);
+    return missing;
+  } catch (error) {
+    say(`No guest can be built: ${error instanceof Error ? error.message : error}`);
+    return [...missing, 'the guest'];
+  }
+}
+
 /** Every gate, one after the other. @returns the exit status: 0 if nothing failed, 2 wrong usage */
 export async function runGates(): Promise<number> {
   let names: readonly string[];
@@ -136,8 +151,7 @@ export async function runGates(): Promise<number> {
     });
   }
   const suites = SUITES.filter(({ name }) => names.includes(name));
-  const needsTools = suites.some(({ name }) => name !== 'unit');
-  const missing = needsTools ? provideTools(say) : [];
+  const missing = provide(suites);
   if (missing.length > 0 && process.env['CI'] === 'true') {
     say(`CI is set, and these tools are missing: ${missing.join(', ')}`);
     return 1;

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
-/** What the interop tests need besides Node, and the Debian package that has it. */
+/** What the tests need besides Node, and the Debian package that has it. */
 const TOOLS = {
   'qemu-img': 'qemu-utils',
   'qemu-io': 'qemu-utils',
@@ -16,6 +16,8 @@ const TOOLS = {
   'mkfs.ext4': 'e2fsprogs',
   e2fsck: 'e2fsprogs',
   losetup: 'mount',
+  'qemu-system-x86_64': 'qemu-system-x86',
+  setpriv: 'util-linux',
 } as const satisfies Record<string, string>;
 
 export type Tool = keyof typeof TOOLS;
@@ -61,7 +63,7 @@ export function provideTools(say: (line: string) => void): readonly Tool[] {
   const install = ['install', '-y', '--no-install-recommends', ...packages];
   const apt = findTool('apt-get');
   if (apt === undefined || process.getuid?.() !== 0) {
-    say(`Missing for the interop tests: ${missing.join(', ')}.`);
+    say(`Missing for the tests: ${missing.join(', ')}.`);
     say(
       apt === undefined
         ? `Install what your system calls ${packages.join(', ')} (Debian's names).`
@@ -69,7 +71,7 @@ export function provideTools(say: (line: string) => void): readonly Tool[] {
     );
     return missing;
   }
-  say(`Installing for the interop tests: ${packages.join(', ')}`);
+  say(`Installing for the tests: ${packages.join(', ')}`);
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
   for (const args of [['update', '-q'], install]) {
     const { status } = spawnSync(apt, args, { env, stdio: ['ignore', 2, 2] });

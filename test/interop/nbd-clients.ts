@@ -64,9 +64,33 @@ export interface Run {
   readonly length: number;
   readonly type: number;
 }
-/** The allocation of the whole export, as `nbdinfo --map` reads it. */
-export async function nbdinfoMap(uri: string): Promise<Run[]> {
-  return JSON.parse(await run('nbdinfo', ['--map', '--json', uri])) as Run[];
+/** What one metadata context says of the whole export, as `nbdinfo --map` reads it. */
+export async function nbdinfoMap(uri: string, context = 'base:allocation'): Promise<Run[]> {
+  return JSON.parse(await run('nbdinfo', [`--map=${context}`, '--json', uri])) as Run[];
+}
+
+/**
+ * The parts of an export that a bitmap says are dirty, as backup programs read them through QEMU:
+ * its option takes over what is "allocated" from the bitmap, the other way round.
+ */
+export async function qemuImgDirty(
+  socket: string,
+  exportName: string,
+  context: string,
+): Promise<{ offset: number; length: number }[]> {
+  const options = [
+    'driver=nbd',
+    `export=${exportName}`,
+    'server.type=unix',
+    `server.path=${socket}`,
+    `x-dirty-bitmap=${context}`,
+  ];
+  const printed = await run('qemu-img', [
+    ...['map', '--output=json', '--image-opts'],
+    options.join(','),
+  ]);
+  const runs = JSON.parse(printed) as { start: number; length: number; data: boolean }[];
+  return runs.filter((one) => !one.data).map(({ start, length }) => ({ offset: start, length }));
 }
 
 /** The image there and back, with four connections, and with the server's map of holes. */
@@ -181,6 +205,42 @@ async function libnbd(uri: string, script: string, handle = ''): Promise<string>
     script,
   ];
   return run('python3', ['-c', program.join('\n')]);
+}
+
+/** The contexts that a listing with these queries names. */
+export async function libnbdListing(uri: string, queries: readonly string[]): Promise<string[]> {
+  const script = `
+found = []
+for query in ${JSON.stringify(queries)}:
+    h.add_meta_context(query)
+h.opt_list_meta_context(lambda name: found.append(name) or 0)
+h.opt_abort()
+import json
+print(json.dumps(found))
+`;
+  return JSON.parse(await libnbd(uri, script, 'h.set_opt_mode(True)')) as string[];
+}
+
+/** BLOCK_STATUS with several contexts: for each, in the order of the reply, lengths and flags. */
+export async function libnbdStatuses(
+  uri: string,
+  contexts: readonly string[],
+  range: { offset: number; length: number; one?: boolean },
+): Promise<[context: string, numbers: number[]][]> {
+  const handle = contexts
+    .map((context) => `h.add_meta_context(${JSON.stringify(context)})`)
+    .join('\n');
+  const script = `
+found = []
+def status(context, offset, entries, error):
+    assert offset == ${range.offset}
+    found.append((context, entries))
+h.block_status(${range.length}, ${range.offset}, status, ${range.one ? 'nbd.CMD_FLAG_REQ_ONE' : '0'})
+h.shutdown()
+import json
+print(json.dumps(found))
+`;
+  return JSON.parse(await libnbd(uri, script, handle)) as [string, number[]][];
 }
 
 /** Everything libnbd can ask, legal and not: results and error numbers stand in the script. */

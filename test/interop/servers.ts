@@ -1,0 +1,50 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { findTool, type Tool } from '../../scripts/tools.ts';
+
+/** Another server of NBD as a child process; disposing ends it. */
+export class ForeignServer implements AsyncDisposable {
+  readonly #child: ChildProcess;
+  #printed = '';
+
+  private constructor(child: ChildProcess) {
+    this.#child = child;
+    child.stderr?.on('data', (text) => {
+      this.#printed += String(text);
+    });
+  }
+
+  /** Started, and listening at `socket`. */
+  static async start(tool: Tool, args: readonly string[], socket: string): Promise<ForeignServer> {
+    const child = spawn(findTool(tool) ?? tool, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    const server = new ForeignServer(child);
+    await once(child, 'spawn');
+    while (!existsSync(socket)) {
+      if (child.exitCode !== null) throw new Error(`${tool} ${args.join(' ')}: ${server.#printed}`);
+      await new Promise((done) => setTimeout(done, 10));
+    }
+    return server;
+  }
+
+  /** nbdkit with a plugin and filters, at a unix socket. */
+  static nbdkit(socket: string, ...plugin: readonly string[]): Promise<ForeignServer> {
+    return ForeignServer.start('nbdkit', ['-f', '-U', socket, ...plugin], socket);
+  }
+  /** qemu-nbd with an image, as export `disk`. */
+  static qemuNbd(socket: string, ...image: readonly string[]): Promise<ForeignServer> {
+    const args = ['-t', '-e', '8', '-k', socket, '-x', 'disk', ...image];
+    return ForeignServer.start('qemu-nbd', args, socket);
+  }
+
+  /** Gone at once, in the middle of whatever it does. */
+  async kill(): Promise<void> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    const gone = once(this.#child, 'exit');
+    this.#child.kill('SIGKILL');
+    await gone;
+  }
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill();
+  }
+}

@@ -1,11 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { blockdev, CHECKSUMS, make, noGuest, world } from './world.ts';
+import { blockdev, CHECKSUMS, check, make, noGuest, world } from './world.ts';
 
-/** Rounds of new files, each synced; what is in them follows from their names. */
+/** Rounds of new files, what is in them follows from their names; told only if the sync succeeds. */
 const rounds = (from: number, to: number) => `
   for round in $(seq ${from} ${to}); do
-    seq $round 1 20000 >/srv/$round
-    sync
+    seq $round 1 20000 | dd of=/srv/$round bs=64k conv=fsync 2>&1
     echo round $round
   done`;
 
@@ -30,6 +29,34 @@ describe.skipIf(noGuest)('a daemon killed and started again under a Linux guest'
     await guest.succeed('umount /srv');
     await guest.succeed('e2fsck -f -n /dev/vda; mount -t ext4 /dev/vda /srv');
     expect(await guest.succeed(CHECKSUMS)).toBe(written);
+    await guest.powerOff();
+    expect(it.errors).toEqual([]);
+  });
+
+  // nbd-client -persist does not reconnect (its issue 93): the kernel tells it of no failure.
+  test('the client of the kernel fails, and has all that it synced when it is attached again', async ({
+    signal,
+  }) => {
+    await using it = await world(['disk:512M'], signal);
+    await using guest = await it.guest({ devices: [] });
+    const attach = `nbd-client 10.0.2.2 ${it.port} -N disk -b 4096 -C 2 -persist /dev/nbd0`;
+    await guest.succeed(attach);
+    await guest.succeed(make('/dev/nbd0'));
+    const load = guest.run(rounds(1, 12));
+    await guest.seen(/^round 5$/);
+    await it.kill();
+    await it.start();
+    const { out } = await load;
+    const synced = Math.max(
+      ...[...out.matchAll(/^round (\d+)$/gm)].map(([, round]) => Number(round)),
+    );
+    await guest.succeed('umount /srv; nbd-client -d /dev/nbd0');
+    await guest.succeed(attach);
+    await guest.succeed(check('/dev/nbd0'));
+    await guest.succeed('mount -t ext4 /dev/nbd0 /srv');
+    await guest.succeed(
+      `for round in $(seq 1 ${synced}); do seq $round 1 20000 | cmp - /srv/$round; done`,
+    );
     await guest.powerOff();
     expect(it.errors).toEqual([]);
   });

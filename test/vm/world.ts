@@ -67,6 +67,9 @@ export async function world(vdis: readonly string[], signal: AbortSignal): Promi
   };
 }
 
+/** For tools of the host. */
+export const uri = (it: World, name: string) => `nbd+unix:///${name}?socket=${it.socket}`;
+
 /** `-drive`, as the README has it. */
 export function drive(address: string): string[] {
   const options = 'format=raw,if=virtio,cache=writeback,discard=unmap';
@@ -97,5 +100,5 @@ export const FILL = `
 /** Of everything in the file system that is mounted. */
 export const CHECKSUMS = 'cd /srv; find . -type f | sort | xargs sha256sum';
 
-/** Replays the journal, as a mount would, and then fails unless nothing is left to repair. */
-export const check = (disk: string) => `e2fsck -p ${disk}; e2fsck -f -n ${disk}`;
+/** Replays the journal, as a mount would (1: changed), and then fails if anything is amiss. */
+export const check = (disk: string) => `e2fsck -p ${disk} || [ $? = 1 ]; e2fsck -f -n ${disk}`;

@@ -1,22 +1,38 @@
 import { describeError, SheepError } from '../base/errors.ts';
 import type { Vid } from '../base/ids.ts';
+import { KeyedGates } from '../base/keyed-gates.ts';
 import type { Log } from '../base/log.ts';
 import type { ObjectStore } from '../contracts/object-store.ts';
 import type { Clock } from '../contracts/seams.ts';
 import type { VdiDirectory } from '../vdi/directory.ts';
-import type { VolumeRecord } from '../vdi/record.ts';
-import { removeVolume } from '../vdi/removal.ts';
+import { exportName, type VolumeRecord } from '../vdi/record.ts';
+import { sweep } from '../vdi/sweep.ts';
 
 /** What could not be removed, because the disk failed, is tried again after this time. */
 const RETRY_MS = 60_000;
 
-/** Removes the objects of deleted VDIs, also those that an earlier process has left. */
+/** How far a deletion is: objects that were looked at, of so many. */
+export interface DeletionProgress {
+  readonly done: number;
+  readonly total: number;
+}
+
+/**
+ * Removes the objects of deleted VDIs and snapshots, also those that an earlier process has left. An
+ * object that others of the family read stays, and so does what is left of its VDI: a *ghost*, which
+ * is looked at again whenever one of its descendants is deleted.
+ */
 export class Deletions implements AsyncDisposable {
   readonly #directory: VdiDirectory;
   readonly #store: ObjectStore;
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #running = new Map<Vid, Promise<void>>();
+  readonly #progress = new Map<Vid, DeletionProgress>();
+  /** Ghosts of which nothing can be removed before a descendant is deleted. */
+  readonly #resting = new Set<Vid>();
+  /** One deletion of a family at a time. */
+  readonly #families = new KeyedGates<Vid>();
   readonly #stop = new AbortController();
   #rounds: Promise<void> | undefined;
 
@@ -33,16 +49,26 @@ export class Deletions implements AsyncDisposable {
     this.#rounds = this.#goRound();
   }
 
-  /** Settles once no object of the VDI is left; shared by all who ask. */
+  /** Settles once no object is left that only the deleted one needs; shared by all who ask. */
   finish(record: VolumeRecord): Promise<void> {
     const running = this.#running.get(record.vid) ?? this.#remove(record);
     this.#running.set(record.vid, running);
     return running;
   }
 
-  /** VDIs whose objects are being removed. */
-  pending(): Promise<VolumeRecord[]> {
-    return this.#directory.deletions();
+  /** The same, with nobody who waits. */
+  begin(record: VolumeRecord): void {
+    this.finish(record).catch((error) => this.#failed(error));
+  }
+
+  /** Deleted ones whose objects are being removed or will be, oldest first: without ghosts. */
+  async pending(): Promise<VolumeRecord[]> {
+    return (await this.#directory.deletions()).filter(({ vid }) => !this.#resting.has(vid));
+  }
+
+  /** Of one that is being removed now. */
+  progress(vid: Vid): DeletionProgress | undefined {
+    return this.#progress.get(vid);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -60,22 +86,52 @@ export class Deletions implements AsyncDisposable {
     const { signal } = this.#stop;
     while (!signal.aborted) {
       try {
-        for (const record of await this.#directory.deletions()) await this.finish(record);
+        for (const record of await this.pending()) await this.finish(record);
       } catch (error) {
-        if (signal.aborted) return;
-        this.#log.event('error', 'vdi.deletion-failed', { cause: describeError(error) });
+        this.#failed(error);
       }
       await this.#clock.sleep(RETRY_MS, { signal }).catch(() => undefined);
     }
   }
 
+  #failed(error: unknown): void {
+    if (this.#stop.signal.aborted) return;
+    this.#log.event('error', 'vdi.deletion-failed', { cause: describeError(error) });
+  }
+
   async #remove(record: VolumeRecord): Promise<void> {
     try {
-      await removeVolume({ store: this.#store, record }, { signal: this.#stop.signal });
-      await this.#directory.forget(record.vid);
-      this.#log.event('info', 'vdi.deleted', { vdi: record.name, vid: record.vid });
+      // What it alone still needed of its ancestors' can go after it.
+      const ancestors = await this.#directory.ancestors(record);
+      const ghosts = ancestors.filter(({ state }) => state === 'deleting');
+      for (const ghost of [record, ...ghosts]) await this.#sweep(ghost);
     } finally {
       this.#running.delete(record.vid);
     }
+  }
+
+  #sweep({ vid, family }: VolumeRecord): Promise<void> {
+    return this.#families.pass(family, true, async () => {
+      const records = await this.#directory.family(family);
+      const record = records.find((each) => each.vid === vid);
+      if (record === undefined) return; // another one has finished it
+      this.#resting.delete(vid);
+      const gone = await sweep(
+        { store: this.#store, record, family: records },
+        {
+          signal: this.#stop.signal,
+          progress: (done, total) => void this.#progress.set(vid, { done, total }),
+          pause: () => this.#clock.yield(),
+        },
+      ).finally(() => this.#progress.delete(vid));
+      const facts = { vdi: exportName(record), vid };
+      if (!gone) {
+        this.#resting.add(vid);
+        this.#log.event('info', 'vdi.deletion-rests', facts);
+        return;
+      }
+      await this.#directory.forget(vid);
+      this.#log.event('info', 'vdi.deleted', facts);
+    });
   }
 }

@@ -1,20 +1,18 @@
 import { assert } from '../base/assert.ts';
 import { SheepError } from '../base/errors.ts';
-import { formatVid, VID_MAX, type Vid } from '../base/ids.ts';
-import type { Coordinator, Entry, Swap } from '../contracts/coordinator.ts';
+import type { Vid } from '../base/ids.ts';
+import type { Coordinator } from '../contracts/coordinator.ts';
 import type { Clock } from '../contracts/seams.ts';
-import { checkObjectCount, parseVdiName } from './names.ts';
-import { decodeRecord, encodeRecord, type VolumeRecord, type VolumeState } from './record.ts';
-
-/** The keys of the directory in the coordinator; FORMATS.md. */
-const KEYS = {
-  /** The vid that the next VDI gets, in decimal. */
-  nextVid: 'vdi/next-vid',
-  /** One for each name in use: the vid in 8 hex digits. */
-  names: 'vdi/names/',
-  /** One for each VDI, also while it is being made or deleted: its record. */
-  records: 'vdi/records/',
-} as const;
+import { Catalog, encodeVid, type Found, nameKey, recordKey, tagKey, written } from './catalog.ts';
+import {
+  checkObjectCount,
+  checkVdiSize,
+  parseTag,
+  parseVdiName,
+  type SnapshotRef,
+} from './names.ts';
+import { Newcomers } from './newcomers.ts';
+import type { VolumeRecord } from './record.ts';
 
 const ATTACH_EPOCH_MAX = 2 ** 32 - 1;
 
@@ -26,18 +24,29 @@ export interface NewVolume {
   readonly objectBytes: number;
 }
 
+/** Who is who after a snapshot: what was the working VDI, and the child that is it now. */
+export interface Frozen {
+  readonly snapshot: VolumeRecord;
+  readonly working: VolumeRecord;
+}
+
+/** Writes the disk of a record that has no name yet, of the snapshot it is grown from. */
+export type MakeDisk = (record: VolumeRecord, source: VolumeRecord) => Promise<void>;
+
 /**
- * Which VDIs there are: names to vids to records, in the coordinator. Every change is one
- * compare-and-set, so that several sheep may change the directory at once and a power cut leaves
- * none of it half done. A vid is never given twice.
+ * Which VDIs and snapshots there are, and every change of that. Each change is one compare-and-set,
+ * so that several sheep may change the directory at once and a stop at any moment leaves none of it
+ * half done: what was begun and got no name is given up by `abandonUnfinished`. A vid is never given
+ * twice.
  */
-export class VdiDirectory {
+export class VdiDirectory extends Catalog {
   readonly #coordinator: Coordinator;
-  readonly #clock: Clock;
+  readonly #newcomers: Newcomers;
 
   constructor(coordinator: Coordinator, clock: Clock) {
+    super(coordinator);
     this.#coordinator = coordinator;
-    this.#clock = clock;
+    this.#newcomers = new Newcomers(this, coordinator, clock);
   }
 
   /**
@@ -52,39 +61,83 @@ export class VdiDirectory {
   ): Promise<VolumeRecord> {
     const name = parseVdiName(wanted.name);
     checkObjectCount(wanted.sizeBytes, wanted.objectBytes);
-    await this.#refuseTaken(name);
-    const record = await this.#begin({ ...wanted, name });
-    try {
+    await this.#newcomers.refuseTaken(name);
+    const record = await this.#newcomers.begin({ ...wanted, name });
+    return this.#newcomers.orAbandon(record, async () => {
       await make(record);
-      const named = await this.#setState(record, 'ready', [
-        { key: KEYS.names + name, revision: 0n, value: encodeText(formatVid(record.vid)) },
-      ]);
-      if (named !== undefined) return named;
-      await this.#refuseTaken(name);
-      throw new SheepError('ERR_BUSY', `the VDI '${name}' was made and deleted meanwhile`, {
-        name,
+      return this.#newcomers.giveName(record);
+    });
+  }
+
+  /**
+   * A new VDI that begins as the snapshot is.
+   * @throws SheepError as `create`, `ERR_NOT_FOUND` if there is no such snapshot
+   */
+  async clone(source: SnapshotRef, target: string, make: MakeDisk): Promise<VolumeRecord> {
+    const name = parseVdiName(target);
+    await this.#newcomers.refuseTaken(name);
+    const from = await this.getTagged(source);
+    const { sizeBytes, objectBytes } = from.record;
+    const record = await this.#newcomers.begin({ name, sizeBytes, objectBytes }, from);
+    return this.#newcomers.orAbandon(record, async () => {
+      await make(record, from.record);
+      return this.#newcomers.giveName(record);
+    });
+  }
+
+  /**
+   * The working VDI stays behind as a snapshot, and a child of it takes its name.
+   * @param make  writes the child's disk, and calls `commit` in the moment that the snapshot shows
+   * @returns the snapshot
+   * @throws SheepError `ERR_EXISTS` if the tag is in use, `ERR_BAD_INPUT` if it can be none,
+   *         `ERR_NOT_FOUND`; or what `make` throws
+   */
+  async snapshot(
+    name: string,
+    tag: string,
+    make: (child: VolumeRecord, commit: () => Promise<Frozen>) => Promise<void>,
+  ): Promise<VolumeRecord> {
+    parseTag(tag);
+    const before = await this.getNamed(name);
+    await this.#newcomers.refuseTag(name, tag);
+    const { sizeBytes, objectBytes, vid } = before.record;
+    const child = await this.#newcomers.begin({ name, sizeBytes, objectBytes }, before);
+    return this.#newcomers.orAbandon(child, async () => {
+      let frozen: Frozen | undefined;
+      await make(child, async () => {
+        frozen = await this.#freeze(vid, tag, child);
+        return frozen;
       });
-    } catch (error) {
-      // If this fails too, the next start abandons it: the first error is the one to be told.
-      await this.#setState(record, 'deleting').catch(() => undefined);
-      throw error;
-    }
+      assert(frozen !== undefined, 'a snapshot that was made was committed');
+      return frozen.snapshot;
+    });
   }
 
-  /** Every VDI that has a name, in order of names. */
-  async list(): Promise<VolumeRecord[]> {
-    const ready = (await this.#records()).filter((record) => record.state === 'ready');
-    return ready.sort((a, b) => (a.name < b.name ? -1 : 1));
-  }
-
-  /** The VDI of this name; undefined if there is none. */
-  async find(name: string): Promise<VolumeRecord | undefined> {
-    return (await this.#find(name))?.record;
-  }
-
-  /** @throws SheepError `ERR_NOT_FOUND` */
-  async info(name: string): Promise<VolumeRecord> {
-    return (await this.#get(name)).record;
+  /**
+   * The working VDI, if there is one, is deleted, and a child of the snapshot takes its name.
+   * @returns the child, and what it has replaced
+   * @throws SheepError `ERR_NOT_FOUND` if there is no such snapshot; or what `make` throws
+   */
+  async rollback(
+    name: string,
+    snapshot: string,
+    make: MakeDisk,
+  ): Promise<{ record: VolumeRecord; replaced?: VolumeRecord }> {
+    const from = await this.getTagged({ name, snapshot });
+    const { sizeBytes, objectBytes } = from.record;
+    const record = await this.#newcomers.begin({ name, sizeBytes, objectBytes }, from);
+    return this.#newcomers.orAbandon(record, async () => {
+      await make(record, from.record);
+      for (;;) {
+        const old = await this.findNamed(name);
+        const createdMs = old?.record.createdMs ?? record.createdMs;
+        const replaced = old && ({ ...old.record, state: 'deleting' } as const);
+        const swaps = [this.#newcomers.naming(record, old?.keyRevision ?? 0n)];
+        if (old && replaced) swaps.push(written(replaced, old.revision));
+        const ready = await this.#newcomers.setReady({ ...record, createdMs }, swaps);
+        if (ready) return { record: ready, ...(replaced && { replaced }) };
+      }
+    });
   }
 
   /**
@@ -92,174 +145,129 @@ export class VdiDirectory {
    * before is refused from then on.
    * @throws SheepError `ERR_NOT_FOUND`
    */
-  async attach(name: string): Promise<VolumeRecord> {
-    for (;;) {
-      const { record, revision } = await this.#get(name);
-      if (record.attachEpoch === ATTACH_EPOCH_MAX) {
-        throw new SheepError('ERR_LIMIT', `the VDI '${name}' cannot be attached once more`, {
-          attachEpoch: record.attachEpoch,
-        });
+  attach(name: string): Promise<VolumeRecord> {
+    return this.#change(name, (record) => {
+      if (record.attachEpoch < ATTACH_EPOCH_MAX) {
+        return { ...record, attachEpoch: record.attachEpoch + 1 };
       }
-      const attached = { ...record, attachEpoch: record.attachEpoch + 1 };
-      const value = encodeRecord(attached);
-      if (await this.#coordinator.swap([{ key: recordKey(record.vid), revision, value }])) {
-        return attached;
-      }
-    }
+      throw new SheepError('ERR_LIMIT', `the VDI '${name}' cannot be attached once more`, {
+        attachEpoch: record.attachEpoch,
+      });
+    });
   }
 
   /**
-   * Takes the name away. From here on the deletion can only be finished: remove the objects of the
-   * vid, then call `forget`. What a crash left in between stands in `deletions`.
+   * Its size is another one from now on. If it is smaller, what lies behind its end has to be
+   * cleared away before it is read or grown: see `shrunkFromBytes`, and then `endCleared`.
+   * @throws SheepError `ERR_NOT_FOUND`, `ERR_BAD_INPUT`
+   */
+  resize(name: string, sizeBytes: number): Promise<VolumeRecord> {
+    checkVdiSize(sizeBytes);
+    return this.#change(name, (record) => {
+      checkObjectCount(sizeBytes, record.objectBytes);
+      assert(record.shrunkFromBytes === 0 || sizeBytes <= record.sizeBytes, 'it is clear to grow');
+      const shrunkFromBytes =
+        sizeBytes < record.sizeBytes ? Math.max(record.sizeBytes, record.shrunkFromBytes) : 0;
+      return { ...record, sizeBytes, shrunkFromBytes: shrunkFromBytes || record.shrunkFromBytes };
+    });
+  }
+
+  /** Nothing is left behind its end. */
+  endCleared(name: string): Promise<VolumeRecord> {
+    return this.#change(name, (record) => ({ ...record, shrunkFromBytes: 0 }));
+  }
+
+  /**
+   * Takes the name away; its snapshots stay. From here on the deletion can only be finished: remove
+   * what nobody of the family needs, and `forget` it once that is all. What a crash left in between
+   * stands in `deletions`.
    * @throws SheepError `ERR_NOT_FOUND`
    */
-  async delete(name: string): Promise<VolumeRecord> {
-    for (;;) {
-      const { record, revision, nameRevision } = await this.#get(name);
-      const deleting: VolumeRecord = { ...record, state: 'deleting' };
-      const taken = await this.#coordinator.swap([
-        { key: KEYS.names + name, revision: nameRevision },
-        { key: recordKey(record.vid), revision, value: encodeRecord(deleting) },
-      ]);
-      if (taken) return deleting;
-    }
+  delete(name: string): Promise<VolumeRecord> {
+    return this.#delete(nameKey(name), () => this.getNamed(name));
   }
 
-  /** VDIs whose name is gone and whose objects may not all be, oldest first. */
+  /** The same for a snapshot and its tag. @throws SheepError `ERR_NOT_FOUND` */
+  async deleteSnapshot(ref: SnapshotRef): Promise<VolumeRecord> {
+    const { name, tag } = await this.snapshotInfo(ref);
+    return this.#delete(tagKey(name, tag), () => this.getTagged(ref));
+  }
+
+  /** What has no name or tag any more and may still have objects, oldest first. */
   async deletions(): Promise<VolumeRecord[]> {
-    const deleting = (await this.#records()).filter((record) => record.state === 'deleting');
-    return deleting.sort((a, b) => a.vid - b.vid);
+    return (await this.all()).filter((record) => record.state === 'deleting');
   }
 
-  /** Gives up what a crash left half made. Only while nobody calls `create`. */
+  /** Gives up what a crash left half made. Only while nobody makes anything. */
   async abandonUnfinished(): Promise<void> {
-    for (const record of await this.#records()) {
-      if (record.state === 'making') await this.#setState(record, 'deleting');
-    }
+    for (const { state, vid } of await this.all())
+      if (state === 'making') await this.#newcomers.abandon(vid);
   }
 
-  /** The end of a deletion: no object of this vid is left. Once more is no error. */
+  /**
+   * The end of a deletion: no object of this vid is left. What was grown from it has its parent as a
+   * parent from now on. Once more is no error.
+   */
   async forget(vid: Vid): Promise<void> {
-    const key = recordKey(vid);
     for (;;) {
-      const entry = await this.#coordinator.get(key);
-      if (entry === undefined) return;
-      assert(decodeRecord(entry.value, key).state === 'deleting', 'only the deleted is forgotten');
-      if (await this.#coordinator.swap([{ key, revision: entry.revision }])) return;
+      const found = await this.read(vid);
+      if (found === undefined) return;
+      const { record, revision } = found;
+      assert(record.state === 'deleting', 'only the deleted is forgotten');
+      const children = (await this.family(record.family)).filter(({ parent }) => parent === vid);
+      for (const child of children) await this.#adopt(child.vid, record);
+      const key = recordKey(vid);
+      if (children.length === 0 && (await this.#coordinator.swap([{ key, revision }]))) return;
     }
   }
 
-  /** A record with a vid of its own, and no name. */
-  async #begin(wanted: NewVolume): Promise<VolumeRecord> {
+  async #adopt(vid: Vid, { vid: from, parent }: VolumeRecord): Promise<void> {
+    const child = await this.read(vid);
+    if (child?.record.parent !== from) return;
+    await this.#coordinator.swap([written({ ...child.record, parent }, child.revision)]);
+  }
+
+  async #delete(key: string, find: () => Promise<Found>): Promise<VolumeRecord> {
     for (;;) {
-      const counter = await this.#coordinator.get(KEYS.nextVid);
-      const vid = counter === undefined ? 1 : decodeVid(counter, 10);
-      if (vid > VID_MAX) {
-        throw new SheepError('ERR_LIMIT', 'every volume id of this cluster was given once', {
-          vid,
-        });
-      }
-      const record: VolumeRecord = {
-        name: wanted.name,
-        vid,
-        family: vid,
-        sizeBytes: wanted.sizeBytes,
-        objectBytes: wanted.objectBytes,
-        attachEpoch: 0,
-        createdMs: Math.floor(this.#clock.wallMs()),
-        state: 'making',
-      };
-      const begun = await this.#coordinator.swap([
-        { key: KEYS.nextVid, revision: counter?.revision ?? 0n, value: encodeText(`${vid + 1}`) },
-        { key: recordKey(vid), revision: 0n, value: encodeRecord(record) },
-      ]);
-      if (begun) return record;
+      const { record, revision, keyRevision } = await find();
+      const deleting: VolumeRecord = { ...record, state: 'deleting' };
+      const swaps = [{ key, revision: keyRevision }, written(deleting, revision)];
+      if (await this.#coordinator.swap(swaps)) return deleting;
     }
   }
 
-  /** Undefined if one of `others` is not at its revision; nobody else changes such a record. */
-  async #setState(
-    record: VolumeRecord,
-    state: VolumeState,
-    others: readonly Swap[] = [],
-  ): Promise<VolumeRecord | undefined> {
-    const key = recordKey(record.vid);
-    const entry = await this.#coordinator.get(key);
-    assert(entry !== undefined, 'a VDI that is being made keeps its record');
-    const changed = { ...record, state };
-    const value = encodeRecord(changed);
-    const done = await this.#coordinator.swap([
-      ...others,
-      { key, revision: entry.revision, value },
-    ]);
-    return done ? changed : undefined;
-  }
-
-  async #refuseTaken(name: string): Promise<void> {
-    if ((await this.#coordinator.get(KEYS.names + name)) === undefined) return;
-    throw new SheepError(
-      'ERR_EXISTS',
-      `there is a VDI '${name}' already; choose another name, or delete that one first`,
-      { name },
-    );
-  }
-
-  async #records(): Promise<VolumeRecord[]> {
-    const { entries } = await this.#coordinator.list(KEYS.records);
-    return entries.map((entry) => decodeRecord(entry.value, entry.key));
-  }
-
-  async #get(name: string): Promise<Found> {
-    const found = await this.#find(name);
-    if (found !== undefined) return found;
-    throw new SheepError(
-      'ERR_NOT_FOUND',
-      `there is no VDI '${name}'; 'collie vdi list' shows those that exist`,
-      { name },
-    );
-  }
-
-  async #find(name: string): Promise<Found | undefined> {
+  /** One change of the record of a working VDI, done again if somebody else was faster. */
+  async #change(
+    name: string,
+    change: (record: VolumeRecord) => VolumeRecord,
+  ): Promise<VolumeRecord> {
     for (;;) {
-      const named = await this.#coordinator.get(KEYS.names + name);
-      if (named === undefined) return undefined;
-      const key = recordKey(decodeVid(named, 16));
-      const entry = await this.#coordinator.get(key);
-      const record = entry === undefined ? undefined : decodeRecord(entry.value, key);
-      if (entry !== undefined && record?.state === 'ready' && record.name === name) {
-        return { record, revision: entry.revision, nameRevision: named.revision };
-      }
-      // Either it was deleted between the two reads, or the directory is damaged: the name tells.
-      const again = await this.#coordinator.get(KEYS.names + name);
-      if (again?.revision === named.revision) {
-        throw new SheepError('ERR_CORRUPT', `the VDI '${name}' has no record ${key}`, { key });
-      }
+      const { record, revision } = await this.getNamed(name);
+      const changed = change(record);
+      if (await this.#coordinator.swap([written(changed, revision)])) return changed;
     }
   }
-}
 
-interface Found {
-  readonly record: VolumeRecord;
-  /** Of the record. */
-  readonly revision: bigint;
-  readonly nameRevision: bigint;
-}
-
-function recordKey(vid: Vid): string {
-  return KEYS.records + formatVid(vid);
-}
-
-function encodeText(text: string): Uint8Array {
-  return new TextEncoder().encode(text);
-}
-
-function decodeVid(entry: Entry, radix: 10 | 16): number {
-  const text = new TextDecoder().decode(entry.value);
-  const vid = Number.parseInt(text, radix);
-  const written = radix === 10 ? String(vid) : formatVid(vid);
-  if (written === text && vid >= 1 && vid <= VID_MAX + 1) return vid;
-  throw new SheepError('ERR_CORRUPT', `the volume id under ${entry.key} is damaged`, {
-    key: entry.key,
-    value: text.slice(0, 40),
-  });
+  async #freeze(vid: Vid, tag: string, child: VolumeRecord): Promise<Frozen> {
+    const { name } = child;
+    for (;;) {
+      const { record, revision, keyRevision } = await this.getNamed(name);
+      if (record.vid !== vid) {
+        throw new SheepError('ERR_BUSY', `the VDI '${name}' was replaced meanwhile`, { name });
+      }
+      await this.#newcomers.refuseTag(name, tag);
+      // People ask when a VDI was made, and when a snapshot was taken.
+      const snapshot = { ...record, state: 'snapshot', tag, createdMs: child.createdMs } as const;
+      const { attachEpoch, createdMs, sizeBytes } = record;
+      const working = await this.#newcomers.setReady(
+        { ...child, attachEpoch, createdMs, sizeBytes },
+        [
+          written(snapshot, revision),
+          this.#newcomers.naming(child, keyRevision),
+          { key: tagKey(name, tag), revision: 0n, value: encodeVid(vid) },
+        ],
+      );
+      if (working !== undefined) return { snapshot, working };
+    }
+  }
 }

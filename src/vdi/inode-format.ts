@@ -2,8 +2,7 @@ import { crc32 } from 'node:zlib';
 import { Reader, Writer } from '../base/bytes.ts';
 import { SheepError } from '../base/errors.ts';
 import { INDEXES_MAX, KIND, type ObjectName, slotOf, type Vid } from '../base/ids.ts';
-import { BLOCK_BYTES, roundUp } from '../base/units.ts';
-import { objectCount } from './geometry.ts';
+import { BLOCK_BYTES } from '../base/units.ts';
 
 /**
  * The inode of a VDI (FORMATS.md, "Inode"): which vid owns each object, as a tree of two levels. The
@@ -11,24 +10,23 @@ import { objectCount } from './geometry.ts';
  * levels are small objects of kind `inode`, so that a snapshot copies one root and no leaf.
  */
 const INODE_MAGIC = 0x53_48_50_49; // "SHPI"
-const INODE_VERSION = 1;
+const INODE_VERSION = 2;
 export const LEAF_ENTRIES = 2 ** 14;
+/** As many as the largest VDI has: so the root keeps its size when the disk gets another. */
+export const LEAVES_MAX = INDEXES_MAX / LEAF_ENTRIES;
+export const ROOT_BYTES = BLOCK_BYTES + LEAVES_MAX * 4;
 export const LEAF_BYTES = LEAF_ENTRIES * 4;
 const ENTRIES_PER_BLOCK = BLOCK_BYTES / 4;
 
-/** What the root says of its disk besides its entries: enough to find it without the coordinator. */
+/**
+ * What the root says of its disk besides its entries: enough to find it without the coordinator. The
+ * size is that of the moment when the root was made: the record's is the one that counts.
+ */
 export interface InodeHeader {
   readonly vid: Vid;
   readonly family: Vid;
   readonly sizeBytes: number;
   readonly objectBytes: number;
-}
-
-export function leafCount({ sizeBytes, objectBytes }: InodeHeader): number {
-  return Math.ceil(objectCount(sizeBytes, objectBytes) / LEAF_ENTRIES);
-}
-export function rootBytes(header: InodeHeader): number {
-  return BLOCK_BYTES + roundUp(leafCount(header) * 4, BLOCK_BYTES);
 }
 
 /** Index 0 is the root, leaf n has index n + 1; their slots follow from family and path. */

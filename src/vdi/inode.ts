@@ -1,60 +1,50 @@
 import { LRUCache } from 'lru-cache';
-import { isFault, SheepError } from '../base/errors.ts';
 import type { ObjectName, Vid } from '../base/ids.ts';
 import { KeyedGates } from '../base/keyed-gates.ts';
 import { allSettled } from '../base/parallel.ts';
 import { BLOCK_BYTES } from '../base/units.ts';
 import type { ObjectStore, ObjectWriteCall } from '../contracts/object-store.ts';
 import {
-  decodeInodeHeader,
-  encodeInodeHeader,
   entryBlockAt,
   type InodeHeader,
   LEAF_BYTES,
   LEAF_ENTRIES,
-  leafCount,
   leafName,
-  rootBytes,
   rootName,
 } from './inode-format.ts';
+import { type Entries, readLeaf, readRoot } from './inode-nodes.ts';
 
 /** Leaves kept in memory: 64 KiB each, which together speak of 32 TiB at 4 MiB an object. */
-const LEAVES_MAX = 512;
-
-/** A leaf in memory; shared by everything that speaks of its objects. */
-type Leaf = Uint32Array<ArrayBuffer>;
+const LEAVES_IN_MEMORY = 512;
 
 /** Which vid owns each object of a VDI, kept in the store and read as it is needed. */
 export class Inode {
   readonly #store: ObjectStore;
-  readonly #header: InodeHeader;
-  readonly #root: Uint32Array<ArrayBuffer>;
-  readonly #leaves = new LRUCache<number, Leaf>({ max: LEAVES_MAX });
-  readonly #loading = new Map<number, Promise<Leaf>>();
+  readonly #family: Vid;
+  readonly #root: Entries;
+  /** Shared by everything that speaks of their objects. */
+  readonly #leaves = new LRUCache<number, Entries>({ max: LEAVES_IN_MEMORY });
+  readonly #loading = new Map<number, Promise<Entries>>();
   /** Changes of a leaf come one after the other. */
   readonly #changing = new KeyedGates<number>();
-  readonly #call: ObjectWriteCall;
+  /** Leaves that were made and may not stand in the root, because that could not be written. */
+  readonly #unnamed = new Set<number>();
+  #vid: Vid;
+  #call: ObjectWriteCall;
   #lastLeaf = -1;
-  #lastEntries: Leaf | undefined;
+  #lastEntries: Entries | undefined;
 
   private constructor(
     store: ObjectStore,
-    header: InodeHeader,
-    root: Uint32Array<ArrayBuffer>,
+    { vid, family }: InodeHeader,
+    root: Entries,
     call: ObjectWriteCall,
   ) {
     this.#store = store;
-    this.#header = header;
+    this.#family = family;
     this.#root = root;
+    this.#vid = vid;
     this.#call = call;
-  }
-
-  /** Writes the inode of an empty disk; settles when it survives a power cut. */
-  static async make(store: ObjectStore, header: InodeHeader, call: ObjectWriteCall): Promise<void> {
-    const name = rootName(header.vid, header.family);
-    const createBytes = rootBytes(header);
-    await store.write(name, 0, encodeInodeHeader(header), { ...call, createBytes });
-    await store.flush(header.vid, [name]);
   }
 
   /**
@@ -68,48 +58,31 @@ export class Inode {
     expected: InodeHeader,
     call: ObjectWriteCall,
   ): Promise<Inode> {
-    const name = rootName(expected.vid, expected.family);
-    const header = new Uint8Array(BLOCK_BYTES);
-    await store.read(name, 0, header);
-    if (header.every((byte) => byte === 0)) {
-      const { vid } = expected;
-      throw new SheepError('ERR_MISSING', `the inode of vid ${vid} was never written`, { vid });
-    }
-    const found = decodeInodeHeader(header);
-    for (const field of ['vid', 'family', 'sizeBytes', 'objectBytes'] as const) {
-      if (found[field] === expected[field]) continue;
-      throw new SheepError(
-        'ERR_CORRUPT',
-        `the inode of vid ${expected.vid} says ${field} ${found[field]}, ` +
-          `its record says ${expected[field]}`,
-        { vid: expected.vid },
-      );
-    }
-    const entries = new Uint8Array(rootBytes(expected) - BLOCK_BYTES);
-    await store.read(name, BLOCK_BYTES, entries);
-    const root = new Uint32Array(entries.buffer, 0, leafCount(expected));
-    return new Inode(store, found, root, call);
+    return new Inode(store, expected, await readRoot(store, expected), call);
   }
 
-  /** The same, or undefined if there is none: its making or its removal was cut short. */
-  static async openIfPresent(
-    store: ObjectStore,
-    expected: InodeHeader,
-    call: ObjectWriteCall,
-  ): Promise<Inode | undefined> {
-    try {
-      return await Inode.open(store, expected, call);
-    } catch (error) {
-      if (isFault(error, 'ERR_MISSING')) return undefined;
-      throw error;
-    }
+  /** The entries of the root, for the root of a child. Nothing is being changed. */
+  async rootEntries(): Promise<Entries> {
+    for (const leaf of this.#unnamed) await this.#nameLeaf(leaf);
+    return this.#root.slice();
+  }
+
+  /** Goes on as the inode of a child whose root holds `rootEntries`. Nothing is being changed. */
+  become(vid: Vid, call: ObjectWriteCall): void {
+    this.#vid = vid;
+    this.#call = call;
+  }
+
+  /** Whether this VDI has a leaf of its own here, and not its parent's or none. */
+  ownsLeaf(leaf: number): boolean {
+    return this.#root[leaf] === this.#vid;
   }
 
   /** The owner of an object if its leaf is in memory: 0 for a hole, undefined if it is not. */
   ownerNow(index: number): Vid | undefined {
     const leaf = Math.floor(index / LEAF_ENTRIES);
     if (leaf === this.#lastLeaf) {
-      return (this.#lastEntries as Leaf)[index - leaf * LEAF_ENTRIES];
+      return (this.#lastEntries as Entries)[index - leaf * LEAF_ENTRIES];
     }
     if (this.#root[leaf] === 0) return 0;
     const entries = this.#leaves.get(leaf);
@@ -152,10 +125,9 @@ export class Inode {
 
   async #change(leaf: number, indexes: readonly number[], owner: Vid): Promise<ObjectName[]> {
     const made: ObjectName[] = [];
-    if (this.#root[leaf] === 0) {
-      if (owner === 0) return [];
-      made.push(await this.#makeLeaf(leaf));
-    }
+    if (this.#root[leaf] === 0 && owner === 0) return [];
+    if (this.#root[leaf] !== this.#vid) await this.#makeLeaf(leaf);
+    if (this.#unnamed.has(leaf)) made.push(await this.#nameLeaf(leaf));
     let entries = this.#leaves.get(leaf);
     // Whatever is changed must be what memory holds: a leaf may leave it while we wait.
     for (; entries === undefined; entries = this.#leaves.get(leaf)) await this.#load(leaf);
@@ -170,39 +142,20 @@ export class Inode {
     }
   }
 
-  /** How many objects have an owner; reads every leaf. */
-  async countOwned(): Promise<number> {
-    let owned = 0;
-    for (let leaf = 0; leaf < this.#root.length; leaf += 1) {
-      if (this.#root[leaf] === 0) continue;
-      for (const owner of await this.#load(leaf)) if (owner !== 0) owned += 1;
-    }
-    return owned;
-  }
-
-  /**
-   * For a removal: indexes of the objects that `vid` owns, ascending. A leaf that is gone has none:
-   * it goes after its objects.
-   */
-  async *ownedBy(vid: Vid): AsyncGenerator<number> {
-    for (let leaf = 0; leaf < this.#root.length; leaf += 1) {
-      if (this.#root[leaf] === 0) continue;
-      const entries = await this.#load(leaf).catch(noneIfMissing);
-      for (const [place, owner] of entries.entries()) {
-        if (owner === vid) yield leaf * LEAF_ENTRIES + place;
+  /** How many objects this VDI owns, and how many anybody does; reads every leaf. */
+  async countOwned(): Promise<{ own: number; all: number }> {
+    const count = { own: 0, all: 0 };
+    for (const [leaf, leafOwner] of this.#root.entries()) {
+      if (leafOwner === 0) continue;
+      for (const owner of await this.#load(leaf)) {
+        if (owner === this.#vid) count.own += 1;
+        if (owner !== 0) count.all += 1;
       }
     }
+    return count;
   }
 
-  /** For a removal: leaves that may belong to this vid; one may have missed its entry in the root. */
-  ownLeaves(): ObjectName[] {
-    const { vid, family } = this.#header;
-    const others = (leaf: number) => this.#root[leaf] !== 0 && this.#root[leaf] !== vid;
-    const leaves = [...this.#root.keys()].filter((leaf) => !others(leaf));
-    return leaves.map((leaf) => leafName(vid, family, leaf));
-  }
-
-  #load(leaf: number): Promise<Leaf> {
+  #load(leaf: number): Promise<Entries> {
     const known = this.#leaves.get(leaf);
     if (known !== undefined) return Promise.resolve(known);
     const loading = this.#loading.get(leaf);
@@ -212,34 +165,37 @@ export class Inode {
     return load;
   }
 
-  async #read(leaf: number): Promise<Leaf> {
-    const entries = new Uint32Array(LEAF_ENTRIES);
+  async #read(leaf: number): Promise<Entries> {
     const owner = this.#root[leaf] as Vid;
-    if (owner !== 0) {
-      const name = leafName(owner, this.#header.family, leaf);
-      await this.#store.read(name, 0, new Uint8Array(entries.buffer));
-    }
+    const entries =
+      owner === 0
+        ? new Uint32Array(LEAF_ENTRIES)
+        : await readLeaf(this.#store, owner, this.#family, leaf);
     this.#leaves.set(leaf, entries);
     if (leaf === this.#lastLeaf) this.#lastEntries = entries;
     return entries;
   }
 
-  /** An empty leaf first, the root's entry after. Without that one, the next change makes it anew. */
-  async #makeLeaf(leaf: number): Promise<ObjectName> {
-    const { vid, family } = this.#header;
-    const empty = new Uint8Array(BLOCK_BYTES);
-    const create = { ...this.#call, createBytes: LEAF_BYTES };
-    await this.#store.write(leafName(vid, family, leaf), 0, empty, create);
-    this.#root[leaf] = vid;
-    const root = rootName(vid, family);
+  /** A leaf of its own, empty or a copy of the parent's; the root names it after that. */
+  async #makeLeaf(leaf: number): Promise<void> {
+    const copied = this.#root[leaf] === 0 ? undefined : await this.#load(leaf);
+    const name = leafName(this.#vid, this.#family, leaf);
+    const create = { ...this.#call, createBytes: LEAF_BYTES, unowned: true as const };
+    const bytes = copied && new Uint8Array(copied.slice().buffer);
+    await this.#store.write(name, 0, bytes ?? new Uint8Array(BLOCK_BYTES), create);
+    // What the copy says was stable in the parent: no power cut may leave the root's entry alone.
+    if (copied !== undefined) await this.#store.flush(this.#vid, [name]);
+    this.#root[leaf] = this.#vid;
+    this.#unnamed.add(leaf);
+  }
+
+  /** The root's entry of a leaf that was made. If it fails, it is the next change's first step. */
+  async #nameLeaf(leaf: number): Promise<ObjectName> {
+    const root = rootName(this.#vid, this.#family);
     const at = entryBlockAt(leaf);
-    try {
-      const block = blockOf(this.#root, at);
-      await this.#store.write(root, BLOCK_BYTES + at, block, this.#call);
-    } catch (error) {
-      this.#root[leaf] = 0;
-      throw error;
-    }
+    await this.#store.write(root, BLOCK_BYTES + at, blockOf(this.#root, at), this.#call);
+    this.#unnamed.delete(leaf);
+    this.#store.owned(leafName(this.#vid, this.#family, leaf));
     return root;
   }
 
@@ -247,9 +203,12 @@ export class Inode {
    * All writes are called in the turn in which the entries changed: so a leaf that leaves memory
    * and is read again shows them, by the store's order.
    */
-  async #writeLeaf(leaf: number, entries: Leaf, blocks: ReadonlySet<number>): Promise<ObjectName> {
-    const { vid, family } = this.#header;
-    const name = leafName(vid, family, leaf);
+  async #writeLeaf(
+    leaf: number,
+    entries: Entries,
+    blocks: ReadonlySet<number>,
+  ): Promise<ObjectName> {
+    const name = leafName(this.#vid, this.#family, leaf);
     const write = async (at: number) =>
       this.#store.write(name, at, blockOf(entries, at), this.#call);
     await allSettled([...blocks].map(write));
@@ -257,13 +216,8 @@ export class Inode {
   }
 }
 
-function noneIfMissing(error: unknown): Leaf {
-  if (isFault(error, 'ERR_MISSING')) return new Uint32Array(0);
-  throw error;
-}
-
 /** A copy of a block of entries: others may change them while the store still reads it. */
-function blockOf(entries: Leaf, at: number): Uint8Array {
+function blockOf(entries: Entries, at: number): Uint8Array {
   const block = new Uint8Array(BLOCK_BYTES);
   const bytes = new Uint8Array(entries.buffer, entries.byteOffset, entries.byteLength);
   block.set(bytes.subarray(at, at + BLOCK_BYTES));

@@ -34,29 +34,69 @@ const INVISIBLE = /[\p{White_Space}\p{Cc}]/u;
 /** `text`, if a VDI may have it as its name: 1 to 255 bytes of UTF-8. */
 export function parseVdiName(text: string): string {
   if (text === '') throw badInput('a VDI needs a name of at least one character', text);
+  return parseWord(text, 'name');
+}
+
+/** `text`, if a snapshot may have it as its tag: as a name, and not an ID. */
+export function parseTag(text: string): string {
+  if (text === '') throw badInput('a snapshot needs a tag of at least one character', text);
+  if (isId(text)) {
+    throw badInput(
+      `the tag ${quote(text)} is all digits, which is how the ID of a snapshot looks; ` +
+        `choose a tag with another character in it, as in v${text.slice(0, 20)}`,
+      text,
+    );
+  }
+  return parseWord(text, 'tag');
+}
+
+/** Whether this names a snapshot by its ID, the vid in decimal, and not by a tag. */
+export function isId(snapshot: string): boolean {
+  return /^\d+$/.test(snapshot);
+}
+
+/** Which snapshot: by its VDI's name, and its tag or its ID in decimal. */
+export interface SnapshotRef {
+  readonly name: string;
+  readonly snapshot: string;
+}
+
+/** The parts of `NAME`, `NAME@TAG` or `NAME@ID`. */
+export function parseExportName(text: string): { name: string; snapshot?: string } {
+  const at = text.indexOf('@');
+  if (at < 0) return { name: parseVdiName(text) };
+  const snapshot = text.slice(at + 1);
+  return {
+    name: parseVdiName(text.slice(0, at)),
+    snapshot: isId(snapshot) ? snapshot : parseTag(snapshot),
+  };
+}
+
+/** The rules that names and tags share. */
+function parseWord(text: string, what: 'name' | 'tag'): string {
   if (!text.isWellFormed()) {
-    throw badInput(`the name ${quote(text)} is not Unicode; give it in UTF-8`, text);
+    throw badInput(`the ${what} ${quote(text)} is not Unicode; give it in UTF-8`, text);
   }
   const bytes = new TextEncoder().encode(text).length;
   if (bytes > NAME_BYTES_MAX) {
     throw badInput(
-      `the name ${quote(text)} has ${bytes} bytes; a name has at most ${NAME_BYTES_MAX}`,
+      `the ${what} ${quote(text)} has ${bytes} bytes; a ${what} has at most ${NAME_BYTES_MAX}`,
       text,
     );
   }
   const separator = SEPARATORS.exec(text)?.[0];
   if (separator !== undefined) {
     throw badInput(
-      `the name ${quote(text)} contains '${separator}'; @, + and / mark tags, modes and paths, ` +
-        'so choose a name without them',
+      `the ${what} ${quote(text)} contains '${separator}'; @, + and / mark tags, modes and paths, ` +
+        `so choose a ${what} without them`,
       text,
     );
   }
   const invisible = INVISIBLE.exec(text)?.[0];
   if (invisible !== undefined) {
     throw badInput(
-      `the name ${quote(text)} contains ${describeInvisible(invisible)}; ` +
-        "choose a name without white space and control characters, for example with '-'",
+      `the ${what} ${quote(text)} contains ${describeInvisible(invisible)}; ` +
+        `choose a ${what} without white space and control characters, for example with '-'`,
       text,
     );
   }
@@ -94,6 +134,16 @@ export function parseObjectSize(text: string): number {
     throw badInput(`the object size ${text} cannot be; give 1M, 2M, 4M, 8M, 16M, 32M or 64M`, text);
   }
   return bytes;
+}
+
+/** Refuses what a person gives as the size of a VDI in bytes, if it cannot be one. */
+export function checkVdiSize(sizeBytes: number): void {
+  const possible = sizeBytes >= BLOCK_BYTES && sizeBytes <= SIZE_BYTES_MAX;
+  if (possible && sizeBytes % BLOCK_BYTES === 0) return;
+  throw badInput(
+    `a VDI cannot have ${sizeBytes} bytes; give whole blocks of 4096 bytes, from one to 1PiB`,
+    String(sizeBytes),
+  );
 }
 
 /** Refuses a VDI that would have more objects than an oid can number. */

@@ -1,25 +1,20 @@
-import { KIND, type ObjectName, type Stamp, slotOf } from '../base/ids.ts';
-import type { ObjectStore } from '../contracts/object-store.ts';
+import { KIND } from '../base/ids.ts';
+import type { BlockDevice } from '../contracts/block-device.ts';
 import { Inode } from './inode.ts';
-import type { VolumeRecord } from './record.ts';
-import { Volume } from './volume.ts';
+import { type Entries, makeRoot } from './inode-nodes.ts';
+import { readOnly } from './read-only.ts';
+import { plainCall } from './record.ts';
+import { Volume, type VolumeParts } from './volume.ts';
 
-/** The only slot epoch there is on one machine: its map never changes. */
-const LOCAL_EPOCH = 1;
-
-export interface VolumeParts {
-  readonly store: ObjectStore;
-  readonly record: VolumeRecord;
-}
-
-/** The stamp of everything that this owner writes. */
-export function stampOf(record: VolumeRecord): Stamp {
-  return Object.freeze({ epoch: LOCAL_EPOCH, attachEpoch: record.attachEpoch });
-}
-
-/** Makes the empty disk of a new record; settles when it survives a power cut. */
-export async function makeVolume({ store, record }: VolumeParts): Promise<void> {
-  await Inode.make(store, record, { stamp: stampOf(record), durable: false });
+/**
+ * Makes the disk of a new record; settles when it survives a power cut.
+ * @param root  the entries it begins with: those of its parent's root; none: it is empty
+ */
+export async function makeVolume(
+  { store, record }: Pick<VolumeParts, 'store' | 'record'>,
+  root?: Entries,
+): Promise<void> {
+  await makeRoot(store, record, plainCall(record), root);
 }
 
 /**
@@ -27,23 +22,36 @@ export async function makeVolume({ store, record }: VolumeParts): Promise<void> 
  * one left unfinished.
  * @throws SheepError `ERR_MISSING`, `ERR_CORRUPT` if its inode is not there or not its own
  */
-export async function openVolume({ store, record }: VolumeParts): Promise<Volume> {
-  const plain = Object.freeze({ stamp: stampOf(record), durable: false });
+export async function openVolume(parts: VolumeParts): Promise<Volume> {
+  const { store, record } = parts;
+  const plain = plainCall(record);
   const inode = await Inode.open(store, record, plain);
   for (const name of store.unsettled(record.vid)) {
     // Made or freed when everything stopped: without an entry in the inode it is nobody's.
-    if (name.kind !== KIND.data || (await inode.owner(name.index)) === record.vid) continue;
+    if (name.kind === KIND.data && (await inode.owner(name.index)) === record.vid) continue;
+    if (name.kind === KIND.inode && (name.index === 0 || inode.ownsLeaf(name.index - 1))) continue;
     await store.remove(name, plain);
   }
-  return new Volume(store, record, inode, plain);
+  const volume = await volumeOf(parts, inode);
+  if (record.shrunkFromBytes > 0) await volume.clearBehindEnd(record.shrunkFromBytes);
+  return volume;
+}
+
+/** Opens a snapshot: nothing of it is ever changed, so any number of owners may have it open. */
+export async function openSnapshot(parts: VolumeParts): Promise<BlockDevice> {
+  const { store, record } = parts;
+  return readOnly(await volumeOf(parts, await Inode.open(store, record, plainCall(record))));
+}
+
+async function volumeOf(parts: VolumeParts, inode: Inode): Promise<Volume> {
+  const { record, ancestry } = parts;
+  return new Volume(parts, inode, ancestry ? await ancestry.ancestors(record) : []);
 }
 
 /** Objects that hold data, of a VDI that nobody has open: nothing is changed. */
-export async function countObjects({ store, record }: VolumeParts): Promise<number> {
-  const inode = await Inode.open(store, record, { stamp: stampOf(record), durable: false });
-  return inode.countOwned();
-}
-
-export function dataName({ vid, family }: VolumeRecord, index: number): ObjectName {
-  return { kind: KIND.data, vid, index, slot: slotOf(family, index) };
+export async function countObjects({
+  store,
+  record,
+}: Pick<VolumeParts, 'store' | 'record'>): Promise<{ own: number; all: number }> {
+  return (await Inode.open(store, record, plainCall(record))).countOwned();
 }

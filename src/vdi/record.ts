@@ -1,24 +1,38 @@
 import { isFault, SheepError } from '../base/errors.ts';
 import { VID_MAX, type Vid } from '../base/ids.ts';
 import { BLOCK_BYTES } from '../base/units.ts';
-import type { DeviceInfo } from '../contracts/block-device.ts';
-import { checkObjectCount, parseObjectSize, parseVdiName, SIZE_BYTES_MAX } from './names.ts';
+import type { ObjectWriteCall } from '../contracts/object-store.ts';
+import {
+  checkObjectCount,
+  parseObjectSize,
+  parseTag,
+  parseVdiName,
+  SIZE_BYTES_MAX,
+} from './names.ts';
 
 /**
- * `making`: it has no name yet, its empty disk is being written. `ready`: it has one. `deleting`:
- * its name is free again, its objects are being removed.
+ * `making`: it has no name yet, its inode is being written. `ready`: it is the working VDI of its
+ * name. `snapshot`: frozen under a tag, never to be changed again. `deleting`: its name or tag is
+ * free again, and of its objects only those are kept that others of the family read.
  */
 export type VolumeState = (typeof STATES)[number];
-const STATES = ['making', 'ready', 'deleting'] as const;
+const STATES = ['making', 'ready', 'snapshot', 'deleting'] as const;
 
-/** What the coordinator keeps of one VDI. */
+/** What the coordinator keeps of one vid: a working VDI or a snapshot. */
 export interface VolumeRecord {
+  /** Of the VDI; a snapshot keeps the name of the VDI it was taken of. */
   readonly name: string;
   readonly vid: Vid;
   /** The vid of the root of its family; its own for one made with `create`. */
   readonly family: Vid;
+  /** The snapshot it was grown from; 0: none. One that was deleted is skipped once it is gone. */
+  readonly parent: Vid | 0;
+  /** Of a snapshot, also while it is deleted; else ''. */
+  readonly tag: string;
   /** 1 block to 1 PiB, whole blocks. */
   readonly sizeBytes: number;
+  /** Not 0: it had this size, and what lies behind `sizeBytes` may not all be cleared away yet. */
+  readonly shrunkFromBytes: number;
   /** A power of two from 1 MiB to 64 MiB. */
   readonly objectBytes: number;
   /** Grows by one each time the VDI gets an owner; 0 before the first. At most 2^32 - 1. */
@@ -28,20 +42,32 @@ export interface VolumeRecord {
   readonly state: VolumeState;
 }
 
-/** What a client is told of the disk. */
-export function deviceInfo(record: VolumeRecord): DeviceInfo {
-  return { sizeBytes: record.sizeBytes, readOnly: false, description: `VDI ${record.name}` };
+/** `NAME`, of a snapshot `NAME@TAG`: under which it is exported, and what people call it. */
+export function exportName({ name, tag }: Pick<VolumeRecord, 'name' | 'tag'>): string {
+  return tag === '' ? name : `${name}@${tag}`;
+}
+
+/** The only slot epoch there is on one machine: its map never changes. */
+const LOCAL_EPOCH = 1;
+
+/** The call of everything that this owner writes: under his stamp, and not yet durable. */
+export function plainCall({ attachEpoch }: VolumeRecord): ObjectWriteCall {
+  const stamp = Object.freeze({ epoch: LOCAL_EPOCH, attachEpoch });
+  return Object.freeze({ stamp, durable: false });
 }
 
 /** Format of the record's JSON text; FORMATS.md. */
-const RECORD_VERSION = 1;
+const RECORD_VERSION = 2;
 
 const FIELDS = [
   'version',
   'name',
   'vid',
   'family',
+  'parent',
+  'tag',
   'sizeBytes',
+  'shrunkFromBytes',
   'objectBytes',
   'attachEpoch',
   'createdMs',
@@ -50,17 +76,19 @@ const FIELDS = [
 type Field = (typeof FIELDS)[number];
 
 export function encodeRecord(record: VolumeRecord): Uint8Array {
-  const { name, vid, family, sizeBytes, objectBytes, attachEpoch, createdMs, state } = record;
   const fields: Record<Field, string | number> = {
     version: RECORD_VERSION,
-    name,
-    vid,
-    family,
-    sizeBytes,
-    objectBytes,
-    attachEpoch,
-    createdMs,
-    state,
+    name: record.name,
+    vid: record.vid,
+    family: record.family,
+    parent: record.parent,
+    tag: record.tag,
+    sizeBytes: record.sizeBytes,
+    shrunkFromBytes: record.shrunkFromBytes,
+    objectBytes: record.objectBytes,
+    attachEpoch: record.attachEpoch,
+    createdMs: record.createdMs,
+    state: record.state,
   };
   return new TextEncoder().encode(JSON.stringify(fields));
 }
@@ -68,7 +96,7 @@ export function encodeRecord(record: VolumeRecord): Uint8Array {
 /**
  * Strict: no field too many, none missing, each in its range.
  * @param from  for messages: the key under which the bytes stood
- * @throws SheepError `ERR_VERSION` for a newer record, `ERR_CORRUPT` for what is no record
+ * @throws SheepError `ERR_VERSION` for a record of another version, `ERR_CORRUPT` for what is no record
  */
 export function decodeRecord(bytes: Uint8Array, from: string): VolumeRecord {
   const fields = parseFields(bytes, from);
@@ -103,7 +131,10 @@ export function decodeRecord(bytes: Uint8Array, from: string): VolumeRecord {
     name: text('name'),
     vid: number('vid', 1, VID_MAX),
     family: number('family', 1, VID_MAX),
+    parent: number('parent', 0, VID_MAX),
+    tag: text('tag'),
     sizeBytes: number('sizeBytes', BLOCK_BYTES, SIZE_BYTES_MAX),
+    shrunkFromBytes: number('shrunkFromBytes', 0, SIZE_BYTES_MAX),
     objectBytes: number('objectBytes', 1, 2 ** 32),
     attachEpoch: number('attachEpoch', 0, 2 ** 32 - 1),
     createdMs: number('createdMs', 0, Number.MAX_SAFE_INTEGER),
@@ -115,9 +146,16 @@ export function decodeRecord(bytes: Uint8Array, from: string): VolumeRecord {
 
 /** The rules that held when it was made, by the same words. */
 function checkRules(record: VolumeRecord, from: string): void {
-  if (record.sizeBytes % BLOCK_BYTES !== 0) throw damaged(from, 'sizeBytes', record.sizeBytes);
+  const { name, tag, state, sizeBytes, shrunkFromBytes } = record;
+  if (sizeBytes % BLOCK_BYTES !== 0) throw damaged(from, 'sizeBytes', sizeBytes);
+  if (shrunkFromBytes !== 0 && shrunkFromBytes <= sizeBytes) {
+    throw damaged(from, 'shrunkFromBytes', shrunkFromBytes);
+  }
+  const tagged = state === 'deleting' ? tag !== '' : state === 'snapshot';
+  if (tagged !== (tag !== '')) throw damaged(from, 'tag', tag);
   try {
-    parseVdiName(record.name);
+    parseVdiName(name);
+    if (tagged) parseTag(tag);
     parseObjectSize(String(record.objectBytes));
     checkObjectCount(record.sizeBytes, record.objectBytes);
   } catch (cause) {

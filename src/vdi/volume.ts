@@ -1,7 +1,7 @@
 import { SheepError } from '../base/errors.ts';
 import type { ObjectName, Vid } from '../base/ids.ts';
 import { KeyedGates } from '../base/keyed-gates.ts';
-import { allSettled, forEachAtMost } from '../base/parallel.ts';
+import { allSettled } from '../base/parallel.ts';
 import { BLOCK_BYTES, MiB, roundDown, roundUp } from '../base/units.ts';
 import type {
   BlockDevice,
@@ -13,13 +13,20 @@ import type {
 import type { Call, Completion, WriteCall } from '../contracts/call.ts';
 import type { ObjectStore, ObjectWriteCall } from '../contracts/object-store.ts';
 import { DataNames } from './data-names.ts';
+import { deviceInfo } from './device-info.ts';
+import type { Frozen } from './directory.ts';
 import { ExtentRuns } from './extents.ts';
 import { objectCount, type Piece, pieces } from './geometry.ts';
 import type { Inode } from './inode.ts';
-import { deviceInfo, type VolumeRecord } from './record.ts';
+import type { Entries } from './inode-nodes.ts';
+import { ObjectChanges } from './object-changes.ts';
+import { plainCall, type VolumeRecord } from './record.ts';
 
-/** Objects freed by one step of a trim: each step costs one flush of the inode. */
-const TRIM_BATCH = 256;
+/**
+ * Before writers are stopped for a snapshot the bulk of what they wrote is made stable: each of
+ * these finds only what came during the one before.
+ */
+const FLUSHES_BEFORE_PAUSE = 4;
 /** A flush of a range that spans more objects is a flush of everything. */
 const RANGE_FLUSH_OBJECTS = 16;
 /** Objects whose blocks one call of `extents` looks at: each may have to be opened. */
@@ -27,38 +34,66 @@ const EXTENT_OBJECTS = 64;
 const PREFETCH_BYTES = 64 * MiB;
 const PREFETCH_STEP_BYTES = MiB;
 
+/** Who knows the parents of a record, from the nearest to the root of its family. */
+export interface Ancestry {
+  ancestors(record: VolumeRecord): Promise<readonly VolumeRecord[]>;
+}
+
+export interface VolumeParts {
+  readonly store: ObjectStore;
+  readonly record: VolumeRecord;
+  /** Not given: it has none, as one that was made with `create`. */
+  readonly ancestry?: Ancestry;
+}
+
 /**
  * A VDI as a flat disk. A request to objects that exist goes straight to the store; the first write
  * to an index and the trim of a whole object go through a gate of that index, because both change
- * the inode: data first, the entry after, then the answer.
+ * the inode: see ObjectChanges.
  */
 export class Volume implements BlockDevice {
-  readonly info: DeviceInfo;
-  readonly record: VolumeRecord;
   readonly #store: ObjectStore;
   readonly #inode: Inode;
-  readonly #vid: Vid;
   readonly #names: DataNames;
   readonly #objectBytes: number;
-  readonly #plain: ObjectWriteCall;
-  readonly #durable: ObjectWriteCall;
-  readonly #flushFollows: ObjectWriteCall;
   readonly #gates = new KeyedGates<number>();
-  /** How often the inode was changed, and how much of that is stable (rule 27). */
-  #changes = 0;
+  readonly #changes: ObjectChanges;
+  /** How much of what was changed in the inode is stable (rule 27). */
   #stableChanges = 0;
+  #record: VolumeRecord;
+  /** As far as this volume has heard: some may have been deleted. */
+  #ancestors: readonly VolumeRecord[];
+  #info: DeviceInfo;
+  #vid: Vid;
+  #plain: ObjectWriteCall;
+  #durable: ObjectWriteCall;
+  #flushFollows: ObjectWriteCall;
 
-  constructor(store: ObjectStore, record: VolumeRecord, inode: Inode, plain: ObjectWriteCall) {
-    this.record = record;
-    this.info = deviceInfo(record);
+  /** @param ancestors  those of the record now */
+  constructor(parts: VolumeParts, inode: Inode, ancestors: readonly VolumeRecord[]) {
+    const { store, record } = parts;
     this.#store = store;
     this.#inode = inode;
-    this.#vid = record.vid;
     this.#names = new DataNames(record.family);
     this.#objectBytes = record.objectBytes;
-    this.#plain = plain;
-    this.#durable = Object.freeze({ ...plain, durable: true });
-    this.#flushFollows = Object.freeze({ ...plain, flushFollows: true });
+    this.#record = record;
+    this.#ancestors = ancestors;
+    this.#info = deviceInfo(record, ancestors);
+    this.#vid = record.vid;
+    this.#plain = plainCall(record);
+    this.#durable = Object.freeze({ ...this.#plain, durable: true });
+    this.#flushFollows = Object.freeze({ ...this.#plain, flushFollows: true });
+    const { objectBytes } = record;
+    const shared = { store, inode, names: this.#names, gates: this.#gates, objectBytes };
+    this.#changes = new ObjectChanges(shared, { vid: this.#vid, plain: this.#plain });
+  }
+
+  /** Changes with a snapshot and with the size: whoever tells others of it keeps what he told. */
+  get info(): DeviceInfo {
+    return this.#info;
+  }
+  get record(): VolumeRecord {
+    return this.#record;
   }
 
   read(at: number, into: Uint8Array, _call?: Call): Completion {
@@ -96,29 +131,22 @@ export class Volume implements BlockDevice {
   }
 
   #write(index: number, at: number, from: Uint8Array, call: WriteCall): Completion {
+    const { writers } = this.#changes;
     const owner = this.#inode.ownerNow(index);
-    if (owner === this.#vid && this.#gates.find(index) === undefined) {
+    if (owner === this.#vid && this.#gates.find(index) === undefined && !writers.isShut) {
       if (!call.durable) {
         const plain = call.flushFollows === true ? this.#flushFollows : this.#plain;
-        return this.#store.write(this.#name(owner, index), at, from, plain);
+        return writers.track(this.#store.write(this.#name(owner, index), at, from, plain));
       }
-      if (this.#changes === this.#stableChanges) {
-        return this.#store.write(this.#name(owner, index), at, from, this.#durable);
+      if (this.#changes.inodeChanges === this.#stableChanges) {
+        return writers.track(this.#store.write(this.#name(owner, index), at, from, this.#durable));
       }
     }
-    return this.#writeGated(index, at, from, call.durable);
+    return this.#writeChanging(index, at, from, call.durable);
   }
 
-  async #writeGated(index: number, at: number, from: Uint8Array, durable: boolean): Promise<void> {
-    await this.#gates.pass(index, true, async () => {
-      if ((await this.#inode.owner(index)) === this.#vid) {
-        await this.#store.write(this.#name(this.#vid, index), at, from, this.#plain);
-        return;
-      }
-      const create = this.#creating();
-      await this.#store.write(this.#name(this.#vid, index), at, from, create);
-      await this.#own(index);
-    });
+  async #writeChanging(index: number, at: number, from: Uint8Array, durable: boolean) {
+    await this.#changes.write(index, at, from);
     if (durable) await this.flush();
   }
 
@@ -128,14 +156,14 @@ export class Volume implements BlockDevice {
       await this.#store.flush(this.#vid, names);
       return;
     }
-    const changes = this.#changes;
+    const changes = this.#changes.inodeChanges;
     await this.#store.flush(this.#vid);
     this.#stableChanges = Math.max(this.#stableChanges, changes);
   }
 
   /** The objects to flush for a range; undefined where a flush of everything is due. */
   #namesOf(range: FlushCall['range']): ObjectName[] | undefined {
-    if (range === undefined || this.#changes !== this.#stableChanges) return undefined;
+    if (range === undefined || this.#changes.inodeChanges !== this.#stableChanges) return undefined;
     if (range.length > (RANGE_FLUSH_OBJECTS - 1) * this.#objectBytes) return undefined;
     return [...pieces(range.at, range.length, this.#objectBytes)].map(({ index }) =>
       this.#name(this.#vid, index),
@@ -146,7 +174,7 @@ export class Volume implements BlockDevice {
   async trim(at: number, length: number, call: WriteCall): Promise<void> {
     const from = roundUp(at, BLOCK_BYTES);
     const end = roundDown(at + length, BLOCK_BYTES);
-    if (from < end) await this.#clear(from, end - from);
+    if (from < end) await this.#changes.clear(from, end - from, this.info.sizeBytes);
     if (call.durable) await this.flush();
   }
 
@@ -154,91 +182,9 @@ export class Volume implements BlockDevice {
     if (call.fastOnly && (at % BLOCK_BYTES !== 0 || (at + length) % BLOCK_BYTES !== 0)) {
       throw new SheepError('ERR_NOT_FAST', 'parts of blocks have to be read and written', { at });
     }
-    if (call.keepAllocated) await this.#reserveZeroes(at, length);
-    else await this.#clear(at, length);
+    if (call.keepAllocated) await this.#changes.reserveZeroes(at, length);
+    else await this.#changes.clear(at, length, this.info.sizeBytes);
     if (call.durable) await this.flush();
-  }
-
-  /** Whole objects leave the inode; in others the range becomes a hole. */
-  async #clear(at: number, length: number): Promise<void> {
-    const whole: number[] = [];
-    const end = at + length;
-    let index = Math.floor(at / this.#objectBytes);
-    const endIndex = objectCount(end, this.#objectBytes);
-    for (;;) {
-      index = this.#inode.skipAbsent(index, endIndex);
-      if (index === endIndex) break;
-      const start = index * this.#objectBytes;
-      const from = Math.max(at, start) - start;
-      const to = Math.min(end, start + this.#objectBytes) - start;
-      const last = Math.min(this.#objectBytes, this.info.sizeBytes - start);
-      if (from > 0 || to < last) await this.#clearPart({ index, at: from, length: to - from });
-      else if (this.#inode.ownerNow(index) !== 0) whole.push(index);
-      if (whole.length === TRIM_BATCH) await this.#free(whole.splice(0));
-      index += 1;
-    }
-    if (whole.length > 0) await this.#free(whole);
-  }
-
-  #clearPart({ index, at, length }: Pick<Piece, 'index' | 'at' | 'length'>): Promise<void> {
-    return this.#gates.pass(index, true, async () => {
-      if ((await this.#inode.owner(index)) === 0) return;
-      const call = { ...this.#plain, keepAllocated: false };
-      await this.#store.zero(this.#name(this.#vid, index), at, length, call);
-    });
-  }
-
-  /** The entries stable first, the objects after. */
-  #free(indexes: readonly number[]): Promise<void> {
-    return this.#gates.passAll(indexes, async () => {
-      const owners = await Promise.all(indexes.map((index) => this.#inode.owner(index)));
-      const owned = indexes.filter((_, place) => owners[place] === this.#vid);
-      if (owned.length === 0) return;
-      const names = owned.map((index) => this.#name(this.#vid, index));
-      await this.#store.announce(names, this.#objectBytes, this.#plain);
-      const nodes = await this.#setOwners(owned, 0);
-      await this.#store.flush(this.#vid, nodes);
-      await allSettled(names.map(async (name) => this.#store.remove(name, this.#plain)));
-    });
-  }
-
-  async #reserveZeroes(at: number, length: number): Promise<void> {
-    await forEachAtMost(8, pieces(at, length, this.#objectBytes), (piece) =>
-      this.#gates.pass(piece.index, true, async () => {
-        const exists = (await this.#inode.owner(piece.index)) === this.#vid;
-        const call = { ...(exists ? this.#plain : this.#creating()), keepAllocated: true };
-        await this.#store.zero(this.#name(this.#vid, piece.index), piece.at, piece.length, call);
-        if (!exists) await this.#own(piece.index);
-      }),
-    );
-  }
-
-  #creating(): ObjectWriteCall {
-    return { ...this.#plain, createBytes: this.#objectBytes, unowned: true };
-  }
-
-  /** The entry of an object that was just made; without one it is nobody's, and goes again. */
-  async #own(index: number): Promise<void> {
-    try {
-      await this.#setOwners([index], this.#vid);
-      this.#store.owned(this.#name(this.#vid, index));
-    } catch (error) {
-      await this.#dropUnowned(index).catch(() => undefined); // the first error is the one to be told
-      throw error;
-    }
-  }
-
-  async #dropUnowned(index: number): Promise<void> {
-    if ((await this.#inode.owner(index)) === this.#vid) return;
-    await this.#store.remove(this.#name(this.#vid, index), this.#plain);
-  }
-
-  async #setOwners(indexes: readonly number[], owner: Vid): Promise<ObjectName[]> {
-    try {
-      return await this.#inode.setOwners(indexes, owner);
-    } finally {
-      this.#changes += 1; // some of it, if not all
-    }
   }
 
   async extents(at: number, length: number, countMax: number): Promise<Extent[]> {
@@ -282,9 +228,67 @@ export class Volume implements BlockDevice {
     }
   }
 
-  /** Objects that hold data: a measure of space, in whole objects. */
-  allocatedObjects(): Promise<number> {
+  /** Objects that hold data, its own and all that it reads: a measure of space. */
+  allocatedObjects(): Promise<{ own: number; all: number }> {
     return this.#inode.countOwned();
+  }
+
+  /**
+   * A snapshot: what was written so far stays behind under the vid it has, and the volume goes on as
+   * a child of it. Reads never wait; what changes the disk waits from the last flush to the end.
+   * @param prepare  makes the child's inode, with these entries in its root; if it fails, nothing
+   *                 has happened
+   * @param commit   says who is who from now on
+   */
+  async freeze(
+    prepare: (root: Entries) => Promise<void>,
+    commit: () => Promise<Frozen>,
+  ): Promise<void> {
+    const { frees, writers } = this.#changes;
+    await frees.shut();
+    try {
+      for (let round = 0; round < FLUSHES_BEFORE_PAUSE; round += 1) await this.flush();
+      await writers.shut();
+      const root = await this.#inode.rootEntries();
+      await this.flush();
+      await prepare(root);
+      this.#become(await commit().catch((error) => this.#stopUnlessUndone(error)));
+    } finally {
+      writers.open();
+      frees.open();
+    }
+  }
+
+  #become({ snapshot, working }: Frozen): void {
+    this.#record = working;
+    this.#ancestors = [snapshot, ...this.#ancestors];
+    this.#info = deviceInfo(working, this.#ancestors);
+    this.#vid = working.vid;
+    this.#plain = plainCall(working);
+    this.#durable = Object.freeze({ ...this.#plain, durable: true });
+    this.#flushFollows = Object.freeze({ ...this.#plain, flushFollows: true });
+    this.#inode.become(this.#vid, this.#plain);
+    this.#changes.become({ vid: this.#vid, plain: this.#plain });
+  }
+
+  /** If nobody knows whether it is the child now, nothing may be written as either. */
+  #stopUnlessUndone(error: unknown): never {
+    const undone = error instanceof SheepError && error.code !== 'ERR_IO';
+    if (!undone) this.#changes.writers.refuse(error as Error);
+    throw error;
+  }
+
+  /** After a shrink: what the disk held behind its end, up to its size before, is freed, stable. */
+  async clearBehindEnd(formerBytes: number): Promise<void> {
+    const { sizeBytes } = this.#info;
+    await this.#changes.clear(sizeBytes, formerBytes - sizeBytes, formerBytes);
+    await this.flush();
+  }
+
+  /** The disk has another size: grown, or shrunk and cleared behind its new end. */
+  resized(record: VolumeRecord): void {
+    this.#info = deviceInfo(record, this.#ancestors);
+    this.#record = record;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

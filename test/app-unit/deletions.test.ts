@@ -44,7 +44,7 @@ async function world(objects = 4) {
 test('a deletion is over when no object is left', async () => {
   await using it = await world();
   await using deletions = it.deletions();
-  const record = await it.volumes.delete('demo', false);
+  const record = await it.volumes.delete('demo', { dryRun: false });
   await Promise.all([deletions.finish(record), deletions.finish(record)]);
   expect(await deletions.pending()).toEqual([]);
   expect(await objectFiles(it.path)).toEqual([]);
@@ -52,7 +52,7 @@ test('a deletion is over when no object is left', async () => {
 
 test('a deletion that a crash cut short is finished at the next start', async () => {
   await using it = await world();
-  await it.volumes.delete('demo', false);
+  await it.volumes.delete('demo', { dryRun: false });
   await using deletions = it.deletions();
   expect(await deletions.pending()).toHaveLength(1);
   await deletions.start();
@@ -85,7 +85,7 @@ test('what fails is tried again later', async () => {
     throw new SheepError('ERR_IO', 'not now');
   });
   const clock = new ManualClock();
-  await it.volumes.delete('demo', false);
+  await it.volumes.delete('demo', { dryRun: false });
   await using deletions = it.deletions(store, clock);
   await deletions.start();
   await eventually(() => failures).toBe(1);
@@ -104,7 +104,7 @@ test('a stop interrupts a deletion, and says when it goes on', async () => {
     first.resolve();
   });
   const deletions = it.deletions(store);
-  const finishing = deletions.finish(await it.volumes.delete('demo', false));
+  const finishing = deletions.finish(await it.volumes.delete('demo', { dryRun: false }));
   const outcome = expect(finishing).rejects.toMatchObject({
     code: 'ERR_SHUTDOWN',
     message: expect.stringContaining('next start'),

@@ -50,6 +50,7 @@ describe('VDIs as exports', () => {
       sizeBytes: 64 * MiB,
       readOnly: false,
       description,
+      contexts: ['qemu:allocation-depth'],
     });
     expect((await it.directory.info('demo')).attachEpoch).toBe(0);
   });
@@ -138,7 +139,7 @@ describe('deleting', () => {
     const device = await it.volumes.open('demo', one);
     await it.volumes.open('demo', other);
     for (const dryRun of [true, false]) {
-      await expect(it.volumes.delete('demo', dryRun)).rejects.toMatchObject({
+      await expect(it.volumes.delete('demo', { dryRun })).rejects.toMatchObject({
         code: 'ERR_BUSY',
         message: expect.stringContaining('127.0.0.1:1111, unix:/run/nbd'),
       });
@@ -149,23 +150,25 @@ describe('deleting', () => {
 
   test('takes the name away, and a dry run takes nothing', async () => {
     await using it = await world();
-    expect(await it.volumes.delete('demo', true)).toMatchObject({ state: 'ready' });
+    expect(await it.volumes.delete('demo', { dryRun: true })).toMatchObject({ state: 'ready' });
     expect(await it.volumes.info('demo')).toBeDefined();
-    expect(await it.volumes.delete('demo', false)).toMatchObject({ state: 'deleting' });
+    expect(await it.volumes.delete('demo', { dryRun: false })).toMatchObject({ state: 'deleting' });
     expect(await it.volumes.info('demo')).toBeUndefined();
     expect(await it.volumes.open('demo', one)).toBeUndefined();
-    await expect(it.volumes.delete('demo', false)).rejects.toMatchObject({ code: 'ERR_NOT_FOUND' });
+    await expect(it.volumes.delete('demo', { dryRun: false })).rejects.toMatchObject({
+      code: 'ERR_NOT_FOUND',
+    });
   });
 });
 
 test('objects are counted with and without a client', async () => {
   await using it = await world();
-  expect(await it.volumes.countObjects('demo')).toBe(0);
+  expect(await it.volumes.countObjects('demo')).toEqual({ own: 0, all: 0 });
   const device = await it.volumes.open('demo', one);
   await write(device!, 0, 1);
   await write(device!, 10 * MiB, 1);
-  expect(await it.volumes.countObjects('demo')).toBe(2);
+  expect(await it.volumes.countObjects('demo')).toEqual({ own: 2, all: 2 });
   await device![Symbol.asyncDispose]();
-  expect(await it.volumes.countObjects('demo')).toBe(2);
+  expect(await it.volumes.countObjects('demo')).toEqual({ own: 2, all: 2 });
   expect((await it.directory.info('demo')).attachEpoch).toBe(1);
 });

@@ -42,6 +42,9 @@ const record: VolumeRecord = {
   name: 'demo',
   vid: 42,
   family: 41,
+  parent: 0,
+  tag: '',
+  shrunkFromBytes: 0,
   sizeBytes: 8 * 1024 * MiB,
   objectBytes: 4 * MiB,
   attachEpoch: 3,
@@ -74,7 +77,7 @@ function coordinatorLog() {
   return { log: Uint8Array.from(Buffer.concat(parts)), header, base, changes };
 }
 
-describe('version 1 is these bytes and no others', () => {
+describe('each format is these bytes and no others', () => {
   test('of store.json', async () => {
     const made = await storeJson(new SimDisk({ directories: ['/store'] }));
     const stored = golden('store-v1', made);
@@ -95,9 +98,16 @@ describe('version 1 is these bytes and no others', () => {
 
   test('of the volume record', () => {
     const made = encodeVolumeRecord(record);
-    const stored = golden('volume-record-v1', made);
+    const stored = golden('volume-record-v2', made);
     expect(text(made)).toBe(text(stored));
     expect(decodeRecord(stored, 'key')).toEqual(record);
+  });
+
+  test('of the volume record in version 1, which knew no snapshots and is refused', () => {
+    const stored = golden('volume-record-v1', new Uint8Array(0));
+    expect(() => decodeRecord(stored, 'key')).toThrow(
+      expect.objectContaining({ code: 'ERR_VERSION', facts: { version: 1, supported: 2 } }),
+    );
   });
 });
 

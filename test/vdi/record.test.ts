@@ -8,6 +8,9 @@ const record: VolumeRecord = {
   name: 'demo',
   vid: 42,
   family: 42,
+  parent: 0,
+  tag: '',
+  shrunkFromBytes: 0,
   sizeBytes: 8 * GiB,
   objectBytes: 4 * MiB,
   attachEpoch: 3,
@@ -15,22 +18,22 @@ const record: VolumeRecord = {
   state: 'ready',
 };
 const golden =
-  '{"version":1,"name":"demo","vid":42,"family":42,"sizeBytes":8589934592,' +
-  '"objectBytes":4194304,"attachEpoch":3,"createdMs":1795000000000,"state":"ready"}';
+  '{"version":2,"name":"demo","vid":42,"family":42,"parent":0,"tag":"",' +
+  '"sizeBytes":8589934592,"shrunkFromBytes":0,"objectBytes":4194304,"attachEpoch":3,"createdMs":1795000000000,"state":"ready"}';
 const bytes = (text: string) => new TextEncoder().encode(text);
 
 describe('the volume record', () => {
-  test('version 1 is this text and no other', () => {
+  test('version 2 is this text and no other', () => {
     expect(new TextDecoder().decode(encodeRecord(record))).toBe(golden);
     expect(decodeRecord(bytes(golden), 'key')).toEqual(record);
   });
 
   test('a newer one is refused with both versions named', () => {
-    const newer = bytes(golden.replace('"version":1', '"version":2,"tags":[]'));
+    const newer = bytes(golden.replace('"version":2', '"version":3,"tags":[]'));
     expect(() => decodeRecord(newer, 'vdi/records/0000002a')).toThrow(
       expect.objectContaining({
         code: 'ERR_VERSION',
-        message: expect.stringMatching(/0000002a has format version 2, this sheep reads 1/),
+        message: expect.stringMatching(/0000002a has format version 3, this sheep reads 2/),
       }),
     );
   });
@@ -49,7 +52,7 @@ describe('the volume record', () => {
     ['"state":"ready"', '"state":"gone"', /wrong state: "gone"/],
     ['"state":"ready"', '"state":"ready","extra":1', /wrong extra/],
     ['"name":"demo"', '"name":"de mo"', /damaged/],
-    ['"version":1', '"version":null', /wrong version: null/],
+    ['"version":2', '"version":null', /wrong version: null/],
     ['{', '[', /not JSON/],
     [golden, '[]', /not a JSON object/],
     [golden, 'null', /not a JSON object/],

@@ -129,14 +129,14 @@ describe('thin provisioning', () => {
     expect(await objects(store)).toEqual([]);
     await volume.write(3 * OBJECT - B, blocks(2, 1), PLAIN);
     expect(await objects(store)).toEqual([2, 3]);
-    expect(await volume.allocatedObjects()).toBe(2);
+    expect(await volume.allocatedObjects()).toEqual({ own: 2, all: 2 });
     await volume.trim(2 * OBJECT, OBJECT, PLAIN);
     expect(await objects(store)).toEqual([3]);
     await volume.trim(3 * OBJECT, OBJECT - B, PLAIN);
     expect(await objects(store)).toEqual([3]);
     await volume.writeZeroes(2 * OBJECT, 3 * OBJECT, ZERO);
     expect(await objects(store)).toEqual([]);
-    expect(await volume.allocatedObjects()).toBe(0);
+    expect(await volume.allocatedObjects()).toEqual({ own: 0, all: 0 });
   });
 
   test('trims give the space of blocks and of objects back', async () => {

@@ -1,0 +1,199 @@
+import { SheepError } from '../base/errors.ts';
+import { formatVid, VID_MAX, type Vid } from '../base/ids.ts';
+import type { Coordinator, Entry, Swap } from '../contracts/coordinator.ts';
+import { isId, type SnapshotRef } from './names.ts';
+import { decodeRecord, encodeRecord, type VolumeRecord } from './record.ts';
+
+/** The keys of the directory in the coordinator; FORMATS.md. */
+export const KEYS = {
+  /** The vid that the next VDI gets, in decimal. */
+  nextVid: 'vdi/next-vid',
+  /** One for each name in use: the vid of the working VDI in 8 hex digits. */
+  names: 'vdi/names/',
+  /** One for each snapshot, `NAME@TAG`: its vid in 8 hex digits. */
+  tags: 'vdi/tags/',
+  /** One for each vid, also while it is being made or deleted: its record. */
+  records: 'vdi/records/',
+} as const;
+
+export function nameKey(name: string): string {
+  return KEYS.names + name;
+}
+export function tagKey(name: string, tag: string): string {
+  return `${KEYS.tags}${name}@${tag}`;
+}
+export function recordKey(vid: Vid): string {
+  return KEYS.records + formatVid(vid);
+}
+
+/** The record as it is to be, if it is still at `revision` (0n: not there). */
+export function written(record: VolumeRecord, revision: bigint): Swap {
+  return { key: recordKey(record.vid), revision, value: encodeRecord(record) };
+}
+
+/** What a key of a name or of a tag says. */
+export function encodeVid(vid: Vid): Uint8Array {
+  return new TextEncoder().encode(formatVid(vid));
+}
+
+/** A record as it was read, with what a change of it depends on. */
+export interface Found {
+  readonly record: VolumeRecord;
+  /** Of the record. */
+  readonly revision: bigint;
+  /** Of the key that leads to it: its name, or its name and tag. */
+  readonly keyRevision: bigint;
+}
+
+/** What there is, read from the coordinator at each call: names and tags to vids to records. */
+export class Catalog {
+  readonly #coordinator: Coordinator;
+
+  constructor(coordinator: Coordinator) {
+    this.#coordinator = coordinator;
+  }
+
+  /** Every working VDI, in order of names. */
+  async list(): Promise<VolumeRecord[]> {
+    const ready = (await this.all()).filter(({ state }) => state === 'ready');
+    return ready.sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** Every snapshot, or those of one VDI, in order of names and of age. */
+  async snapshots(name?: string): Promise<VolumeRecord[]> {
+    const wanted = (record: VolumeRecord) =>
+      record.state === 'snapshot' && (name === undefined || record.name === name);
+    const byName = (a: VolumeRecord, b: VolumeRecord) =>
+      a.name === b.name ? a.vid - b.vid : a.name < b.name ? -1 : 1;
+    return (await this.all()).filter(wanted).sort(byName);
+  }
+
+  /** Every record of a family, in every state, oldest first. */
+  async family(family: Vid): Promise<VolumeRecord[]> {
+    return (await this.all()).filter((record) => record.family === family);
+  }
+
+  /** Every record in every state, oldest first. */
+  async all(): Promise<VolumeRecord[]> {
+    const { entries } = await this.#coordinator.list(KEYS.records);
+    return entries.map((entry) => decodeRecord(entry.value, entry.key));
+  }
+
+  /** Its parents, the nearest first, also those that are being deleted. */
+  async ancestors({ parent }: VolumeRecord): Promise<VolumeRecord[]> {
+    const found: VolumeRecord[] = [];
+    for (let vid: Vid = parent; vid !== 0; ) {
+      const record = (await this.read(vid))?.record;
+      if (record === undefined) break; // it was forgotten between two reads, and has no children
+      found.push(record);
+      vid = record.parent;
+    }
+    return found;
+  }
+
+  /** The working VDI of this name; undefined if there is none. */
+  async find(name: string): Promise<VolumeRecord | undefined> {
+    return (await this.findNamed(name))?.record;
+  }
+
+  /** @throws SheepError `ERR_NOT_FOUND` */
+  async info(name: string): Promise<VolumeRecord> {
+    return (await this.getNamed(name)).record;
+  }
+
+  /** @param snapshot  its tag, or its ID in decimal */
+  async findSnapshot(name: string, snapshot: string): Promise<VolumeRecord | undefined> {
+    return (await this.findTagged({ name, snapshot }))?.record;
+  }
+
+  /** @throws SheepError `ERR_NOT_FOUND` */
+  async snapshotInfo(ref: SnapshotRef): Promise<VolumeRecord> {
+    return (await this.getTagged(ref)).record;
+  }
+
+  /** @throws SheepError `ERR_NOT_FOUND` */
+  async getNamed(name: string): Promise<Found> {
+    const found = await this.findNamed(name);
+    if (found !== undefined) return found;
+    throw new SheepError(
+      'ERR_NOT_FOUND',
+      `there is no VDI '${name}'; 'collie vdi list' shows those that exist`,
+      { name },
+    );
+  }
+
+  /** @throws SheepError `ERR_NOT_FOUND` */
+  async getTagged(ref: SnapshotRef): Promise<Found> {
+    const found = await this.findTagged(ref);
+    if (found !== undefined) return found;
+    const { name, snapshot } = ref;
+    const what = isId(snapshot) ? `with the ID ${snapshot}` : `'${snapshot}'`;
+    throw new SheepError(
+      'ERR_NOT_FOUND',
+      `the VDI '${name}' has no snapshot ${what}; 'collie vdi list' shows those that exist`,
+      { name, snapshot },
+    );
+  }
+
+  /** For changes: a working VDI with the revisions of its keys. */
+  findNamed(name: string): Promise<Found | undefined> {
+    return this.#follow(
+      nameKey(name),
+      (record) => record.state === 'ready' && record.name === name,
+    );
+  }
+
+  /** The same of a snapshot. */
+  async findTagged({ name, snapshot }: SnapshotRef): Promise<Found | undefined> {
+    const is = (record: VolumeRecord) => record.state === 'snapshot' && record.name === name;
+    if (!isId(snapshot)) {
+      return this.#follow(
+        tagKey(name, snapshot),
+        (record) => is(record) && record.tag === snapshot,
+      );
+    }
+    const vid = Number(snapshot);
+    const found = vid >= 1 && vid <= VID_MAX ? await this.read(vid) : undefined;
+    if (found === undefined || !is(found.record)) return undefined;
+    return this.#follow(tagKey(name, found.record.tag), (record) => record.vid === vid);
+  }
+
+  /** The record of a vid. */
+  async read(vid: Vid): Promise<Omit<Found, 'keyRevision'> | undefined> {
+    const key = recordKey(vid);
+    const entry = await this.#coordinator.get(key);
+    return entry && { record: decodeRecord(entry.value, key), revision: entry.revision };
+  }
+
+  /** The record to which a key of a name or of a tag leads. */
+  async #follow(key: string, fits: (record: VolumeRecord) => boolean): Promise<Found | undefined> {
+    for (;;) {
+      const named = await this.#coordinator.get(key);
+      if (named === undefined) return undefined;
+      const vid = decodeVid(named, 16);
+      const found = await this.read(vid);
+      if (found !== undefined && fits(found.record)) {
+        return { ...found, keyRevision: named.revision };
+      }
+      // Either it was changed between the two reads, or the directory is damaged: the key tells.
+      const again = await this.#coordinator.get(key);
+      if (again?.revision !== named.revision) continue;
+      throw new SheepError('ERR_CORRUPT', `${key} leads to no fitting record`, {
+        key,
+        record: recordKey(vid),
+      });
+    }
+  }
+}
+
+/** The vid under a key. @throws SheepError `ERR_CORRUPT` */
+export function decodeVid(entry: Entry, radix: 10 | 16): number {
+  const text = new TextDecoder().decode(entry.value);
+  const vid = Number.parseInt(text, radix);
+  const written = radix === 10 ? String(vid) : formatVid(vid);
+  if (written === text && vid >= 1 && vid <= VID_MAX + 1) return vid;
+  throw new SheepError('ERR_CORRUPT', `the volume id under ${entry.key} is damaged`, {
+    key: entry.key,
+    value: text.slice(0, 40),
+  });
+}

@@ -6,6 +6,7 @@ import type { BlockSums } from './checksums.ts';
 import type { JournalScan } from './journal-scan.ts';
 import { createObject } from './load.ts';
 import {
+  blocksOf,
   dataAtOf,
   decodeHeader,
   HEADER_BYTES,
@@ -14,7 +15,7 @@ import {
   originsAtOf,
   pagesOf,
 } from './object-format.ts';
-import { type BlockRun, Origins } from './origins.ts';
+import { Origins } from './origins.ts';
 import { type JournalBlock, type RedoObject, readRedoBlock } from './redo.ts';
 
 /**
@@ -75,8 +76,11 @@ async function redoObject(
   sums: BlockSums,
   journals: JournalFiles,
 ): Promise<number> {
-  await using file = await present(disk, directory, object, sums);
-  await redoOrigins(file, object, journals);
+  const origins = await originsOf(object, journals);
+  await using file = await present(disk, directory, object, sums, origins);
+  // One that was never stable may have its header and not what it inherits.
+  if (origins !== undefined) await file.write(originsAtOf(object.objectBytes), origins.bytes);
+  await clearZeroed(file, object);
   const dataAt = dataAtOf(object.objectBytes);
   for (const [block, { from }] of object.blocks) {
     const at = dataAt + block * BLOCK_BYTES;
@@ -93,41 +97,34 @@ async function present(
   directory: string,
   object: RedoObject,
   sums: BlockSums,
+  origins: Origins | undefined,
 ): Promise<DiskFile> {
   const path = objectPath(directory, object.name);
   if (object.made === undefined) return disk.open(path);
   if ((await lifeOf(disk, path)) === object.made.life) return disk.open(path);
   const { name, stamp, objectBytes } = object;
   const made = { name, stamp, objectBytes, life: object.made.life };
-  return (await createObject(disk, directory, made, sums)).file;
+  return (await createObject(disk, directory, made, sums, origins)).file;
 }
 
-/**
- * What it inherits: all of it if it was made and its file may never have become stable, and in any
- * case without what was zeroed since. Which of its blocks are inherited their data says, when it is
- * opened: it is a suspect.
- */
-async function redoOrigins(
-  file: DiskFile,
-  { name, objectBytes, made, zeroed }: RedoObject,
+/** What the object inherits if it was made and may never have become stable. */
+async function originsOf(
+  { name, objectBytes, made }: RedoObject,
   journals: JournalFiles,
-): Promise<void> {
-  if (made === undefined) return clearZeroed(file, objectBytes, zeroed);
-  if (made.origins.size === 0) return;
+): Promise<Origins | undefined> {
+  if (made === undefined || made.origins.size === 0) return undefined;
   const bytes = new Uint8Array(pagesOf(objectBytes) * BLOCK_BYTES);
   for (const [page, from] of made.origins) {
     bytes.set(await journals.read(from, name), page * BLOCK_BYTES);
   }
-  const origins = new Origins(new Uint32Array(bytes.buffer));
-  for (const { first, end } of zeroed) origins.clear(first, end);
-  await file.write(originsAtOf(objectBytes), bytes);
+  return new Origins(new Uint32Array(bytes.buffer, 0, blocksOf(objectBytes)));
 }
 
-async function clearZeroed(
-  file: DiskFile,
-  objectBytes: number,
-  zeroed: readonly BlockRun[],
-): Promise<void> {
+/**
+ * Takes what is zeroed out of what the object's file says it inherits. Which blocks are inherited its
+ * data says, when it is opened: it is a suspect.
+ */
+async function clearZeroed(file: DiskFile, { objectBytes, zeroed }: RedoObject): Promise<void> {
   if (zeroed.length === 0) return;
   const origins = await Origins.read(file, objectBytes);
   for (const { first, end } of zeroed) origins.clear(first, end);
@@ -164,16 +161,16 @@ export async function finishRemovals(
 
 /**
  * After a kill the page cache is newer than the journal but for one thing: what it says is zeroed may
- * still stand among the origins of the file, where zeroes in the data would be taken for inherited.
+ * still be inherited by what the file says, and zeroes in the data would be taken for just that.
  */
 export async function finishZeroed(
   disk: Disk,
   directory: string,
   scan: JournalScan,
 ): Promise<void> {
-  for (const { name, objectBytes, zeroed } of scan.redo.values()) {
-    if (zeroed.length === 0) continue;
-    await using file = await disk.open(objectPath(directory, name));
-    await clearZeroed(file, objectBytes, zeroed);
+  for (const object of scan.redo.values()) {
+    if (object.zeroed.length === 0) continue;
+    await using file = await disk.open(objectPath(directory, object.name));
+    await clearZeroed(file, object);
   }
 }

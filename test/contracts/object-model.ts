@@ -6,15 +6,23 @@ import type { Random } from '../../src/contracts/seams.ts';
 /** Whole blocks, and a size that ends inside one. */
 const SIZES = [8 * BLOCK_BYTES, 5 * BLOCK_BYTES + 100];
 
+/** What an object holds, and for each of its blocks whose object the bytes stand in. */
+interface Held {
+  readonly bytes: Uint8Array;
+  readonly sources: Uint32Array;
+}
+
 /**
  * Objects as plain arrays, beside a store that is asked for the same things: operations are called
  * in bursts, without waiting for each other, and each must show what the order of calls says.
  */
 export class ObjectModel {
   readonly #random: Random;
-  readonly #names: readonly ObjectName[];
   readonly #stamp: Stamp;
-  readonly #objects = new Map<ObjectName, Uint8Array>();
+  #names: readonly ObjectName[];
+  readonly #objects = new Map<ObjectName, Held>();
+  /** Frozen objects, newest first: what is made now inherits from the first of its index. */
+  readonly #frozen: [ObjectName, Held][] = [];
   /** What the store did and the order of calls does not allow, as sentences. */
   readonly mismatches: string[] = [];
   reads = 0;
@@ -26,6 +34,17 @@ export class ObjectModel {
     this.#stamp = stamp;
   }
 
+  /** What there is never changes again; from now on the objects of the next vid are used. */
+  freeze(): void {
+    this.#frozen.unshift(...this.#objects);
+    this.#objects.clear();
+    this.#names = this.#names.map((name) => ({ ...name, vid: name.vid + 1 }));
+  }
+
+  async flush(store: ObjectStore): Promise<void> {
+    for (const vid of new Set(this.#names.map((name) => name.vid))) await store.flush(vid);
+  }
+
   /** So many operations at once; settles when all have. */
   async burst(store: ObjectStore, count: number): Promise<void> {
     await Promise.all(Array.from({ length: count }, () => this.#step(store)));
@@ -33,7 +52,13 @@ export class ObjectModel {
 
   /** All that the store holds, against all that it should. */
   async compare(store: ObjectStore): Promise<void> {
-    for (const name of this.#names) await this.#read(store, name, 0, this.#sizeOf(name));
+    for (const name of this.#names) await this.#look(store, name, this.#objects.get(name));
+    for (const [name, held] of this.#frozen) await this.#look(store, name, held);
+  }
+
+  async #look(store: ObjectStore, name: ObjectName, held: Held | undefined): Promise<void> {
+    await this.#readHeld(store, name, held, 0, held?.bytes.length ?? 1);
+    await this.#sources(store, name, held);
   }
 
   #step(store: ObjectStore): Promise<void> {
@@ -43,43 +68,61 @@ export class ObjectModel {
     const { at, length } = this.#range(this.#sizeOf(name));
     if (dice < 9) return this.#write(store, name, at, length);
     if (dice < 12) return this.#zero(store, name, at, length);
-    if (dice < 14) return this.#extents(store, name, at, length);
+    if (dice < 13) return this.#extents(store, name, at, length);
+    if (dice < 14) return this.#sources(store, name, this.#objects.get(name));
     if (dice < 15) return settled(() => store.flush(name.vid)).then(() => undefined);
     return this.#read(store, name, at, length);
   }
 
   #write(store: ObjectStore, name: ObjectName, at: number, length: number): Promise<void> {
+    // Now and then zeroes: where something is inherited these are not like other bytes.
     this.#value = (this.#value % 255) + 1;
-    const from = new Uint8Array(length).fill(this.#value);
-    const { object, call } = this.#changing(name, this.#random.below(3) === 0);
-    const end = Math.min(at + length, object?.length ?? 0);
-    object?.fill(this.#value, at, end);
-    const bytes = object ? from.subarray(0, end - at) : from;
-    return this.#expect(`write ${label(name)}`, object !== undefined, () =>
+    const value = this.#random.below(4) === 0 ? 0 : this.#value;
+    const { held, call } = this.#changing(name, this.#random.below(3) === 0);
+    const end = Math.min(at + length, held?.bytes.length ?? at + length);
+    held?.bytes.fill(value, at, end);
+    held?.sources.fill(name.vid, Math.floor(at / BLOCK_BYTES), Math.ceil(end / BLOCK_BYTES));
+    const bytes = new Uint8Array(end - at).fill(value);
+    return this.#expect(`write ${label(name)}`, held !== undefined, () =>
       store.write(name, at, bytes, call),
     );
   }
 
   #zero(store: ObjectStore, name: ObjectName, at: number, length: number): Promise<void> {
-    const { object, call } = this.#changing(name, this.#random.below(6) === 0);
-    const end = Math.min(at + length, object?.length ?? 0);
-    object?.fill(0, at, end);
+    const { held, call } = this.#changing(name, this.#random.below(6) === 0);
+    const end = Math.min(at + length, held?.bytes.length ?? at + length);
     const keepAllocated = this.#random.below(2) === 0;
-    return this.#expect(`zero ${label(name)}`, object !== undefined, () =>
-      store.zero(name, at, object ? end - at : length, { ...call, keepAllocated }),
+    held?.bytes.fill(0, at, end);
+    for (let block = Math.floor(at / BLOCK_BYTES); block * BLOCK_BYTES < end; block += 1) {
+      const whole = block * BLOCK_BYTES >= at && (block + 1) * BLOCK_BYTES <= end;
+      const hole = held?.sources[block] === 0;
+      held?.sources.fill(!keepAllocated && (whole || hole) ? 0 : name.vid, block, block + 1);
+    }
+    return this.#expect(`zero ${label(name)}`, held !== undefined, () =>
+      store.zero(name, at, end - at, { ...call, keepAllocated }),
     );
   }
 
-  /** The object's bytes after a change that may make it, and the call that says so. */
+  /** The object as it is before a change that may make it, and the call that says so. */
   #changing(name: ObjectName, make: boolean) {
     const durable = this.#random.below(8) === 0;
     const call = { stamp: this.#stamp, durable };
-    if (!make) return { object: this.#objects.get(name), call };
+    if (!make) return { held: this.#objects.get(name), call };
+    const above = this.#frozen.find(([frozen]) => frozen.index === name.index);
+    if (above !== undefined) {
+      const [{ vid }, { bytes, sources }] = above;
+      const held = { bytes: bytes.slice(), sources: sources.slice() };
+      this.#objects.set(name, held);
+      return { held, call: { ...call, createBytes: bytes.length, inherits: vid } };
+    }
     // No smaller than the range may reach: that was drawn for the size it has now.
     const createBytes = Math.max(this.#pick(SIZES), this.#sizeOf(name));
-    const object = new Uint8Array(createBytes);
-    this.#objects.set(name, object);
-    return { object, call: { ...call, createBytes } };
+    const held = {
+      bytes: new Uint8Array(createBytes),
+      sources: new Uint32Array(Math.ceil(createBytes / BLOCK_BYTES)),
+    };
+    this.#objects.set(name, held);
+    return { held, call: { ...call, createBytes } };
   }
 
   #remove(store: ObjectStore, name: ObjectName): Promise<void> {
@@ -89,8 +132,18 @@ export class ObjectModel {
     );
   }
 
-  async #read(store: ObjectStore, name: ObjectName, at: number, length: number): Promise<void> {
-    const expected = this.#objects.get(name)?.slice(at, at + length);
+  #read(store: ObjectStore, name: ObjectName, at: number, length: number): Promise<void> {
+    return this.#readHeld(store, name, this.#objects.get(name), at, length);
+  }
+
+  async #readHeld(
+    store: ObjectStore,
+    name: ObjectName,
+    held: Held | undefined,
+    at: number,
+    length: number,
+  ): Promise<void> {
+    const expected = held?.bytes.slice(at, at + length);
     const into = new Uint8Array(length).fill(0xee);
     this.reads += 1;
     await this.#expect(`read ${label(name)}`, expected !== undefined, () =>
@@ -105,8 +158,25 @@ export class ObjectModel {
     }
   }
 
+  async #sources(store: ObjectStore, name: ObjectName, held: Held | undefined): Promise<void> {
+    const expected = held?.sources.slice();
+    let found = new Uint32Array(0);
+    await this.#expect(`sources ${label(name)}`, expected !== undefined, async () => {
+      found = new Uint32Array(await store.sources(name));
+    });
+    if (expected === undefined) return;
+    // Zeroes that were reserved may be a hole after a stop.
+    const zeroes = (block: number) =>
+      held?.bytes
+        .subarray(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES)
+        .every((byte) => byte === 0) === true;
+    const said = expected.map((vid, block) => (found[block] === 0 && zeroes(block) ? 0 : vid));
+    if (`${found}` === `${said}`) return;
+    this.mismatches.push(`sources ${label(name)} are ${found}, must be ${expected}`);
+  }
+
   async #extents(store: ObjectStore, name: ObjectName, at: number, length: number) {
-    const expected = this.#objects.get(name)?.slice(at, at + length);
+    const expected = this.#objects.get(name)?.bytes.slice(at, at + length);
     let found: Awaited<ReturnType<ObjectStore['extents']>> = [];
     await this.#expect(`extents ${label(name)}`, expected !== undefined, async () => {
       found = await store.extents(name, at, length);
@@ -131,7 +201,9 @@ export class ObjectModel {
   }
 
   #sizeOf(name: ObjectName): number {
-    return this.#objects.get(name)?.length ?? (SIZES[0] as number);
+    const above = this.#frozen.find(([{ index }]) => index === name.index)?.[1];
+    const held = this.#objects.get(name) ?? above;
+    return held?.bytes.length ?? (SIZES[0] as number);
   }
 
   #range(size: number): { at: number; length: number } {

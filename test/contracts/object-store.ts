@@ -1,37 +1,30 @@
 import { describe, expect, test } from 'vitest';
-import { KIND, type ObjectName, slotOf } from '../../src/base/ids.ts';
-import { BLOCK_BYTES } from '../../src/base/units.ts';
+import { KIND, type ObjectName } from '../../src/base/ids.ts';
 import type { Completion } from '../../src/contracts/call.ts';
-import type { ObjectStore, ObjectWriteCall } from '../../src/contracts/object-store.ts';
 import { simRandom } from '../../src/sim/sim-random.ts';
 import { ObjectModel } from './object-model.ts';
+import { inheritanceContract } from './object-store-inheritance.ts';
+import {
+  B,
+  CREATE,
+  codeOf,
+  DURABLE,
+  expectBytes,
+  extents,
+  filled,
+  KEEP,
+  nameOf,
+  oids,
+  PLAIN,
+  read,
+  SIZE,
+  STAMP,
+  type Stop,
+  type StoreWorld,
+  VID,
+  ZERO,
+} from './object-store-tools.ts';
 
-/** How a store ends; what it held is looked at in the next one. */
-export type Stop = 'clean stop' | 'kill' | 'power cut';
-
-export interface StoreWorld extends AsyncDisposable {
-  /** Holds nothing. */
-  readonly store: ObjectStore;
-  /** Ends it like this and opens the same one again. A power cut takes all that it may take. */
-  stop(how: Stop): Promise<ObjectStore>;
-}
-
-const B = BLOCK_BYTES;
-const VID = 7;
-const SIZE = 8 * B;
-const STAMP = Object.freeze({ epoch: 1, attachEpoch: 1 });
-const PLAIN: ObjectWriteCall = { stamp: STAMP, durable: false };
-const DURABLE: ObjectWriteCall = { stamp: STAMP, durable: true };
-const CREATE: ObjectWriteCall = { ...PLAIN, createBytes: SIZE };
-const ZERO = { ...PLAIN, keepAllocated: false };
-const KEEP = { ...PLAIN, keepAllocated: true };
-
-const nameOf = (index: number, vid = VID): ObjectName => ({
-  kind: KIND.data,
-  vid,
-  index,
-  slot: slotOf(vid, index),
-});
 const X = nameOf(0);
 const Y = nameOf(257);
 
@@ -44,6 +37,7 @@ export function objectStoreContract(
   describe(`${name} is an ObjectStore: one after the other`, () => oneByOne(open));
   describe(`${name} is an ObjectStore: at once`, () => atOnce(open));
   describe(`${name} is an ObjectStore: what is left after a stop`, () => afterStops(open, stops));
+  describe(`${name} is an ObjectStore: what is inherited`, () => inheritanceContract(open, stops));
 }
 
 function oneByOne(open: () => Promise<StoreWorld>): void {
@@ -388,35 +382,4 @@ function ranges(size: number): [at: number, length: number][] {
     [6 * B + 1, B - 1],
     [size - 1, 1],
   ];
-}
-
-const filled = (length: number, value: number) => new Uint8Array(length).fill(value);
-
-async function read(store: ObjectStore, name: ObjectName, at: number, length: number) {
-  const into = filled(length, 0xee);
-  await store.read(name, at, into);
-  return into;
-}
-
-async function extents(store: ObjectStore, name: ObjectName, at = 0, length = SIZE) {
-  const found = await store.extents(name, at, length);
-  return found.map((extent) => `${extent.content} ${extent.length}`).join(', ');
-}
-
-function oids(names: readonly ObjectName[]): string[] {
-  return names.map(({ vid, index }) => `${vid}/${index}`).sort();
-}
-
-/** Quick where they are equal, and telling where they are not. */
-function expectBytes(actual: Uint8Array, expected: Uint8Array): void {
-  if (Buffer.compare(actual, expected) !== 0) expect(actual).toEqual(expected);
-}
-
-async function codeOf(run: () => unknown): Promise<string> {
-  try {
-    await run();
-    return 'none';
-  } catch (error) {
-    return String((error as { code?: unknown }).code ?? error);
-  }
 }

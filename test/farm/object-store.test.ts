@@ -3,7 +3,8 @@ import { FARM_LIMITS, type FarmLimits } from '../../src/farm/limits.ts';
 import { nodeDisk } from '../../src/host/node-disk.ts';
 import type { SimDiskOptions } from '../../src/sim/sim-disk.ts';
 import { scratch } from '../cluster/scratch.ts';
-import { objectStoreContract, type StoreWorld } from '../contracts/object-store.ts';
+import { objectStoreContract } from '../contracts/object-store.ts';
+import type { StoreWorld } from '../contracts/object-store-tools.ts';
 import { SMALL_LIMITS } from '../crash/disk-world.ts';
 import { openStore, SimStore } from './store.ts';
 

@@ -78,7 +78,8 @@ export function adminServer(
   return server;
 }
 
-function errorAnswer(error: unknown): { status: number; body: ErrorView } {
+/** How an error is told: its status, and what says why. */
+export function errorAnswer(error: unknown): { status: number; body: ErrorView } {
   if (error instanceof SheepError) {
     const body = { code: error.code, message: describeError(error), facts: plain(error.facts) };
     return { status: FAULTS[error.code].http, body };

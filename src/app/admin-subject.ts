@@ -1,5 +1,6 @@
 import type { VdiDirectory } from '../vdi/directory.ts';
 import type { HealthView, InfoView, StatsView } from './admin-views.ts';
+import type { Checks } from './checks.ts';
 import type { Deletions } from './deletions.ts';
 import type { Volumes } from './volumes.ts';
 
@@ -8,6 +9,7 @@ export interface AdminSubject {
   readonly directory: VdiDirectory;
   readonly volumes: Volumes;
   readonly deletions: Deletions;
+  readonly checks: Checks;
   info(): Promise<InfoView>;
   health(): Promise<HealthView>;
   stats(): Promise<StatsView>;

@@ -1,6 +1,7 @@
 import type { Farm } from '../farm/farm.ts';
 import type { ConnectionInfo } from '../nbd/server.ts';
 import type { VolumeRecord } from '../vdi/record.ts';
+import type { Flaw } from './check-device.ts';
 import type { Health } from './health.ts';
 import type { ProcessStats } from './host.ts';
 
@@ -28,7 +29,10 @@ export interface InfoView {
 }
 
 /** `GET /v1/health`. */
-export type HealthView = Health;
+export interface HealthView extends Health {
+  /** Deletions that are not finished: the space of these VDIs and snapshots is not free yet. */
+  readonly deleting: number;
+}
 
 /** `GET /v1/stats`: what changes all the time. */
 export interface StatsView {
@@ -39,27 +43,69 @@ export interface StatsView {
   readonly connections: readonly ConnectionInfo[];
 }
 
-/** One VDI in `GET /v1/vdis`. */
+/** One VDI or snapshot. */
 export interface VdiView extends VolumeRecord {
+  /** The name under which NBD has it: `NAME`, of a snapshot `NAME@TAG`. */
+  readonly export: string;
   readonly clients: readonly { readonly name: string; readonly transport: 'tcp' | 'unix' }[];
 }
 
 /** `GET /v1/vdis`. */
 export interface VdiListView {
   readonly vdis: readonly VdiView[];
-  /** Without a name any more, their objects being removed. */
-  readonly deleting: readonly VdiView[];
+  readonly snapshots: readonly VdiView[];
+  readonly deleting: readonly DeletionView[];
+  /** Deleted ones of which something is left, because others of their family read it. */
+  readonly kept: readonly VdiView[];
 }
 
-/** `GET /v1/vdis/NAME`. */
+/** Without a name or tag any more; what only it needed is being removed. */
+export interface DeletionView extends VdiView {
+  /** Objects that were looked at, of so many; absent: it is not its turn yet. */
+  readonly progress?: { readonly done: number; readonly total: number };
+}
+
+/** `GET /v1/deletions`. */
+export interface DeletionListView {
+  readonly deleting: readonly DeletionView[];
+}
+
+/** `GET /v1/vdis/NAME`, `GET /v1/vdis/NAME/snapshots/TAG`. */
 export interface VdiInfoView extends VdiView {
   /** How many objects of its own it has; each takes `objectBytes` at most. */
   readonly objects: number;
+  /** How many it reads of the snapshots that it was made from. */
+  readonly sharedObjects: number;
+  /** The export name of the snapshot it was made from, while that exists. */
+  readonly madeFrom?: string;
 }
 
-/** `DELETE /v1/vdis/NAME`. */
-export interface VdiDeletedView extends VdiView {
+/** What a deletion, a rollback or a resize says of the VDI or snapshot that it was about. */
+export interface VdiChangedView extends VdiView {
+  /** Nothing was done, only looked whether it could be. */
   readonly dryRun: boolean;
+}
+
+/** `POST /v1/vdis/NAME/check`, `POST /v1/vdis/NAME/snapshots/TAG/check`: a line each. */
+export type CheckLine =
+  | {
+      readonly is: 'progress';
+      /** Everything before this byte was looked at, and so many of them were read. */
+      readonly at: number;
+      readonly sizeBytes: number;
+      readonly readBytes: number;
+    }
+  | { readonly is: 'flaw'; readonly flaw: Flaw }
+  | { readonly is: 'end'; readonly checked: CheckedView }
+  | { readonly is: 'error'; readonly error: ErrorView };
+
+/** How a check ended. */
+export interface CheckedView {
+  readonly export: string;
+  readonly sizeBytes: number;
+  readonly readBytes: number;
+  /** Also of those that were too many to be told. */
+  readonly flawCount: number;
 }
 
 /** Any answer with a status of 400 or more. */

@@ -10,8 +10,10 @@ import { openFarm } from '../farm/open-farm.ts';
 import { type NbdServer, serveNbd } from '../nbd/server.ts';
 import { VdiDirectory } from '../vdi/directory.ts';
 import { checkObjectCount, OBJECT_BYTES_DEFAULT, parseNameAndSize } from '../vdi/names.ts';
+import type { VolumeRecord } from '../vdi/record.ts';
 import { openToken, serveAdmin } from './admin.ts';
 import type { AdminSubject } from './admin-subject.ts';
+import { Checks } from './checks.ts';
 import { Deletions } from './deletions.ts';
 import { healthOf } from './health.ts';
 import type { Host } from './host.ts';
@@ -56,7 +58,8 @@ export async function startSheep(host: Host, config: SheepConfig): Promise<Sheep
   const directory = new VdiDirectory(coordinator, clock);
   const deletions = owned.use(new Deletions(directory, farm, clock, log));
   await deletions.start();
-  const volumes = owned.use(new Volumes(directory, farm, log));
+  const replaced = (record: VolumeRecord) => deletions.begin(record);
+  const volumes = owned.use(new Volumes(directory, farm, log, replaced));
   for (const vdi of wanted) await createIfMissing(vdi, directory, volumes, host);
 
   const nbd = await serveNbd({
@@ -72,15 +75,27 @@ export async function startSheep(host: Host, config: SheepConfig): Promise<Sheep
   refuseInsecure(insecureAddresses({ nbd: nbd.addresses, admin: [] }), config.insecureNetwork);
   const stop = Promise.withResolvers<void>();
   const startedMs = clock.wallMs();
-  const parts: Parts = { host, config, farm, directory, volumes, deletions, nbd, startedMs };
+  const checks = new Checks(volumes, clock, log);
+  const parts: Parts = {
+    host,
+    config,
+    farm,
+    directory,
+    volumes,
+    deletions,
+    checks,
+    nbd,
+    startedMs,
+  };
   const adminAddresses: Address[] = [];
   const subject = subjectOf(parts, adminAddresses, stop.resolve);
   const token = await openToken(host, store);
   const admin = owned.use(await serveAdmin(host, subject, token, config.admin));
   adminAddresses.push(...admin.addresses);
 
-  // Before the admin API, whose answers may wait for a deletion.
+  // Before the admin API, whose answers may wait for a deletion or a check.
   owned.defer(() => deletions[Symbol.asyncDispose]());
+  owned.use(checks);
   for (const address of insecureAddresses({ nbd: nbd.addresses, admin: admin.addresses })) {
     log.event('warn', 'sheep.insecure-network', { address });
   }
@@ -104,12 +119,13 @@ interface Parts {
   readonly directory: VdiDirectory;
   readonly volumes: Volumes;
   readonly deletions: Deletions;
+  readonly checks: Checks;
   readonly nbd: NbdServer;
   readonly startedMs: number;
 }
 
 function subjectOf(parts: Parts, admin: readonly Address[], requestStop: () => void): AdminSubject {
-  const { host, config, farm, directory, volumes, deletions, nbd, startedMs } = parts;
+  const { host, config, farm, directory, volumes, deletions, checks, nbd, startedMs } = parts;
   const node = () => ({
     nodeId: farm.identity.nodeId,
     version: host.version,
@@ -122,6 +138,7 @@ function subjectOf(parts: Parts, admin: readonly Address[], requestStop: () => v
     directory,
     volumes,
     deletions,
+    checks,
     requestStop,
     info: async () => ({
       cluster: { driver: 'local', clusterId: farm.identity.clusterId, nodes: 1 },
@@ -130,13 +147,16 @@ function subjectOf(parts: Parts, admin: readonly Address[], requestStop: () => v
     }),
     health: async () => {
       const insecure = insecureAddresses({ nbd: nbd.addresses, admin });
-      const [space, listed] = await Promise.all([
+      const [space, [pending]] = await Promise.all([
         farm.space(),
-        Promise.allSettled([directory.list()]),
+        Promise.allSettled([deletions.pending()]),
       ]);
-      const directoryError = listed[0].status === 'rejected' ? listed[0].reason : undefined;
+      const directoryError = pending.status === 'rejected' ? pending.reason : undefined;
       const errors = { directoryError, storeError: farm.failure };
-      return healthOf({ insecure, checksums: config.checksums, space, ...errors });
+      return {
+        ...healthOf({ insecure, checksums: config.checksums, space, ...errors }),
+        deleting: pending.status === 'rejected' ? 0 : pending.value.length,
+      };
     },
     stats: async () => ({
       upMs: host.clock.wallMs() - startedMs,

@@ -3,56 +3,84 @@ import { type IncomingMessage, type RequestOptions, request } from 'node:http';
 import type { ErrorView } from '../app/admin-views.ts';
 import { parseAddress } from '../base/address.ts';
 import { describeError, FAULTS, type FaultCode, SheepError } from '../base/errors.ts';
-import { MiB } from '../base/units.ts';
+import { KiB, MiB } from '../base/units.ts';
 import { ADMIN_TCP_DEFAULT, DIRECTORY_DEFAULT } from '../config/load.ts';
 
 /** One request to the admin API. @throws SheepError what the sheep answered, or why none did */
-export type AdminCall = <View>(
-  method: 'GET' | 'POST' | 'DELETE',
+export type AdminCall = <View>(method: Method, path: string, body?: object) => Promise<View>;
+
+/**
+ * A request that is answered by lines, each when it is known.
+ * @param each  called with every line but the last, which is the result
+ * @throws SheepError as a call; `ERR_IO` if the answer broke off
+ */
+export type AdminLines = <Line extends AnyLine>(
+  method: Method,
   path: string,
-  body?: object,
-) => Promise<View>;
+  each: (line: Exclude<Line, { is: 'end' | 'error' }>) => void,
+) => Promise<Extract<Line, { is: 'end' }>>;
+
+interface AnyLine {
+  readonly is: string;
+  readonly error?: object;
+}
+
+type Method = keyof typeof SILENCE_MS;
 
 const ANSWER_BYTES_MAX = 64 * MiB;
-/** A deletion is answered when the last object is gone; anything else takes no time. */
-const SILENCE_MS = { DELETE: 24 * 60 * 60 * 1000, GET: 60_000, POST: 60_000 } as const;
+const LINE_CHARACTERS_MAX = 64 * KiB;
+/** A change is answered once all of it is done, a deletion when the last object is gone. */
+const SILENCE_MS = {
+  DELETE: 24 * 60 * 60 * 1000,
+  POST: 24 * 60 * 60 * 1000,
+  GET: 60_000,
+} as const;
 
 const DEFAULT_ADDRESSES = [`unix:${DIRECTORY_DEFAULT}/admin.sock`, ADMIN_TCP_DEFAULT] as const;
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
+export interface AdminClient {
+  readonly call: AdminCall;
+  readonly lines: AdminLines;
+}
+
 /**
  * Calls the sheep at `address`, or, without one, the first of the usual places where one answers.
  * @param environment  COLLIE_TOKEN_FILE names the file with the token that TCP needs
  */
-export function adminClient(address: string | undefined, environment: Environment): AdminCall {
+export function adminClient(address: string | undefined, environment: Environment): AdminClient {
   const places = address === undefined ? DEFAULT_ADDRESSES : [address];
   for (const place of places) parseAddress(place);
-  return async (method, path, body) => {
+  const ask = async (method: Method, path: string, body?: object): Promise<Answer> => {
     for (const place of places) {
-      const answer = await send(place, environment, method, path, body);
-      if (answer !== undefined) return readAnswer(answer.status, answer.text, place);
+      const incoming = await send(place, environment, method, path, body);
+      if (incoming !== undefined) return { place, incoming };
     }
     throw new SheepError(
       'ERR_IO',
       `no sheep answers at ${places.join(' or ')}; start one, or give its address with -a`,
     );
   };
+  return {
+    call: async (method, path, body) => readAnswer(await ask(method, path, body)),
+    lines: async (method, path, each) => readLines(await ask(method, path), each),
+  };
 }
 
 interface Answer {
-  readonly status: number;
-  readonly text: string;
+  readonly place: string;
+  readonly incoming: IncomingMessage;
 }
 
-/** Undefined if nobody listens there. */
+/** The head of the answer; undefined if nobody listens there. */
 async function send(
   place: string,
   environment: Environment,
-  method: keyof typeof SILENCE_MS,
+  method: Method,
   path: string,
   body?: object,
-): Promise<Answer | undefined> {
+): Promise<IncomingMessage | undefined> {
   const text = body === undefined ? '' : JSON.stringify(body);
   const options: RequestOptions = {
     ...target(place, environment),
@@ -61,12 +89,16 @@ async function send(
   try {
     return await exchange(options, text);
   } catch (cause) {
-    if (cause instanceof SheepError) throw cause;
     const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
     if (code === 'ENOENT' || code === 'ECONNREFUSED') return undefined;
-    const hint = code === 'EACCES' ? '; run collie as the user that sheep runs as' : '';
-    throw new SheepError('ERR_IO', `no answer from ${place}${hint}`, { place }, cause);
+    throw noAnswer(place, cause);
   }
+}
+
+function noAnswer(place: string, cause: unknown): SheepError {
+  const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
+  const hint = code === 'EACCES' ? '; run collie as the user that sheep runs as' : '';
+  return new SheepError('ERR_IO', `no answer from ${place}${hint}`, { place }, cause);
 }
 
 function target(place: string, environment: Environment): RequestOptions {
@@ -90,11 +122,9 @@ function readToken(environment: Environment): string | undefined {
   }
 }
 
-function exchange(options: RequestOptions, body: string): Promise<Answer> {
+function exchange(options: RequestOptions, body: string): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
-    const sent = request(options, (answer) => {
-      collect(answer).then((text) => resolve({ status: answer.statusCode ?? 0, text }), reject);
-    });
+    const sent = request(options, resolve);
     sent.on('error', reject);
     sent.on('timeout', () => sent.destroy(new Error('it was silent for too long')));
     if (body !== '') sent.setHeader('content-type', 'application/json');
@@ -102,27 +132,78 @@ function exchange(options: RequestOptions, body: string): Promise<Answer> {
   });
 }
 
-async function collect(answer: IncomingMessage): Promise<string> {
+async function collect({ place, incoming }: Answer): Promise<string> {
   const chunks: Buffer[] = [];
   let bytes = 0;
-  for await (const chunk of answer) {
-    chunks.push(chunk);
-    bytes += chunk.length;
-    if (bytes > ANSWER_BYTES_MAX) throw new Error('the answer is too long');
+  try {
+    for await (const chunk of incoming) {
+      chunks.push(chunk);
+      bytes += chunk.length;
+      if (bytes > ANSWER_BYTES_MAX) throw new Error('the answer is too long');
+    }
+  } catch (cause) {
+    throw noAnswer(place, cause);
   }
   return Buffer.concat(chunks).toString('utf8');
 }
 
-function readAnswer<View>(status: number, text: string, place: string): View {
-  let value: unknown;
+async function readAnswer<View>(answer: Answer): Promise<View> {
+  const status = answer.incoming.statusCode ?? 0;
+  const value = parsed(await collect(answer), answer);
+  if (status < 400) return value as View;
+  throw refusal(value, answer);
+}
+
+async function readLines<Line extends AnyLine>(
+  answer: Answer,
+  each: (line: Exclude<Line, { is: 'end' | 'error' }>) => void,
+): Promise<Extract<Line, { is: 'end' }>> {
+  if ((answer.incoming.statusCode ?? 0) >= 400) return readAnswer(answer);
+  for await (const text of textLines(answer)) {
+    const line = parsed(text, answer) as Line;
+    if (line.is === 'error') throw refusal(line.error ?? {}, answer);
+    if (line.is === 'end') return line as Extract<Line, { is: 'end' }>;
+    each(line as Exclude<Line, { is: 'end' | 'error' }>);
+  }
+  throw brokeOff(answer);
+}
+
+async function* textLines(answer: Answer): AsyncGenerator<string> {
+  const { incoming } = answer;
+  incoming.setEncoding('utf8');
+  let text = '';
   try {
-    value = JSON.parse(text);
+    for await (const chunk of incoming) {
+      const lines = (text + chunk).split('\n');
+      text = lines.pop() ?? '';
+      if (text.length > LINE_CHARACTERS_MAX) throw new Error('a line of it is too long');
+      yield* lines;
+    }
+  } catch (cause) {
+    throw brokeOff(answer, cause);
+  }
+}
+
+function brokeOff({ place }: Answer, cause?: unknown): SheepError {
+  const message = `the answer of ${place} broke off; is the sheep still there?`;
+  return new SheepError('ERR_IO', message, { place }, cause);
+}
+
+/** @throws SheepError `ERR_IO` for what is no JSON object */
+function parsed(text: string, { place, incoming: { statusCode: status } }: Answer): object {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === 'object' && value !== null) return value;
   } catch (cause) {
     throw new SheepError('ERR_IO', `what answers at ${place} is no sheep`, { status }, cause);
   }
-  if (status < 400) return value as View;
-  const { code, message } = value as Partial<ErrorView>;
-  throw new SheepError(
+  throw new SheepError('ERR_IO', `what answers at ${place} is no sheep`, { status });
+}
+
+function refusal(view: object, { place, incoming }: Answer): SheepError {
+  const { code, message }: Partial<ErrorView> = view;
+  const status = incoming.statusCode ?? 0;
+  return new SheepError(
     code !== undefined && isFaultCode(code) ? code : 'ERR_IO',
     message ?? `the sheep at ${place} answered with status ${status}`,
     { status },

@@ -37,6 +37,7 @@ function healthCommand({ call, show, fail }: Collie): Command {
       show(health, (out) => {
         out.line(health.status);
         for (const { level, message } of health.problems) out.line(`${level}: ${message}`);
+        if (health.deleting > 0) out.line(`deletions under way: ${health.deleting}`);
       });
       if (health.status === 'error') fail();
     });

@@ -1,10 +1,11 @@
-import type { AdminCall } from './admin-client.ts';
+import type { AdminCall, AdminLines } from './admin-client.ts';
 import type { Terminal } from './output.ts';
 import type { Progress } from './progress.ts';
 
 /** What a command has at hand. */
 export interface Collie {
   readonly call: AdminCall;
+  readonly lines: AdminLines;
   readonly out: Terminal;
   /** Prints `value` with `--json`, else what `people` prints. */
   readonly show: (value: unknown, people: (out: Terminal) => void) => void;

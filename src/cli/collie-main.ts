@@ -35,10 +35,11 @@ export async function runCollie(args: readonly string[], world: CollieWorld): Pr
   };
   const { watched, columns, nowMs } = world;
   const stream = { watched, columns, write: world.err };
+  // The address is known only once the arguments have been read.
+  const admin = () => adminClient(options().address, world.environment);
   const collie: Collie = {
-    // The address is known only once the arguments have been read.
-    call: (method, path, body) =>
-      adminClient(options().address, world.environment)(method, path, body),
+    call: (method, path, body) => admin().call(method, path, body),
+    lines: (method, path, each) => admin().lines(method, path, each),
     out,
     show: (value, people) => (options().json === true ? out.json(value) : people(out)),
     progress: (label, format) =>
@@ -71,11 +72,14 @@ const HELP_AFTER = `
 All commands:
   cluster info | health | shutdown
   node list | info
-  vdi create NAME SIZE [--object-size SIZE] | list | info NAME | delete NAME [--dry-run]
+  vdi create NAME SIZE [--object-size SIZE] | list [NAME] | tree | info NAME[@TAG]
+  vdi snapshot -s TAG NAME | clone -s TAG SOURCE NAME | rollback -s TAG NAME [--dry-run]
+  vdi resize NAME SIZE [--dry-run] | delete [-s TAG] NAME [--dry-run] | check NAME[@TAG]
 
 Without -a the sheep is looked for at unix:./sheepdog-data/admin.sock, then at 127.0.0.1:7001.
 Over TCP collie shows the token in the file that COLLIE_TOKEN_FILE names, or in
 ./sheepdog-data/admin.token.
+A snapshot is also meant by NAME@TAG instead of -s TAG NAME, and by its ID instead of its TAG.
 Sizes: bytes, or with k, M, G, T, P (or KiB to PiB), all in 1024.
 Exit status: 0 done, 1 failed, 2 wrong usage.
 `;

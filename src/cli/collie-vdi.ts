@@ -1,17 +1,19 @@
 import { Command } from 'commander';
-import type { VdiDeletedView, VdiInfoView, VdiListView, VdiView } from '../app/admin-views.ts';
-import { formatVid } from '../base/ids.ts';
+import type { DeletionView, VdiInfoView, VdiListView, VdiView } from '../app/admin-views.ts';
 import type { Collie } from './collie-command.ts';
+import { changeCommands } from './collie-vdi-change.ts';
+import { checkCommand } from './collie-vdi-check.ts';
 import { fields, formatBytes, formatTime, table } from './output.ts';
+import { pathOf, vdiRef } from './vdi-names.ts';
+import { treeRows } from './vdi-tree.ts';
 
 /** `collie vdi …`. */
 export function vdiCommands(collie: Collie): Command {
-  return new Command('vdi')
-    .description('virtual disk images')
-    .addCommand(createCommand(collie))
-    .addCommand(listCommand(collie))
-    .addCommand(infoCommand(collie))
-    .addCommand(deleteCommand(collie));
+  const vdi = new Command('vdi').description('virtual disk images');
+  const show = [listCommand, treeCommand, infoCommand, checkCommand];
+  for (const command of [createCommand, ...show]) vdi.addCommand(command(collie));
+  for (const command of changeCommands(collie)) vdi.addCommand(command);
+  return vdi;
 }
 
 function createCommand({ call, show }: Collie): Command {
@@ -28,38 +30,90 @@ function createCommand({ call, show }: Collie): Command {
     });
 }
 
+const COLUMNS = ['NAME', 'SIZE', 'OBJECTS', 'ID', 'CREATED', 'CLIENTS'];
+
+/** Of one VDI or snapshot, below COLUMNS. */
+function row(vdi: VdiView | DeletionView): string[] {
+  const { clients, vid, state, createdMs } = vdi;
+  const sizes = [formatBytes(vdi.sizeBytes), formatBytes(vdi.objectBytes)];
+  const used = state === 'deleting' ? deletionOf(vdi) : `${clients.length}`;
+  return [vdi.export, ...sizes, `${vid}`, formatTime(createdMs), used];
+}
+
+function deletionOf(vdi: DeletionView): string {
+  const { done, total } = vdi.progress ?? { done: 0, total: 0 };
+  return total === 0 ? 'deleting' : `deleting, ${Math.floor((done / total) * 100)} %`;
+}
+
 function listCommand({ call, show }: Collie): Command {
-  return new Command('list').description('all VDIs').action(async () => {
-    const listed = await call<VdiListView>('GET', '/v1/vdis');
-    show(listed, (out) => {
-      const rows = [...listed.vdis, ...listed.deleting].map((vdi) => [
-        vdi.name,
-        formatBytes(vdi.sizeBytes),
-        formatBytes(vdi.objectBytes),
-        formatVid(vdi.vid),
-        formatTime(vdi.createdMs),
-        vdi.state === 'ready' ? `${vdi.clients.length}` : vdi.state,
-      ]);
-      const head = ['NAME', 'SIZE', 'OBJECTS', 'ID', 'CREATED', 'CLIENTS'];
-      for (const line of table(head, rows)) out.line(line);
+  return new Command('list')
+    .description('all VDIs with their snapshots, or one with its own')
+    .argument('[name]')
+    .action(async (name: string | undefined) => {
+      const all = await call<VdiListView>('GET', '/v1/vdis');
+      const listed = name === undefined ? all : onlyOf(name, all);
+      // There is neither a VDI nor a snapshot: the sheep says so in its words.
+      if (name !== undefined && listed.vdis.length + listed.snapshots.length === 0) {
+        await call<VdiInfoView>('GET', pathOf({ name }));
+      }
+      show(listed, (out) => {
+        const served = [...listed.vdis, ...listed.snapshots].sort(byNameAndAge);
+        const rows = [...served, ...listed.deleting].map(row);
+        for (const line of table(COLUMNS, rows)) out.line(line);
+      });
     });
-  });
+}
+
+function onlyOf(name: string, listed: VdiListView): VdiListView {
+  const only = <One extends VdiView>(all: readonly One[]) => all.filter((vdi) => vdi.name === name);
+  return {
+    vdis: only(listed.vdis),
+    snapshots: only(listed.snapshots),
+    deleting: only(listed.deleting),
+    kept: only(listed.kept),
+  };
+}
+
+function treeCommand({ call, show }: Collie): Command {
+  return new Command('tree')
+    .description(
+      'what was made from what: below each other snapshots and their VDI, at them clones',
+    )
+    .action(async () => {
+      const { vdis, snapshots, deleting, kept } = await call<VdiListView>('GET', '/v1/vdis');
+      const all = [...vdis, ...snapshots, ...deleting, ...kept];
+      show(all, (out) => {
+        const families = treeRows(all);
+        const rows = families.flat().map(({ node, lead }) => {
+          const [name, ...others] = row(node);
+          return [`${lead}${name}`, ...others];
+        });
+        const [head, ...lines] = table(COLUMNS, rows);
+        out.line(head ?? '');
+        for (const [place, family] of families.entries()) {
+          if (place > 0) out.line('');
+          for (const line of lines.splice(0, family.length)) out.line(line);
+        }
+      });
+    });
 }
 
 function infoCommand({ call, show }: Collie): Command {
   return new Command('info')
-    .description('one VDI, and who uses it')
-    .argument('<name>')
-    .action(async (name: string) => {
-      const vdi = await call<VdiInfoView>('GET', pathOf(name));
+    .description('one VDI or snapshot, and who uses it')
+    .argument('<name[@tag]>')
+    .action(async (text: string) => {
+      const vdi = await call<VdiInfoView>('GET', pathOf(vdiRef(text)));
       show(vdi, (out) => {
         const clients = vdi.clients.map((client) => client.name).join(' ');
         const lines = fields([
-          ['name', vdi.name],
+          ['name', vdi.export],
           ['size', `${formatBytes(vdi.sizeBytes)} (${vdi.sizeBytes} bytes)`],
           ['object size', formatBytes(vdi.objectBytes)],
           ['objects', `${vdi.objects} (at most ${formatBytes(vdi.objects * vdi.objectBytes)})`],
-          ['id', formatVid(vdi.vid)],
+          ['shared', `${vdi.sharedObjects} objects of snapshots`],
+          ['id', `${vdi.vid}`],
+          ['made from', vdi.madeFrom ?? 'nothing'],
           ['created', formatTime(vdi.createdMs)],
           ['attached', `${vdi.attachEpoch} times`],
           ['clients', clients === '' ? 'none' : clients],
@@ -69,20 +123,7 @@ function infoCommand({ call, show }: Collie): Command {
     });
 }
 
-function deleteCommand({ call, show }: Collie): Command {
-  return new Command('delete')
-    .description('delete a VDI and everything on it; settles when its space is free')
-    .argument('<name>')
-    .option('--dry-run', 'only tell whether it would be done')
-    .action(async (name: string, options: { dryRun?: true }) => {
-      const query = options.dryRun === true ? '?dryRun=true' : '';
-      const deleted = await call<VdiDeletedView>('DELETE', `${pathOf(name)}${query}`);
-      const size = formatBytes(deleted.sizeBytes);
-      const verb = deleted.dryRun ? 'would be deleted' : 'deleted';
-      show(deleted, (terminal) => terminal.line(`${deleted.name} ${size} ${verb}`));
-    });
-}
-
-function pathOf(name: string): string {
-  return `/v1/vdis/${encodeURIComponent(name.toWellFormed())}`;
+function byNameAndAge(a: VdiView, b: VdiView): number {
+  if (a.name !== b.name) return a.name < b.name ? -1 : 1;
+  return a.vid - b.vid;
 }

@@ -27,7 +27,7 @@ describe('collie with a sheep', () => {
     const { out: list } = await run('vdi', 'list');
     const [head, row] = list.trimEnd().split('\n');
     expect(head).toMatch(/^NAME +SIZE +OBJECTS +ID +CREATED +CLIENTS$/);
-    expect(row).toMatch(/^demo +8 GiB +4 MiB +0000000\d +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +0$/);
+    expect(row).toMatch(/^demo +8 GiB +4 MiB +\d+ +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +0$/);
     const { out: info } = await run('vdi', 'info', 'demo');
     expect(info).toContain('size:        8 GiB (8589934592 bytes)\n');
     expect(info).toContain('clients:     none\n');
@@ -89,7 +89,7 @@ describe('collie with a sheep', () => {
     ['vdi create demo 1G extra', 2, /too many arguments/],
     ['vdi create demo 1G --copies 3', 2, /unknown option '--copies'/],
     ['vdi info nothing', 1, /no VDI 'nothing'; 'collie vdi list'/],
-    ['vdi info demo@monday', 1, /no VDI 'demo@monday'/],
+    ['vdi info demo@monday', 1, /the VDI 'demo' has no snapshot 'monday'; 'collie vdi list'/],
     ['vdi info demo+writeback', 1, /no VDI 'demo\+writeback'/],
     ['vdi delete nothing', 1, /no VDI 'nothing'/],
     ['vdi delete', 2, /missing required argument 'name'/],

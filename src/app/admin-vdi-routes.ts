@@ -1,0 +1,88 @@
+import type { FastifyInstance } from 'fastify';
+import { OBJECT_BYTES_DEFAULT, parseObjectSize, parseVdiSize } from '../vdi/names.ts';
+import {
+  type ByName,
+  body,
+  DRY_RUN_QUERY,
+  type DryRunQuery,
+  deletionsOf,
+  infoOf,
+  NAME,
+  SIZE,
+  shown,
+  VDI_PATH,
+} from './admin-shapes.ts';
+import type { AdminSubject } from './admin-subject.ts';
+import type { DeletionListView, VdiChangedView, VdiInfoView, VdiListView } from './admin-views.ts';
+
+const NEW_VDI = body({ name: NAME, size: SIZE, objectSize: SIZE }, ['name', 'size']);
+interface NewVdi {
+  readonly name: string;
+  readonly size: number | string;
+  readonly objectSize?: number | string;
+}
+const RESIZE = body({ size: SIZE, dryRun: { type: 'boolean' } }, ['size']);
+interface Resize {
+  readonly size: number | string;
+  readonly dryRun?: boolean;
+}
+
+/** Working VDIs. */
+export function addVdiRoutes(server: FastifyInstance, subject: AdminSubject): void {
+  const { directory, volumes, deletions } = subject;
+
+  server.get('/v1/vdis', async (): Promise<VdiListView> => {
+    const [all, deleting] = await Promise.all([directory.all(), deletionsOf(subject)]);
+    const underWay = new Set(deleting.map(({ vid }) => vid));
+    const views = all.map((record) => shown(record, subject));
+    return {
+      vdis: views.filter(({ state }) => state === 'ready'),
+      snapshots: views.filter(({ state }) => state === 'snapshot'),
+      deleting,
+      kept: views.filter(({ state, vid }) => state === 'deleting' && !underWay.has(vid)),
+    };
+  });
+
+  server.get(
+    '/v1/deletions',
+    async (): Promise<DeletionListView> => ({ deleting: await deletionsOf(subject) }),
+  );
+
+  server.post<{ Body: NewVdi }>(
+    '/v1/vdis',
+    { schema: { body: NEW_VDI } },
+    async (request, reply) => {
+      const { name, size, objectSize = OBJECT_BYTES_DEFAULT } = request.body;
+      const record = await volumes.create({
+        name,
+        sizeBytes: parseVdiSize(String(size)),
+        objectBytes: parseObjectSize(String(objectSize)),
+      });
+      return reply.code(201).send(shown(record, subject));
+    },
+  );
+
+  server.get<{ Params: ByName }>(VDI_PATH, async ({ params: { name } }): Promise<VdiInfoView> => {
+    return infoOf(await directory.info(name), subject);
+  });
+
+  server.post<{ Params: ByName; Body: Resize }>(
+    `${VDI_PATH}/resize`,
+    { schema: { body: RESIZE } },
+    async ({ params: { name }, body: { size, dryRun = false } }): Promise<VdiChangedView> => {
+      const record = await volumes.resize(name, parseVdiSize(String(size)), { dryRun });
+      return { ...shown(record, subject), dryRun };
+    },
+  );
+
+  server.delete<{ Params: ByName; Querystring: DryRunQuery }>(
+    VDI_PATH,
+    { schema: { querystring: DRY_RUN_QUERY } },
+    async ({ params: { name }, query }): Promise<VdiChangedView> => {
+      const dryRun = query.dryRun === 'true';
+      const record = await volumes.delete(name, { dryRun });
+      if (!dryRun) await deletions.finish(record);
+      return { ...shown(record, subject), dryRun };
+    },
+  );
+}

@@ -130,6 +130,7 @@ function summary(one: Case, server: ServerName, rounds: readonly Sample[]): Case
             p50: latency(({ p50 }) => p50),
             p99: latency(({ p99 }) => p99),
             p999: latency(({ p999 }) => p999),
+            max: latency(({ max }) => max),
           },
         }),
     rounds,

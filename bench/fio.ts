@@ -7,6 +7,7 @@ interface Direction {
   readonly bw_bytes: number;
   readonly clat_ns: {
     readonly mean: number;
+    readonly max: number;
     readonly percentile?: Readonly<Record<string, number>>;
   };
 }
@@ -43,6 +44,7 @@ export interface FioResult {
     readonly p50: number;
     readonly p99: number;
     readonly p999: number;
+    readonly max: number;
   };
 }
 
@@ -99,6 +101,7 @@ function resultOf({ error, read, write, sync }: FioReport['jobs'][number]): FioR
       p50: at('50.000000'),
       p99: at('99.000000'),
       p999: at('99.900000'),
+      max: main.clat_ns.max / 1000,
     },
   };
 }

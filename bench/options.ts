@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util';
 import { GiB, KiB, MiB, TiB } from '../src/base/units.ts';
 import { SERVER_NAMES, type ServerName } from './servers.ts';
 
-export const SCENARIOS = ['compare', 'memory', 'fairness', 'flush'] as const;
+export const SCENARIOS = ['compare', 'memory', 'fairness', 'flush', 'snapshots'] as const;
 export type Scenario = (typeof SCENARIOS)[number];
 
 export interface Options {
@@ -13,6 +13,8 @@ export interface Options {
   readonly rounds: number;
   readonly seconds: number;
   readonly sizeBytes: number;
+  /** Of the large disk of `snapshots`. */
+  readonly objects: number;
   readonly directory: string;
   /** Where the results go; absent: bench/results/SCENARIO-COMMIT.json. */
   readonly json?: string;
@@ -22,12 +24,14 @@ export const USAGE = `npm run bench -- [compare] [options]   sheep beside nbdkit
 npm run bench -- memory [options]      a 4 TiB VDI with 100,000 objects: start, resident memory
 npm run bench -- fairness [options]    small reads beside a writer at full speed; cold beside hot
 npm run bench -- flush [options]       what a flush costs by each of three ways
+npm run bench -- snapshots [options]   snapshots and clones: making, reading, writing, deleting
 
   --only GLOB        of the names of cases, as in 'write-4k-*'; repeatable
   --servers A,B      of ${SERVER_NAMES.join(', ')}
   --rounds N         of each case, alternating between the servers; default 3
   --seconds S        of each measurement; default 3
   --size SIZE        of the disk, as in 2G; default: 8G, or less if memory does not hold it
+  --objects N        of the large disk of 'snapshots'; default 1000000
   --dir DIR          where the disks lie; default: the system's directory for temporary files
   --json FILE        for the results; default: bench/results/SCENARIO-COMMIT.json`;
 
@@ -42,6 +46,7 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
       rounds: { type: 'string' },
       seconds: { type: 'string' },
       size: { type: 'string' },
+      objects: { type: 'string' },
       dir: { type: 'string' },
       json: { type: 'string' },
       help: { type: 'boolean', short: 'h' },
@@ -60,6 +65,7 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
     rounds: values.rounds === undefined ? 3 : wholeNumber('--rounds', values.rounds),
     seconds: values.seconds === undefined ? 3 : wholeNumber('--seconds', values.seconds),
     sizeBytes: values.size === undefined ? sizeThatFits() : parseSize(values.size),
+    objects: values.objects === undefined ? 1_000_000 : wholeNumber('--objects', values.objects),
     directory: values.dir ?? tmpdir(),
     ...(values.json === undefined ? {} : { json: values.json }),
   };

@@ -22,3 +22,9 @@ export function memoryBytes(pid: number, field: 'VmRSS' | 'VmHWM'): number {
 export function resetPeak(pid: number): void {
   writeFileSync(`/proc/${pid}/clear_refs`, '5');
 }
+
+/** What all its writes have carried so far, sockets and log included; proc(5), /proc/PID/io. */
+export function bytesWritten(pid: number): number {
+  const text = readFileSync(`/proc/${pid}/io`, 'utf8');
+  return Number(/^wchar: (\d+)$/m.exec(text)?.[1]);
+}

@@ -9,6 +9,7 @@ import { describeMachine, machineLine } from './machine.ts';
 import { memory } from './memory.ts';
 import { type Options, parseOptions, USAGE } from './options.ts';
 import { Interrupted, type Scope, withScope } from './scope.ts';
+import { snapshots } from './snapshots.ts';
 import { report } from './table.ts';
 
 const ROOT = resolve(import.meta.dirname, '..');
@@ -32,6 +33,10 @@ async function runScenario(scope: Scope, options: Options): Promise<Outcome> {
     }
     case 'fairness': {
       const { rows, text } = await fairness(scope, options, say);
+      return { text, results: rows };
+    }
+    case 'snapshots': {
+      const { rows, text } = await snapshots(scope, options, say);
       return { text, results: rows };
     }
     case 'flush': {

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { createConnection } from 'node:net';
 import { findTool, type Tool } from '../../scripts/tools.ts';
 
 /** Another server of NBD as a child process; disposing ends it. */
@@ -20,9 +20,8 @@ export class ForeignServer implements AsyncDisposable {
     const child = spawn(findTool(tool) ?? tool, args, { stdio: ['ignore', 'ignore', 'pipe'] });
     const server = new ForeignServer(child);
     await once(child, 'spawn');
-    while (!existsSync(socket)) {
+    while (!(await listens(socket))) {
       if (child.exitCode !== null) throw new Error(`${tool} ${args.join(' ')}: ${server.#printed}`);
-      await new Promise((done) => setTimeout(done, 10));
     }
     return server;
   }
@@ -47,4 +46,15 @@ export class ForeignServer implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.kill();
   }
+}
+
+/** The path is there a moment before anybody listens. */
+async function listens(socket: string): Promise<boolean> {
+  const knock = createConnection(socket);
+  const heard = await new Promise<boolean>((answer) => {
+    knock.once('connect', () => answer(true)).once('error', () => answer(false));
+  });
+  knock.destroy();
+  if (!heard) await new Promise((done) => setTimeout(done, 10));
+  return heard;
 }

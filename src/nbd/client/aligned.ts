@@ -171,5 +171,8 @@ function clipped<T extends { readonly length: number }>(
     at += one.length;
     if (from < to) found.push({ ...one, length: to - from });
   }
+  if (found.length === 0) {
+    throw new SheepError('ERR_BAD_FRAME', 'the server tells extents smaller than its blocks');
+  }
   return found;
 }

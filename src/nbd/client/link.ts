@@ -93,7 +93,7 @@ export class Link implements StreamEvents {
     if (polite && this.#reader !== undefined) {
       const { promise, resolve } = Promise.withResolvers<void>();
       this.#stream.write(requestHeader({ type: CMD.DISC, flags: 0, at: 0, length: 0 }, 0), resolve);
-      await promise;
+      await Promise.race([promise, this.#gone.promise]);
     }
     this.fail(new SheepError('ERR_SHUTDOWN', 'the connection was closed'));
     await this.#gone.promise;

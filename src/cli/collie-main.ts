@@ -75,6 +75,8 @@ All commands:
   vdi create NAME SIZE [--object-size SIZE] | list [NAME] | tree | info NAME[@TAG]
   vdi snapshot -s TAG NAME | clone -s TAG SOURCE NAME | rollback -s TAG NAME [--dry-run]
   vdi resize NAME SIZE [--dry-run] | delete [-s TAG] NAME [--dry-run] | check NAME[@TAG]
+  vdi import FILE NAME [--size SIZE] [--raw] | export NAME[@TAG] FILE [--from TAG]
+  vdi diff NAME@TAG NAME[@TAG] | map NAME[@TAG]
 
 Without -a the sheep is looked for at unix:./sheepdog-data/admin.sock, then at 127.0.0.1:7001.
 Over TCP collie shows the token in the file that COLLIE_TOKEN_FILE names, or in

@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import type { DeletionView, VdiInfoView, VdiListView, VdiView } from '../app/admin-views.ts';
 import type { Collie } from './collie-command.ts';
+import { transferCommands } from './collie-transfer.ts';
 import { changeCommands } from './collie-vdi-change.ts';
 import { checkCommand } from './collie-vdi-check.ts';
 import { fields, formatBytes, formatTime, table } from './output.ts';
@@ -13,6 +14,7 @@ export function vdiCommands(collie: Collie): Command {
   const show = [listCommand, treeCommand, infoCommand, checkCommand];
   for (const command of [createCommand, ...show]) vdi.addCommand(command(collie));
   for (const command of changeCommands(collie)) vdi.addCommand(command);
+  for (const command of transferCommands(collie)) vdi.addCommand(command);
   return vdi;
 }
 

@@ -28,6 +28,13 @@ export class ImageOutput implements AsyncDisposable {
     this.#draft = draft;
   }
 
+  /** What is there if it is not completed, as the end of a sentence. */
+  get unfinished(): string {
+    return this.#draft === undefined
+      ? `${this.#path} holds a part of it`
+      : `${this.#path} is as it was before`;
+  }
+
   /** Makes room for so many bytes, which read as zero in a file. @throws SheepError `ERR_NO_SPACE` */
   async begin(sizeBytes: number): Promise<void> {
     if (this.#draft !== undefined) {

@@ -133,7 +133,7 @@ async function inPool(syscall: string, start: (done: Done) => void): Promise<num
   else await new Promise<void>((resolve) => queued.push(resolve));
   try {
     let result = await resultOf(start);
-    while (result === -EINTR) result = await resultOf(start);
+    while (-result === EINTR) result = await resultOf(start);
     if (result < 0) throw systemError(syscall, -result);
     return result;
   } finally {

@@ -166,6 +166,7 @@ describe('collie without a sheep', () => {
       'node info',
     ];
     commands.push('vdi create', 'vdi list', 'vdi info', 'vdi delete');
+    commands.push('vdi import', 'vdi export', 'vdi diff', 'vdi map');
     for (const command of commands) {
       const [group, name] = command.split(' ') as [string, string];
       expect(out).toMatch(new RegExp(`${group} .*\\b${name}\\b`));

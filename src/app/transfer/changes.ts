@@ -1,7 +1,6 @@
 import { SheepError } from '../../base/errors.ts';
 import type { BlockDevice } from '../../contracts/block-device.ts';
 import type { Call } from '../../contracts/call.ts';
-import type { ImageSource } from './ends.ts';
 import { TRANSFER_LIMITS } from './limits.ts';
 
 export interface Range {
@@ -50,30 +49,26 @@ export async function* changedSince(
   }
 }
 
-/** What a source says of its runs, asked in order: from a byte to the end of the run it lies in. */
-export class RunCursor {
-  readonly #source: ImageSource;
-  readonly #call: Call;
-  #runs: { readonly zero: boolean; readonly end: number }[] = [];
+/** Runs that are asked for in order, from a byte to the end of the run it lies in. */
+export class RunCursor<Run extends { readonly length: number }> {
+  readonly #ask: (at: number) => Promise<readonly Run[]>;
+  #runs: { readonly run: Run; readonly end: number }[] = [];
 
-  constructor(source: ImageSource, call: Call) {
-    this.#source = source;
-    this.#call = call;
+  /** @param ask  what stands from a byte on: at least one run */
+  constructor(ask: (at: number) => Promise<readonly Run[]>) {
+    this.#ask = ask;
   }
 
-  /** Behind the end of the source everything is zero. `at` never runs back. */
-  async find(at: number): Promise<{ readonly zero: boolean; readonly end: number }> {
-    const { sizeBytes } = this.#source;
-    if (at >= sizeBytes) return { zero: true, end: Number.POSITIVE_INFINITY };
+  /** `at` never runs back. */
+  async find(at: number): Promise<{ readonly run: Run; readonly end: number }> {
     while ((this.#runs[0]?.end ?? at + 1) <= at) this.#runs.shift();
     if (this.#runs[0] === undefined) {
       let end = at;
-      const runs = await this.#source.runs(at, sizeBytes - at, this.#call);
-      this.#runs = runs.map(({ length, zero }) => {
-        end += length;
-        return { zero, end };
+      this.#runs = (await this.#ask(at)).map((run) => {
+        end += run.length;
+        return { run, end };
       });
     }
-    return this.#runs[0] as { zero: boolean; end: number };
+    return this.#runs[0] as { run: Run; end: number };
   }
 }

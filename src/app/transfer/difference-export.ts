@@ -11,7 +11,7 @@ import {
   encodeDifferenceHeader,
   encodeRecordHead,
 } from './difference-stream.ts';
-import type { ImageSource } from './ends.ts';
+import type { ImageSource, Run } from './ends.ts';
 import { TRANSFER_LIMITS } from './limits.ts';
 import { PieceMemory, pieceEnd } from './pieces.ts';
 import { loadAhead } from './read-ahead.ts';
@@ -34,17 +34,23 @@ export interface DifferenceSources {
   readonly changed: AsyncIterable<Range>;
 }
 
+/** How far the disk has been looked through, and what was found. */
+export interface DifferenceProgress {
+  readonly lookedAtBytes: number;
+  readonly records: number;
+  readonly changedBytes: number;
+}
+
 /**
  * The bytes of a difference stream. Both sides are read and compared block by block, so it holds
  * only what really differs, and with each record the checksum of what it replaces. What it yields is
  * lent until the next is taken.
- * @param arrived  told how far the disk has been looked through
  */
 export async function* differenceStream(
   sources: DifferenceSources,
-  arrived: (bytes: number) => void,
+  told: (soFar: DifferenceProgress) => void,
   call: Call = {},
-): AsyncGenerator<Uint8Array, EndRecord> {
+): AsyncGenerator<Uint8Array> {
   const header = encodeDifferenceHeader(sources.header);
   yield header;
   let chain = chainOf(header);
@@ -63,11 +69,10 @@ export async function* differenceStream(
       if (record.kind === 'data') yield pair.now.subarray(from, from + record.length);
     }
     pair.release();
-    arrived(pair.at + pair.length);
+    told({ lookedAtBytes: pair.at + pair.length, records, changedBytes });
   }
-  const end: EndRecord = { kind: 'end', records, changedBytes };
-  yield headOf(end);
-  return end;
+  yield headOf({ kind: 'end', records, changedBytes });
+  told({ lookedAtBytes: sources.now.sizeBytes, records, changedBytes });
 }
 
 /** Both sides of everything that changed, but for what both know to be zero. */
@@ -101,20 +106,28 @@ async function* planOf(
   { now, base, changed }: DifferenceSources,
   call: Call,
 ): AsyncGenerator<Range & { nowZero: boolean; baseZero: boolean }> {
-  const [ofNow, ofBase] = [new RunCursor(now, call), new RunCursor(base, call)];
+  const [ofNow, ofBase] = [runsOf(now, call), runsOf(base, call)];
   for await (const { at: from, length } of changed) {
     for (let at = from; at < from + length; ) {
       const [a, b] = await Promise.all([ofNow.find(at), ofBase.find(at)]);
-      const end = Math.min(from + length, a.end, b.end);
-      if (a.zero && b.zero) {
-        at = end;
-        continue;
+      const [nowZero, baseZero] = [a.run.zero, b.run.zero];
+      let end = Math.min(from + length, a.end, b.end);
+      if (!nowZero || !baseZero) {
+        end = Math.min(end, pieceEnd(at));
+        yield { at, length: end - at, nowZero, baseZero };
       }
-      const to = Math.min(end, pieceEnd(at));
-      yield { at, length: to - at, nowZero: a.zero, baseZero: b.zero };
-      at = to;
+      at = end;
     }
   }
+}
+
+/** Behind its end a disk is zero. */
+function runsOf(source: ImageSource, call: Call): RunCursor<Run> {
+  return new RunCursor(async (at) => {
+    const left = source.sizeBytes - at;
+    if (left > 0) return source.runs(at, left, call);
+    return [{ length: Number.POSITIVE_INFINITY, zero: true }];
+  });
 }
 
 /** Runs of blocks that differ. */

@@ -1,0 +1,63 @@
+import { formatHostPort, isLocal, parseAddress } from '../../base/address.ts';
+import { describeError, isFault, SheepError } from '../../base/errors.ts';
+import type { Call } from '../../contracts/call.ts';
+import type { Address, Net } from '../../contracts/net.ts';
+import { connectNbd, type NbdClient } from '../../nbd/client/connect.ts';
+
+/** `0.0.0.0` and `::`: whatever leads to that machine. */
+const ANY_HOST = /^(?:0\.0\.0\.0|::)$/;
+
+/**
+ * Where to try a sheep's NBD, the quickest way first.
+ * @param served  its addresses, as it tells them
+ * @param admin   where its admin API answered; undefined: on this machine
+ * @throws SheepError `ERR_BAD_INPUT` if none of them leads there: another sheep of this machine
+ *         must not be taken for one that is elsewhere
+ */
+export function nbdAddresses(served: readonly Address[], admin: Address | undefined): Address[] {
+  const place = admin === undefined ? undefined : parseAddress(admin);
+  const elsewhere =
+    place !== undefined && 'host' in place && !isLocal(place) ? place.host : undefined;
+  const reachable = served.flatMap((address) => {
+    const where = parseAddress(address);
+    if (elsewhere === undefined) return [address];
+    if (!('host' in where) || isLocal(where)) return [];
+    return [ANY_HOST.test(where.host) ? formatHostPort(elsewhere, where.port) : address];
+  });
+  if (reachable.length > 0) {
+    const isUnix = (address: Address) => address.startsWith('unix:');
+    return [...reachable.filter(isUnix), ...reachable.filter((address) => !isUnix(address))];
+  }
+  throw new SheepError(
+    'ERR_BAD_INPUT',
+    `the sheep at ${admin} serves NBD at ${served.join(', ')}, which does not lead there from ` +
+      'here; give an address that does with --nbd',
+    { admin },
+  );
+}
+
+/**
+ * Opens an export of a sheep at the first address where somebody answers.
+ * @throws SheepError as `connectNbd`
+ */
+export async function openExport(
+  net: Net,
+  addresses: readonly Address[],
+  exportName: string,
+  contexts: readonly string[],
+  { signal }: Call = {},
+): Promise<NbdClient> {
+  const refusals: string[] = [];
+  for (const address of addresses) {
+    try {
+      return await connectNbd(net, address, exportName, {
+        contexts,
+        ...(signal !== undefined && { signal }),
+      });
+    } catch (error) {
+      if (!isFault(error, 'ERR_IO')) throw error;
+      refusals.push(describeError(error));
+    }
+  }
+  throw new SheepError('ERR_IO', `the sheep cannot be reached by NBD: ${refusals.join('; ')}`);
+}

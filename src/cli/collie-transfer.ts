@@ -1,0 +1,96 @@
+import { Command } from 'commander';
+import { changedSince } from '../app/transfer/changes.ts';
+import { DEPTH_CONTEXT, type MapEntry, mapOf } from '../app/transfer/map.ts';
+import { SheepError } from '../base/errors.ts';
+import type { Collie } from './collie-command.ts';
+import { exportCommand, openWithChanges } from './collie-export.ts';
+import { importCommand } from './collie-import.ts';
+import { formatBytes, table } from './output.ts';
+import { NBD_OPTION, type TransferOptions, TransferSession } from './transfer-session.ts';
+import { snapshotRef, vdiRef } from './vdi-names.ts';
+
+/** What moves the bytes of VDIs, and what shows where they are. */
+export function transferCommands(collie: Collie): Command[] {
+  return [importCommand(collie), exportCommand(collie), diffCommand(collie), mapCommand(collie)];
+}
+
+/** Of offsets and lengths in tables: exact, because other tools are given them. */
+const COLUMNS = ['OFFSET', 'LENGTH'];
+
+function diffCommand(collie: Collie): Command {
+  return new Command('diff')
+    .description('which bytes changed since a snapshot, up to now or up to a later one')
+    .argument('<name@tag>', 'the earlier state')
+    .argument('<name[@tag]>', 'the later state')
+    .option(...NBD_OPTION)
+    .action(async (earlier: string, later: string, _options: unknown, command: Command) => {
+      const options: TransferOptions = command.optsWithGlobals();
+      const base = snapshotRef(earlier, undefined, `diff ${earlier}@TAG ${later}`);
+      const { name } = vdiRef(later);
+      if (name !== base.name) {
+        const message = `'${base.name}' and '${name}' are two VDIs; diff compares states of one`;
+        throw new SheepError('ERR_BAD_INPUT', message, { earlier, later });
+      }
+      await TransferSession.run(collie, options, async (session) => {
+        const [from, to] = await Promise.all([session.info(base), session.info(vdiRef(later))]);
+        await using device = await openWithChanges(session, later, from.tag);
+        const ranges: { offset: number; length: number }[] = [];
+        let changedBytes = 0;
+        for await (const { at, length } of changedSince(device, from.tag, session)) {
+          ranges.push({ offset: at, length });
+          changedBytes += length;
+        }
+        const sizes = { fromSizeBytes: from.sizeBytes, sizeBytes: to.sizeBytes };
+        const found = { from: from.export, to: to.export, ...sizes, changedBytes, ranges };
+        collie.show(found, (out) => {
+          const rows = ranges.map(({ offset, length }) => [`${offset}`, `${length}`]);
+          if (rows.length > 0) for (const line of table(COLUMNS, rows)) out.line(line);
+          const changed = `${formatBytes(changedBytes)} of ${formatBytes(to.sizeBytes)}`;
+          out.line(`${changed} changed in ${to.export} since ${from.export}`);
+          if (from.sizeBytes === to.sizeBytes) return;
+          out.line(`${from.export} has ${from.sizeBytes} bytes, ${to.export} ${to.sizeBytes}`);
+        });
+      });
+    });
+}
+
+function mapCommand(collie: Collie): Command {
+  return new Command('map')
+    .description('where a VDI or snapshot holds data, and how many snapshots below it that is')
+    .argument('<name[@tag]>')
+    .option(...NBD_OPTION)
+    .action(async (text: string, _options: unknown, command: Command) => {
+      const options: TransferOptions = command.optsWithGlobals();
+      await TransferSession.run(collie, options, async (session) => {
+        const vdi = await session.info(vdiRef(text));
+        await using device = await session.open(text, [DEPTH_CONTEXT]);
+        const entries: MapEntry[] = [];
+        for await (const entry of mapOf(device, session)) entries.push(entry);
+        const extents = entries.map(({ at, length, content, depth }) => {
+          return { offset: at, length, content, depth };
+        });
+        collie.show({ export: vdi.export, sizeBytes: vdi.sizeBytes, extents }, (out) => {
+          const rows = entries.map((entry) => [
+            `${entry.at}`,
+            `${entry.length}`,
+            entry.content,
+            `${entry.depth}`,
+          ]);
+          for (const line of table([...COLUMNS, 'CONTENT', 'DEPTH'], rows)) out.line(line);
+          out.line(heldWhere(entries));
+        });
+      });
+    });
+}
+
+/** How much is held where, in one line. */
+function heldWhere(entries: readonly MapEntry[]): string {
+  const bytesAt = new Map<number, number>();
+  for (const { depth, length } of entries) {
+    if (depth > 0) bytesAt.set(depth, (bytesAt.get(depth) ?? 0) + length);
+  }
+  const held = [...bytesAt]
+    .toSorted(([a], [b]) => a - b)
+    .map(([depth, bytes]) => `${formatBytes(bytes)} at depth ${depth}`);
+  return held.length === 0 ? 'all of it is a hole' : held.join(', ');
+}

@@ -78,10 +78,15 @@ export function provideGuestFiles(say: (line: string) => void): GuestFiles {
 
 /** Where apt knows no packages, root may fetch the lists. */
 function kernelInLists(say: (line: string) => void): string {
+  if (findTool('apt-get') === undefined) {
+    throw new Error('its kernel is a package of Debian, and there is no apt on this machine');
+  }
   try {
     return newestKernel();
   } catch (error) {
-    if (process.getuid?.() !== 0) throw error;
+    if (process.getuid?.() !== 0) {
+      throw new Error('apt does not know its kernel; try: sudo apt-get update', { cause: error });
+    }
     say('Updating the lists of apt');
     output('apt-get', ['update', '-q']);
     return newestKernel();
@@ -105,21 +110,26 @@ function programFiles(): Tree {
 
 const bytesOf = (entry: Entry) => (entry.type === 'file' ? entry.bytes : new Uint8Array(0));
 
+/** Where a package has it: below usr/ since Debian 13. */
+const within = (unpacked: string, path: string) =>
+  [join(unpacked, 'usr', path), join(unpacked, path)].find(existsSync) ?? join(unpacked, path);
+
 /** Makes the directory `built`, whole or not at all, in place of those of other versions. */
 function build(unpacked: string, programs: Tree, built: string): void {
-  const [version = ''] = readdirSync(join(unpacked, 'lib/modules'));
+  const kernels = within(unpacked, 'lib/modules');
+  const [version = ''] = readdirSync(kernels);
   const directories = ['dev', 'proc', 'sys', 'tmp', 'mnt', 'srv', 'sbin', 'usr/bin', 'usr/sbin'];
   const file = (path: string, mode = 0o755): Entry => {
     return { type: 'file', bytes: readFileSync(path), mode };
   };
   const system: [string, Entry][] = [
     ...directories.map((path): [string, Entry] => [path, { type: 'directory' }]),
-    ['bin/busybox', file(join(unpacked, 'bin/busybox'))],
+    ['bin/busybox', file(within(unpacked, 'bin/busybox'))],
     ['bin/sh', { type: 'link', to: 'busybox' }],
     ...programs,
   ];
   const init = file(join(import.meta.dirname, 'init.sh'));
-  const modules = modulesInOrder(join(unpacked, 'lib/modules', version), MODULES);
+  const modules = modulesInOrder(join(kernels, version), MODULES);
   const initramfs: [string, Entry][] = modules.map(({ name, bytes }, index) => [
     `lib/modules/${String(index).padStart(2, '0')}-${name}.ko`,
     { type: 'file', bytes, mode: 0o644 },

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { GuestFiles } from './guest-files.ts';
@@ -67,6 +67,8 @@ export class Guest implements AsyncDisposable {
       stdio: 'pipe',
     });
     const guest = new Guest(qemu, console);
+    // Whoever waited is not asked any more, so what it waited for is told here.
+    options.signal.addEventListener('abort', () => process.stderr.write(guest.#lastWords()));
     await guest.seen(/^guest: ready$/);
     return guest;
   }
@@ -91,7 +93,7 @@ export class Guest implements AsyncDisposable {
     throw new Error(`in the guest, status ${status}:\n${script}\n${out}\n${this.#lastWords()}`);
   }
 
-  /** Settles once the script that runs now has printed such a line. @throws Error if it ends before */
+  /** Settles once the script that runs now has printed such a line. @throws Error if QEMU ends */
   seen(pattern: RegExp): Promise<void> {
     if (this.#lines.some((line) => pattern.test(line))) return Promise.resolve();
     return new Promise((resolve, reject) => {
@@ -102,7 +104,7 @@ export class Guest implements AsyncDisposable {
 
   /** What the kernel has said. */
   get console(): string {
-    return readFileSync(this.#console, 'latin1');
+    return existsSync(this.#console) ? readFileSync(this.#console, 'latin1') : '';
   }
 
   /** Unmounts, and turns the machine off as its user would. @throws Error if QEMU does not end well */
@@ -141,7 +143,8 @@ export class Guest implements AsyncDisposable {
   }
 
   #lastWords(): string {
-    return [this.#err, this.console.split('\n').slice(-30).join('\n')].join('\n');
+    const console = this.console.split('\n').slice(-40);
+    return `${[...console, this.#err, ...this.#lines.slice(-20)].join('\n')}\n`;
   }
 }
 

@@ -330,6 +330,7 @@ function lent(volume: BlockDevice, info: DeviceInfo, release: () => Promise<void
     trim: (at, length, call) => volume.trim(at, length, call),
     writeZeroes: (at, length, call) => volume.writeZeroes(at, length, call),
     extents: (at, length, countMax) => volume.extents(at, length, countMax),
+    ...(volume.describe && { describe: volume.describe.bind(volume) }),
     zeroNow: (at, length) => volume.zeroNow?.(at, length) === true,
     prefetch: (at, length) => volume.prefetch(at, length),
     [Symbol.asyncDispose]: () => {

@@ -108,6 +108,14 @@ export class Inode {
     return Math.min(at, end);
   }
 
+  /** The first index from `index` on that `other` may say another owner of, or `end`: by leaves. */
+  sameUntil(other: Inode, index: number, end: number): number {
+    let leaf = Math.floor(index / LEAF_ENTRIES);
+    const first = leaf;
+    while (leaf * LEAF_ENTRIES < end && this.#root[leaf] === other.#root[leaf]) leaf += 1;
+    return leaf === first ? index : Math.min(leaf * LEAF_ENTRIES, end);
+  }
+
   /**
    * Gives objects another owner (0: none); settles when the store holds it, and returns the nodes
    * that were changed, for whoever has to wait until they are stable. If it fails, what is said from

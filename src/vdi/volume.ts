@@ -5,6 +5,7 @@ import { allSettled } from '../base/parallel.ts';
 import { BLOCK_BYTES, MiB, roundDown, roundUp } from '../base/units.ts';
 import type {
   BlockDevice,
+  Described,
   DeviceInfo,
   Extent,
   FlushCall,
@@ -13,6 +14,7 @@ import type {
 import type { Call, Completion, WriteCall } from '../contracts/call.ts';
 import type { ObjectStore, ObjectWriteCall } from '../contracts/object-store.ts';
 import { DataNames } from './data-names.ts';
+import { Descriptions } from './descriptions.ts';
 import { deviceInfo } from './device-info.ts';
 import type { Frozen } from './directory.ts';
 import { ExtentRuns } from './extents.ts';
@@ -54,6 +56,8 @@ export interface VolumeParts {
 export class Volume implements BlockDevice {
   readonly #store: ObjectStore;
   readonly #inode: Inode;
+  readonly #ancestry: Ancestry | undefined;
+  readonly #descriptions: Descriptions;
   readonly #names: DataNames;
   readonly #objectBytes: number;
   readonly #gates = new KeyedGates<number>();
@@ -74,7 +78,9 @@ export class Volume implements BlockDevice {
     const { store, record } = parts;
     this.#store = store;
     this.#inode = inode;
+    this.#ancestry = parts.ancestry;
     this.#names = new DataNames(record.family);
+    this.#descriptions = new Descriptions(store, inode, this.#names);
     this.#objectBytes = record.objectBytes;
     this.#record = record;
     this.#ancestors = ancestors;
@@ -208,6 +214,17 @@ export class Volume implements BlockDevice {
       position = to;
     }
     return runs.done();
+  }
+
+  async describe(
+    context: string,
+    at: number,
+    length: number,
+    countMax: number,
+  ): Promise<Described[]> {
+    const ancestors = (await this.#ancestry?.ancestors(this.#record)) ?? [];
+    const range = { at, length, countMax };
+    return this.#descriptions.describe(context, this.#record, ancestors, range);
   }
 
   /** Known to be zeroes without a look at any object: nobody owns them, or is about to. */

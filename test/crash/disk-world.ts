@@ -31,7 +31,7 @@ export const SMALL_LIMITS: FarmLimits = {
 };
 
 /** Sleeps until it is told to stop: rounds of maintenance are asked for by the test. */
-const stillClock: Clock = {
+export const stillClock: Clock = {
   wallMs: () => 0,
   monotonicMs: () => 0,
   sleep: (_delayMs, call) =>

@@ -109,7 +109,7 @@ async function readFlaw(
   into: Uint8Array,
 ): Promise<Flaw | undefined> {
   try {
-    await device.read(at, into);
+    await device.read(at, into, { proveAnew: true });
     return undefined;
   } catch (error) {
     return flawOf(error, at, into.length);

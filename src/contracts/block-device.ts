@@ -1,4 +1,4 @@
-import type { Call, Completion, WriteCall } from './call.ts';
+import type { Call, Completion, ReadCall, WriteCall } from './call.ts';
 
 export interface DeviceInfo {
   readonly sizeBytes: number;
@@ -50,7 +50,7 @@ export interface FlushCall extends Call {
 export interface BlockDevice extends AsyncDisposable {
   readonly info: DeviceInfo;
   /** Fills all of `into` from byte `at`; never-written bytes read as zero. */
-  read(at: number, into: Uint8Array, call?: Call): Completion;
+  read(at: number, into: Uint8Array, call?: ReadCall): Completion;
   /**
    * Stores `from` at byte `at`.
    * @param from  1 byte to 64 MiB

@@ -9,6 +9,11 @@ export interface Call {
  */
 export type Completion = void | Promise<void>;
 
+export interface ReadCall extends Call {
+  /** Every block is proven by its bytes, also one that was proven before and is still in memory. */
+  readonly proveAnew?: true;
+}
+
 export interface WriteCall extends Call {
   /** Settles only once the effect survives a power cut (NBD FUA). */
   readonly durable: boolean;

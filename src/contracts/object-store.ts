@@ -1,5 +1,5 @@
 import type { ObjectName, Stamp, Vid } from '../base/ids.ts';
-import type { Call, Completion, WriteCall } from './call.ts';
+import type { Call, Completion, ReadCall, WriteCall } from './call.ts';
 
 export interface ObjectWriteCall extends WriteCall {
   /** The writer's epoch and attach epoch: what the object carries from now on. */
@@ -39,7 +39,7 @@ export interface ObjectExtent {
  */
 export interface ObjectStore extends AsyncDisposable {
   /** Fills all of `into`. @throws SheepError `ERR_MISSING`, `ERR_CORRUPT` */
-  read(name: ObjectName, at: number, into: Uint8Array, call?: Call): Completion;
+  read(name: ObjectName, at: number, into: Uint8Array, call?: ReadCall): Completion;
   /** @throws SheepError `ERR_MISSING` without `createBytes`; `ERR_NO_SPACE`: nothing changed */
   write(name: ObjectName, at: number, from: Uint8Array, call: ObjectWriteCall): Completion;
   /** The bytes read as zero afterwards; whole blocks give their space back unless told otherwise. */

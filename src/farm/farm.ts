@@ -1,7 +1,7 @@
 import type { SheepError } from '../base/errors.ts';
 import { type ObjectName, objectKey, type Vid } from '../base/ids.ts';
 import { BLOCK_BYTES } from '../base/units.ts';
-import type { Call, Completion } from '../contracts/call.ts';
+import type { Call, Completion, ReadCall } from '../contracts/call.ts';
 import type {
   ObjectExtent,
   ObjectStore,
@@ -57,17 +57,19 @@ export class Farm implements ObjectStore {
     return this.#parts.identity;
   }
 
-  read(name: ObjectName, at: number, into: Uint8Array, _call?: Call): Completion {
+  read(name: ObjectName, at: number, into: Uint8Array, call?: ReadCall): Completion {
     const key = objectKey(name.kind, name.vid, name.index);
+    const anew = call?.proveAnew === true;
     const object = this.#parts.open.find(key);
-    if (object !== undefined && (object.gate === undefined || object.gate.readable)) {
+    if (!anew && object !== undefined && (object.gate === undefined || object.gate.readable)) {
       if (object.origins === undefined) {
         if (object.readNow(at, into)) return;
       } else if (this.#inheritance.readNow(object, at, into)) return;
     }
     return this.#parts.open.pass(key, false, async () => {
       const loaded = await this.#objects.load(name, key);
-      await this.#inheritance.readAny(loaded, at, into);
+      if (anew) await this.#inheritance.readAnew(loaded, at, into);
+      else await this.#inheritance.readAny(loaded, at, into);
     });
   }
 

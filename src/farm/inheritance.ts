@@ -76,6 +76,28 @@ export class Inheritance {
     }
   }
 
+  /**
+   * The same, with every block proven by its bytes, whatever is known of it; also those of its own
+   * file that stand for something inherited.
+   */
+  async readAnew(object: OpenObject, at: number, into: Uint8Array): Promise<void> {
+    const end = at + into.length;
+    object.verified.clear();
+    await makeSure(object, Math.floor(at / BLOCK_BYTES), Math.ceil(end / BLOCK_BYTES));
+    await object.read(at, into);
+    for (let from = at; from < end; ) {
+      const to = endOfRun(object, from, end);
+      const block = Math.floor(from / BLOCK_BYTES);
+      if (object.table[block] === INHERITED) {
+        const origin = originOf(object, block);
+        const piece = into.subarray(from - at, to - at);
+        const read = () => this.#parts.store.read(origin, from, piece, { proveAnew: true });
+        await present(object, origin, read);
+      }
+      from = to;
+    }
+  }
+
   async #run(object: OpenObject, at: number, into: Uint8Array): Promise<void> {
     const block = Math.floor(at / BLOCK_BYTES);
     if (object.table[block] !== INHERITED) return object.read(at, into);

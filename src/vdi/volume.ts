@@ -11,7 +11,7 @@ import type {
   FlushCall,
   ZeroCall,
 } from '../contracts/block-device.ts';
-import type { Call, Completion, WriteCall } from '../contracts/call.ts';
+import type { Completion, ReadCall, WriteCall } from '../contracts/call.ts';
 import type { ObjectStore, ObjectWriteCall } from '../contracts/object-store.ts';
 import { DataNames } from './data-names.ts';
 import { Descriptions } from './descriptions.ts';
@@ -102,25 +102,26 @@ export class Volume implements BlockDevice {
     return this.#record;
   }
 
-  read(at: number, into: Uint8Array, _call?: Call): Completion {
+  read(at: number, into: Uint8Array, call?: ReadCall): Completion {
     const index = Math.floor(at / this.#objectBytes);
     const inObject = at - index * this.#objectBytes;
-    if (inObject + into.length <= this.#objectBytes) return this.#read(index, inObject, into);
-    return this.#eachPiece(at, into.length, (piece) =>
-      this.#read(piece.index, piece.at, into.subarray(piece.offset, piece.offset + piece.length)),
-    );
+    if (inObject + into.length <= this.#objectBytes) return this.#read(index, inObject, into, call);
+    return this.#eachPiece(at, into.length, (piece) => {
+      const part = into.subarray(piece.offset, piece.offset + piece.length);
+      return this.#read(piece.index, piece.at, part, call);
+    });
   }
 
-  #read(index: number, at: number, into: Uint8Array): Completion {
+  #read(index: number, at: number, into: Uint8Array, call?: ReadCall): Completion {
     const owner = this.#inode.ownerNow(index);
     if (owner === undefined || this.#gates.find(index) !== undefined) {
       return this.#gates.pass(index, false, async () => {
         const found = await this.#inode.owner(index);
         if (found === 0) into.fill(0);
-        else await this.#store.read(this.#name(found, index), at, into);
+        else await this.#store.read(this.#name(found, index), at, into, call);
       });
     }
-    if (owner !== 0) return this.#store.read(this.#name(owner, index), at, into);
+    if (owner !== 0) return this.#store.read(this.#name(owner, index), at, into, call);
     into.fill(0);
   }
 

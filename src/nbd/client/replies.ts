@@ -45,11 +45,6 @@ export class ReplyReader {
     this.#structured = structured;
   }
 
-  /** True between two replies. */
-  get between(): boolean {
-    return this.#expected.part === 'head';
-  }
-
   /** Uses `bytes` from `at` on, all of them. @throws SheepError `ERR_BAD_FRAME` */
   push(bytes: Uint8Array, at: number): void {
     while (at < bytes.length) {

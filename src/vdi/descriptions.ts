@@ -1,0 +1,95 @@
+import { SheepError } from '../base/errors.ts';
+import type { Described } from '../contracts/block-device.ts';
+import type { ObjectStore } from '../contracts/object-store.ts';
+import { changedBlock, depthOf, describeObjects, type Sources } from './changes.ts';
+import type { DataNames } from './data-names.ts';
+import { BITMAP_CONTEXT, DEPTH_CONTEXT } from './device-info.ts';
+import { Inode } from './inode.ts';
+import { plainCall, type VolumeRecord } from './record.ts';
+
+export interface DescribedRange {
+  readonly at: number;
+  readonly length: number;
+  readonly countMax: number;
+}
+
+/** Answers for the metadata contexts of a volume: who holds its blocks, and what has changed. */
+export class Descriptions {
+  readonly #store: ObjectStore;
+  readonly #inode: Inode;
+  readonly #names: DataNames;
+  /** The inode of the snapshot that was compared with last: the next call asks for it again. */
+  #older: { readonly vid: number; readonly inode: Inode } | undefined;
+
+  constructor(store: ObjectStore, inode: Inode, names: DataNames) {
+    this.#store = store;
+    this.#inode = inode;
+    this.#names = names;
+  }
+
+  /** @throws SheepError `ERR_NOT_FOUND` if the context speaks of no ancestor, or not any more */
+  async describe(
+    context: string,
+    record: VolumeRecord,
+    ancestors: readonly VolumeRecord[],
+    asked: DescribedRange,
+  ): Promise<Described[]> {
+    const range = { ...asked, objectBytes: record.objectBytes };
+    if (context === DEPTH_CONTEXT) {
+      const vids = ancestors.map(({ vid }) => vid);
+      return this.#depths(record, vids, range);
+    }
+    const tag = context.startsWith(BITMAP_CONTEXT)
+      ? context.slice(BITMAP_CONTEXT.length)
+      : undefined;
+    const snapshot = ancestors.find((each) => each.state === 'snapshot' && each.tag === tag);
+    if (snapshot !== undefined) return this.#changes(await this.#inodeOf(snapshot), range);
+    throw new SheepError(
+      'ERR_NOT_FOUND',
+      `'${record.name}' cannot tell ${context}: there is no such snapshot below it`,
+      { context },
+    );
+  }
+
+  #depths(
+    { vid }: VolumeRecord,
+    ancestors: readonly number[],
+    range: DescribedRange & { readonly objectBytes: number },
+  ): Promise<Described[]> {
+    return describeObjects(range, async (index, end) => {
+      const absentTo = this.#inode.skipAbsent(index, end);
+      if (absentTo > index) return { upTo: absentTo, flags: 0 };
+      const sources = await this.#sources(this.#inode, index);
+      if (sources === undefined) return { upTo: index + 1, flags: 0 };
+      return { flagsOf: (block) => depthOf(sources[block] ?? 0, vid, ancestors) };
+    });
+  }
+
+  #changes(
+    older: Inode,
+    range: DescribedRange & { readonly objectBytes: number },
+  ): Promise<Described[]> {
+    return describeObjects(range, async (index, end) => {
+      const sameTo = this.#inode.sameUntil(older, index, end);
+      if (sameTo > index) return { upTo: sameTo, flags: 0 };
+      const [was, is] = [await older.owner(index), await this.#inode.owner(index)];
+      if (was === is) return { upTo: index + 1, flags: 0 };
+      const after = await this.#sources(this.#inode, index);
+      const before = await this.#sources(older, index);
+      return { flagsOf: (block) => (changedBlock(before, after, block) ? 1 : 0) };
+    });
+  }
+
+  /** Asked of the store in the turn in which the inode was: so the object is still there. */
+  async #sources(inode: Inode, index: number): Promise<Sources> {
+    const owner = await inode.owner(index);
+    return owner === 0 ? undefined : this.#store.sources(this.#names.of(owner, index));
+  }
+
+  async #inodeOf(snapshot: VolumeRecord): Promise<Inode> {
+    if (this.#older?.vid === snapshot.vid) return this.#older.inode;
+    const inode = await Inode.open(this.#store, snapshot, plainCall(snapshot));
+    this.#older = { vid: snapshot.vid, inode };
+    return inode;
+  }
+}

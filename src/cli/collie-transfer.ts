@@ -1,9 +1,8 @@
 import { Command } from 'commander';
 import { changedSince } from '../app/transfer/changes.ts';
-import { DEPTH_CONTEXT, type MapEntry, mapOf } from '../app/transfer/map.ts';
-import { SheepError } from '../base/errors.ts';
+import { MAP_CONTEXTS, type MapEntry, mapOf } from '../app/transfer/map.ts';
 import type { Collie } from './collie-command.ts';
-import { exportCommand, openWithChanges } from './collie-export.ts';
+import { exportCommand } from './collie-export.ts';
 import { importCommand } from './collie-import.ts';
 import { formatBytes, table } from './output.ts';
 import { NBD_OPTION, type TransferOptions, TransferSession } from './transfer-session.ts';
@@ -19,21 +18,16 @@ const COLUMNS = ['OFFSET', 'LENGTH'];
 
 function diffCommand(collie: Collie): Command {
   return new Command('diff')
-    .description('which bytes changed since a snapshot, up to now or up to a later one')
+    .description('which bytes changed from a snapshot to a VDI or snapshot that stems from it')
     .argument('<name@tag>', 'the earlier state')
     .argument('<name[@tag]>', 'the later state')
     .option(...NBD_OPTION)
     .action(async (earlier: string, later: string, _options: unknown, command: Command) => {
       const options: TransferOptions = command.optsWithGlobals();
       const base = snapshotRef(earlier, undefined, `diff ${earlier}@TAG ${later}`);
-      const { name } = vdiRef(later);
-      if (name !== base.name) {
-        const message = `'${base.name}' and '${name}' are two VDIs; diff compares states of one`;
-        throw new SheepError('ERR_BAD_INPUT', message, { earlier, later });
-      }
       await TransferSession.run(collie, options, async (session) => {
         const [from, to] = await Promise.all([session.info(base), session.info(vdiRef(later))]);
-        await using device = await openWithChanges(session, later, from.tag);
+        await using device = await session.openWithChanges(to, from);
         const ranges: { offset: number; length: number }[] = [];
         let changedBytes = 0;
         for await (const { at, length } of changedSince(device, from.tag, session)) {
@@ -63,7 +57,7 @@ function mapCommand(collie: Collie): Command {
       const options: TransferOptions = command.optsWithGlobals();
       await TransferSession.run(collie, options, async (session) => {
         const vdi = await session.info(vdiRef(text));
-        await using device = await session.open(text, [DEPTH_CONTEXT]);
+        await using device = await session.open(vdi.export, MAP_CONTEXTS);
         const entries: MapEntry[] = [];
         for await (const entry of mapOf(device, session)) entries.push(entry);
         const extents = entries.map(({ at, length, content, depth }) => {

@@ -1,5 +1,5 @@
 import type { VdiInfoView } from '../app/admin-views.ts';
-import { changedSince, changesContext } from '../app/transfer/changes.ts';
+import { changedSince } from '../app/transfer/changes.ts';
 import { applyDifference, checkDifference } from '../app/transfer/difference-import.ts';
 import { DifferenceReader } from '../app/transfer/difference-reader.ts';
 import type { DifferenceHeader } from '../app/transfer/difference-stream.ts';
@@ -84,29 +84,24 @@ async function refuseUnfit(
     const message = `the difference ends with snapshot '${tag}', and '${name}' has that already`;
     throw new SheepError('ERR_EXISTS', message, { name, tag });
   }
-  await refuseChanged(session, vdi, baseTag);
+  await refuseChanged(session, vdi, base);
 }
 
 /** It must be as its snapshot is. */
 async function refuseChanged(
   session: TransferSession,
   vdi: VdiInfoView,
-  baseTag: string,
+  base: VdiInfoView,
 ): Promise<void> {
   const { name } = vdi;
-  await using device = await session.open(name, [changesContext(baseTag)]);
-  const back = `collie vdi rollback -s ${quoted(baseTag)} ${quoted(name)}`;
-  if (!device.info.contexts?.includes(changesContext(baseTag))) {
-    const message = `'${name}' was not made from its snapshot '${baseTag}'; to go back to it: ${back}`;
-    throw new SheepError('ERR_BAD_INPUT', message, { name, tag: baseTag });
-  }
-  for await (const { at } of changedSince(device, baseTag, { signal: session.signal })) {
-    throw new SheepError(
-      'ERR_BAD_INPUT',
-      `'${name}' has changed since snapshot '${baseTag}' (at byte ${at}, for one), and the ` +
-        `difference starts from that; to take back what was changed: ${back}`,
-      { name, tag: baseTag, at },
-    );
+  const back = `collie vdi rollback -s ${quoted(base.tag)} ${quoted(name)}`;
+  const refusal = (why: string) =>
+    new SheepError('ERR_BAD_INPUT', `${why}; the difference starts from that: ${back}`, { name });
+  if (vdi.sizeBytes !== base.sizeBytes)
+    throw refusal(`'${name}' was resized since '${base.export}'`);
+  await using device = await session.openWithChanges(vdi, base);
+  for await (const { at } of changedSince(device, base.tag, session)) {
+    throw refusal(`'${name}' has changed since '${base.export}', at byte ${at} for one`);
   }
 }
 

@@ -1,7 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { InfoView, VdiInfoView } from '../app/admin-views.ts';
+import type { InfoView, VdiInfoView, VdiListView } from '../app/admin-views.ts';
+import { checkStemsFrom } from '../app/transfer/ancestry.ts';
+import { changesContext } from '../app/transfer/changes.ts';
 import { nbdAddresses, openExport } from '../app/transfer/open-export.ts';
-import { isFault, SheepError } from '../base/errors.ts';
+import { describeError, isFault, SheepError } from '../base/errors.ts';
 import type { BlockDevice } from '../contracts/block-device.ts';
 import { openNodeNet } from '../host/node-net.ts';
 import type { Collie } from './collie-command.ts';
@@ -106,6 +108,13 @@ export class TransferSession {
     return openExport(await openNodeNet(), this.#addresses, exportName, contexts, { signal });
   }
 
+  /** Opens `later` with what changed in it since `earlier`. @throws SheepError `ERR_BAD_INPUT` */
+  async openWithChanges(later: VdiInfoView, earlier: VdiInfoView): Promise<BlockDevice> {
+    const { vdis, snapshots, deleting } = await this.call<VdiListView>('GET', '/v1/vdis');
+    checkStemsFrom([...vdis, ...snapshots, ...deleting], later, earlier);
+    return this.open(later.export, [changesContext(earlier.tag)]);
+  }
+
   /**
    * Asks for what is refused while a VDI is in use, when it was used last by us: the sheep may hear
    * a little later than we that the connection is over.
@@ -131,7 +140,7 @@ export class TransferSession {
 
 /** The same failure, with what it means for whoever asked. */
 export function withAftermath(error: unknown, aftermath: string): SheepError {
-  const message = `${error instanceof Error ? error.message : String(error)}; ${aftermath}`;
-  if (!(error instanceof SheepError)) return new SheepError('ERR_IO', message, {}, error);
-  return new SheepError(error.code, message, error.facts, error.cause);
+  const message = `${describeError(error)}; ${aftermath}`;
+  if (!(error instanceof SheepError)) return new SheepError('ERR_IO', message);
+  return new SheepError(error.code, message, error.facts);
 }

@@ -1,6 +1,7 @@
 import { SheepError } from '../../base/errors.ts';
 import type { BlockDevice } from '../../contracts/block-device.ts';
 import type { Call } from '../../contracts/call.ts';
+import { BITMAP_CONTEXT } from '../../vdi/device-info.ts';
 import { TRANSFER_LIMITS } from './limits.ts';
 
 export interface Range {
@@ -8,7 +9,7 @@ export interface Range {
   readonly length: number;
 }
 
-export const changesContext = (tag: string) => `qemu:dirty-bitmap:${tag}`;
+export const changesContext = (tag: string) => BITMAP_CONTEXT + tag;
 
 /** What one metadata context says of a whole disk, run by run; neighbours differ. */
 export async function* described(

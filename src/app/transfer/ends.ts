@@ -1,6 +1,9 @@
+import { roundDown } from '../../base/units.ts';
 import type { BlockDevice } from '../../contracts/block-device.ts';
 import type { Call, Completion } from '../../contracts/call.ts';
 import { TRANSFER_LIMITS } from './limits.ts';
+
+const ZERO_STEP = TRANSFER_LIMITS.zeroBytes;
 
 /** Bytes that read as zero, or bytes that may be anything. */
 export interface Run {
@@ -43,9 +46,12 @@ export function deviceSink(device: BlockDevice, fresh: boolean): ImageSink {
     write: (at, from) => device.write(at, from, call),
     zero: async (at, length) => {
       if (fresh) return;
-      for (let done = 0; done < length; done += TRANSFER_LIMITS.zeroBytes) {
-        const step = Math.min(TRANSFER_LIMITS.zeroBytes, length - done);
-        await device.writeZeroes(at + done, step, call);
+      const end = at + length;
+      for (let from = at; from < end; ) {
+        // At borders of objects: a whole one goes, a part of one has to stay.
+        const to = Math.min(end, roundDown(from, ZERO_STEP) + ZERO_STEP);
+        await device.writeZeroes(from, to - from, call);
+        from = to;
       }
     },
   };

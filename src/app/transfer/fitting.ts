@@ -54,23 +54,28 @@ export function checkFits({ path, fileBytes, size }: ToImport, name: string, dis
 }
 
 /**
- * The pieces of a source whose length nobody knows, as a disk of `sizeBytes`: what is missing at its
- * end is zero. @throws SheepError `ERR_BAD_INPUT` when there is more, and has passed on no piece of it
+ * The pieces of a source as a disk of `sizeBytes`: what is missing at its end is zero, and zeroes
+ * that follow each other are one piece, because whole objects of them cost nothing.
+ * @throws SheepError `ERR_BAD_INPUT` when there is more, and has passed on nothing of it
  */
 export async function* fitting(
   pieces: AsyncIterable<Piece>,
   sizeBytes: number,
 ): AsyncGenerator<Piece> {
   let end = 0;
+  let zeroFrom = 0;
   for await (const piece of pieces) {
     end = piece.at + piece.length;
     if (end > sizeBytes) {
       const message = `there is more to import than the ${sizeBytes} bytes that the disk has`;
       throw new SheepError('ERR_BAD_INPUT', message, { sizeBytes });
     }
+    if (piece.bytes === undefined) continue;
+    if (piece.at > zeroFrom) yield { at: zeroFrom, length: piece.at - zeroFrom };
     yield piece;
+    zeroFrom = end;
   }
-  if (end < sizeBytes) yield { at: end, length: sizeBytes - end };
+  if (sizeBytes > zeroFrom) yield { at: zeroFrom, length: sizeBytes - zeroFrom };
 }
 
 /** The first bytes of a stream, `length` of them unless it is shorter, and the whole of it again. */

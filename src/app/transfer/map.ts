@@ -1,9 +1,11 @@
 import type { BlockDevice, Extent } from '../../contracts/block-device.ts';
 import type { Call } from '../../contracts/call.ts';
+import { DEPTH_CONTEXT } from '../../vdi/device-info.ts';
 import { described, RunCursor } from './changes.ts';
 import { TRANSFER_LIMITS } from './limits.ts';
 
-export const DEPTH_CONTEXT = 'qemu:allocation-depth';
+/** What a device has to be asked for. */
+export const MAP_CONTEXTS = [DEPTH_CONTEXT];
 
 /** What stands in a run of bytes, and who holds it. */
 export interface MapEntry {
@@ -15,7 +17,7 @@ export interface MapEntry {
   readonly depth: number;
 }
 
-/** The whole disk in order; neighbours differ. @param device  with `DEPTH_CONTEXT` */
+/** The whole disk in order; neighbours differ. @param device  opened with `MAP_CONTEXTS` */
 export async function* mapOf(device: BlockDevice, call: Call = {}): AsyncGenerator<MapEntry> {
   const { sizeBytes } = device.info;
   const extents = new RunCursor<Extent>(async (at) => {

@@ -1,4 +1,4 @@
-import { BLOCK_BYTES } from '../../base/units.ts';
+import { BLOCK_BYTES, roundDown } from '../../base/units.ts';
 import type { Call } from '../../contracts/call.ts';
 import { isZero } from '../../farm/checksums.ts';
 import type { ImageSource, Run } from './ends.ts';
@@ -28,7 +28,7 @@ export class PieceMemory {
 
 /** Where a piece that begins at `at` ends at the latest: requests cross no border of objects. */
 export function pieceEnd(at: number): number {
-  return at - (at % TRANSFER_LIMITS.pieceBytes) + TRANSFER_LIMITS.pieceBytes;
+  return roundDown(at, TRANSFER_LIMITS.pieceBytes) + TRANSFER_LIMITS.pieceBytes;
 }
 
 /** The whole source in order: zero runs as they come, and data cut to pieces. Nothing is read yet. */

@@ -90,10 +90,9 @@ export interface VdiChangedView extends VdiView {
 export type CheckLine =
   | {
       readonly is: 'progress';
-      /** Everything before this byte was looked at, and so many of them were read. */
-      readonly at: number;
-      readonly sizeBytes: number;
       readonly readBytes: number;
+      /** So many there were at its beginning: a VDI that is in use may get more. */
+      readonly totalBytes: number;
     }
   | { readonly is: 'flaw'; readonly flaw: Flaw }
   | { readonly is: 'end'; readonly checked: CheckedView }
@@ -102,7 +101,7 @@ export type CheckLine =
 /** How a check ended. */
 export interface CheckedView {
   readonly export: string;
-  readonly sizeBytes: number;
+  /** The objects that it reads, whole. */
   readonly readBytes: number;
   /** Also of those that were too many to be told. */
   readonly flawCount: number;

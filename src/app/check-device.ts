@@ -18,9 +18,7 @@ export interface Flaw {
 
 /** One step of a check: how far it is, and what it found since the last one. */
 export interface CheckStep {
-  /** Everything before this byte of the disk was looked at. */
-  readonly at: number;
-  /** So many bytes of it were read, all but what no object holds. */
+  /** Of objects that are there; where there is none nothing is read. */
   readonly readBytes: number;
   readonly flaws: readonly Flaw[];
 }
@@ -60,10 +58,10 @@ export async function* checkDevice(
       const flaws = await flawsOf(device, at, into, pace);
       at += into.length;
       readBytes += into.length;
-      yield { at, readBytes, flaws: flaws.flatMap((flaw) => runs.add(flaw)) };
+      yield { readBytes, flaws: flaws.flatMap((flaw) => runs.add(flaw)) };
     }
   }
-  yield { at: sizeBytes, readBytes, flaws: runs.end() };
+  yield { readBytes, flaws: runs.end() };
 }
 
 /** How many bytes from the beginning of an object on need no look, in whole objects. */

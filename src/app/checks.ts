@@ -1,10 +1,11 @@
 import { SheepError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { Client, Exports } from '../contracts/exports.ts';
+import type { Client } from '../contracts/exports.ts';
 import type { Clock } from '../contracts/seams.ts';
 import { exportName, type VolumeRecord } from '../vdi/record.ts';
 import type { CheckLine } from './admin-views.ts';
 import { checkDevice } from './check-device.ts';
+import type { Volumes } from './volumes.ts';
 
 /** As whom a check uses what it reads: nobody deletes it meanwhile. */
 const READER: Client = { name: 'collie vdi check', transport: 'unix' };
@@ -22,14 +23,14 @@ const FLAWS_TOLD_MAX = 1000;
  * the time at most, a few milliseconds at once. Disposing stops them all.
  */
 export class Checks implements AsyncDisposable {
-  readonly #exports: Exports;
+  readonly #volumes: Pick<Volumes, 'open' | 'countObjects'>;
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #running = new Set<Promise<void>>();
   readonly #stop = new AbortController();
 
-  constructor(exports: Exports, clock: Clock, log: Log) {
-    this.#exports = exports;
+  constructor(volumes: Pick<Volumes, 'open' | 'countObjects'>, clock: Clock, log: Log) {
+    this.#volumes = volumes;
     this.#clock = clock;
     this.#log = log;
   }
@@ -56,28 +57,30 @@ export class Checks implements AsyncDisposable {
 
   async *#lines(record: VolumeRecord): AsyncGenerator<CheckLine> {
     const name = exportName(record);
-    await using device = await this.#exports.open(name, READER);
+    // By its ID: its tag may be another snapshot's by now.
+    const opened = record.state === 'snapshot' ? `${record.name}@${record.vid}` : name;
+    await using device = await this.#volumes.open(opened, READER);
     if (device === undefined) {
       throw new SheepError('ERR_NOT_FOUND', `'${name}' was deleted meanwhile`, { name });
     }
-    const { sizeBytes } = device.info;
+    const totalBytes = (await this.#volumes.countObjects(opened)).all * record.objectBytes;
     let toldMs = Number.NEGATIVE_INFINITY;
     let flawCount = 0;
-    let read = 0;
+    let readBytes = 0;
     for await (const step of checkDevice(device, record.objectBytes, this.#pacer())) {
       for (const flaw of step.flaws) {
         flawCount += 1;
         if (flawCount <= FLAWS_TOLD_MAX) yield { is: 'flaw', flaw };
       }
-      read = step.readBytes;
+      readBytes = step.readBytes;
       const now = this.#clock.monotonicMs();
       if (now - toldMs < PROGRESS_MS) continue;
       toldMs = now;
-      yield { is: 'progress', at: step.at, sizeBytes, readBytes: read };
+      yield { is: 'progress', readBytes, totalBytes };
     }
     const level = flawCount === 0 ? 'info' : 'error';
-    this.#log.event(level, 'vdi.checked', { vdi: name, readBytes: read, flawCount });
-    yield { is: 'end', checked: { export: name, sizeBytes, readBytes: read, flawCount } };
+    this.#log.event(level, 'vdi.checked', { vdi: name, readBytes, flawCount });
+    yield { is: 'end', checked: { export: name, readBytes, flawCount } };
   }
 
   /** Lets others go first, and rests as long as this check and its likes have worked. */

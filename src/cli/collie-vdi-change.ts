@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import type { VdiChangedView, VdiView } from '../app/admin-views.ts';
+import { SheepError } from '../base/errors.ts';
 import type { Collie } from './collie-command.ts';
 import { watchDeletion } from './deletion-progress.ts';
 import { formatBytes } from './output.ts';
@@ -73,7 +74,12 @@ function resizeCommand({ call, show }: Collie): Command {
     .argument('<name>')
     .argument('<size>', 'as of create')
     .option(...DRY_RUN)
-    .action(async (name: string, size: string, options: Options) => {
+    .action(async (text: string, size: string, options: Options) => {
+      const { name, snapshot } = vdiRef(text);
+      if (snapshot !== undefined) {
+        const message = `'${text}' is a snapshot and keeps its size; clone it, and resize the clone`;
+        throw new SheepError('ERR_BAD_INPUT', message, { text });
+      }
       const dryRun = options.dryRun === true;
       const vdi = await call<VdiChangedView>('POST', `${pathOf({ name })}/resize`, {
         size,

@@ -15,7 +15,7 @@ export function checkCommand({ lines, show, progress, fail }: Collie): Command {
       using bar = progress(`checking ${text}`);
       const path = `${pathOf(vdiRef(text))}/check`;
       const { checked } = await lines<CheckLine>('POST', path, (line) => {
-        if (line.is === 'progress') bar.update(line.at, line.sizeBytes);
+        if (line.is === 'progress') bar.update(line.readBytes, line.totalBytes);
         else flaws.push(line.flaw);
       });
       bar.done();
@@ -25,12 +25,12 @@ export function checkCommand({ lines, show, progress, fail }: Collie): Command {
         }
         const { flawCount } = checked;
         if (flawCount > flaws.length) out.line(`and ${flawCount - flaws.length} more`);
-        const data = `${formatBytes(checked.readBytes)} of data`;
+        const read = formatBytes(checked.readBytes);
         out.line(
           flawCount === 0
-            ? `${checked.export} is sound, all of its ${data}`
-            : `${checked.export} is not sound, ${flawCount} flaws in its ${data}; clients get ` +
-                'I/O errors there, everything else is served',
+            ? `${checked.export} is sound (${read} read)`
+            : `${checked.export} is not sound (${read} read, flaws: ${flawCount}); clients get I/O ` +
+                'errors there, all else is served',
         );
       });
       if (checked.flawCount > 0) fail();

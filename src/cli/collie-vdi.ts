@@ -115,7 +115,7 @@ function infoCommand({ call, show }: Collie): Command {
           ['objects', `${vdi.objects} (at most ${formatBytes(vdi.objects * vdi.objectBytes)})`],
           ['shared', `${vdi.sharedObjects} objects of snapshots`],
           ['id', `${vdi.vid}`],
-          ['made from', vdi.madeFrom ?? 'nothing'],
+          ...(vdi.madeFrom === undefined ? [] : [['made from', vdi.madeFrom] as const]),
           ['created', formatTime(vdi.createdMs)],
           ['attached', `${vdi.attachEpoch} times`],
           ['clients', clients === '' ? 'none' : clients],

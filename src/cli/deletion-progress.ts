@@ -8,15 +8,18 @@ const ASK_EVERY_MS = 1000;
  * Shows how far a deletion is until it is done.
  * @param text      export name of what is being deleted
  * @param deletion  settles when it is done
+ * @param wait      settles when it is time to ask how far it is
  */
 export async function watchDeletion<T>(
   { call, progress }: Pick<Collie, 'call' | 'progress'>,
   text: string,
   deletion: Promise<T>,
+  // The process ends with the answer, not a second later.
+  wait: () => Promise<unknown> = () => sleep(ASK_EVERY_MS, undefined, { ref: false }),
 ): Promise<T> {
   using bar = progress(`removing the objects of ${text}`, (count) => `${Math.round(count)}`);
   const over = deletion.then(() => true);
-  while (!(await Promise.race([over, sleep(ASK_EVERY_MS, false)]))) {
+  while (!(await Promise.race([over, wait().then(() => false)]))) {
     // What cannot be told is no reason to fail: the answer of the deletion itself counts.
     const listed = await call<DeletionListView>('GET', '/v1/deletions').catch(() => undefined);
     const found = listed?.deleting.find((one) => one.export === text)?.progress;

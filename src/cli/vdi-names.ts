@@ -7,19 +7,20 @@ export interface VdiRef {
 }
 
 /**
- * What a command line means by `NAME`, `NAME@TAG` or `-s TAG NAME`; whether there is such a name is
- * the sheep's to say. @throws SheepError `ERR_BAD_INPUT` if it names two snapshots
+ * What a command line means by `NAME`, `NAME@TAG` or `-s TAG NAME`; whether there is such a one is
+ * the sheep's to say. @throws SheepError `ERR_BAD_INPUT` for an empty part, or two snapshots
  */
 export function vdiRef(text: string, tag?: string): VdiRef {
   const at = text.indexOf('@');
-  if (at < 0) return tag === undefined ? { name: text } : { name: text, snapshot: tag };
-  const [name, snapshot] = [text.slice(0, at), text.slice(at + 1)];
+  const name = at < 0 ? text : text.slice(0, at);
+  const behind = at < 0 ? undefined : text.slice(at + 1);
+  if (name === '') throw badInput(`'${text}' has no name of a VDI; give NAME or NAME@TAG`, text);
+  const snapshot = behind ?? tag;
+  if (snapshot === undefined) return { name };
+  if (snapshot === '') throw badInput('a tag has at least one character; give NAME@TAG', text);
   if (tag === undefined || tag === snapshot) return { name, snapshot };
-  throw new SheepError(
-    'ERR_BAD_INPUT',
-    `'${text}' is the snapshot '${snapshot}', and -s says '${tag}'; give one of them`,
-    { text, tag },
-  );
+  const message = `'${text}' is the snapshot '${snapshot}', and -s says '${tag}'; give one of them`;
+  throw badInput(message, text);
 }
 
 /**
@@ -29,9 +30,7 @@ export function vdiRef(text: string, tag?: string): VdiRef {
 export function snapshotRef(text: string, tag: string | undefined, use: string): Required<VdiRef> {
   const { name, snapshot } = vdiRef(text, tag);
   if (snapshot !== undefined) return { name, snapshot };
-  throw new SheepError('ERR_BAD_INPUT', `which snapshot? Give its tag: 'collie vdi ${use}'`, {
-    name,
-  });
+  throw badInput(`which snapshot? Give its tag: 'collie vdi ${use}'`, text);
 }
 
 /** As its clients call it. */
@@ -47,4 +46,8 @@ export function pathOf({ name, snapshot }: VdiRef): string {
 
 function segment(text: string): string {
   return encodeURIComponent(text.toWellFormed());
+}
+
+function badInput(message: string, text: string): SheepError {
+  return new SheepError('ERR_BAD_INPUT', message, { text });
 }

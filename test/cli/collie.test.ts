@@ -165,7 +165,8 @@ describe('collie without a sheep', () => {
       'node list',
       'node info',
     ];
-    commands.push('vdi create', 'vdi list', 'vdi info', 'vdi delete');
+    commands.push('vdi create', 'vdi list', 'vdi tree', 'vdi info', 'vdi check', 'vdi snapshot');
+    commands.push('vdi clone', 'vdi rollback', 'vdi resize', 'vdi delete');
     commands.push('vdi import', 'vdi export', 'vdi diff', 'vdi map');
     for (const command of commands) {
       const [group, name] = command.split(' ') as [string, string];

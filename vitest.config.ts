@@ -51,7 +51,7 @@ export default defineConfig({
           globalSetup: './scripts/built.ts',
           // One guest at a time: each emulates a whole processor.
           fileParallelism: false,
-          testTimeout: 120_000,
+          testTimeout: 180_000,
           hookTimeout: 60_000,
         },
       },

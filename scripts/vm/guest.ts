@@ -90,7 +90,7 @@ export class Guest implements AsyncDisposable {
   async succeed(script: string): Promise<string> {
     const { status, out } = await this.run(script);
     if (status === 0) return out;
-    throw new Error(`in the guest, status ${status}:\n${script}\n${out}\n${this.#lastWords()}`);
+    throw new Error(`in the guest, status ${status}:\n${script}\n${this.#lastWords()}`);
   }
 
   /** Settles once the script that runs now has printed such a line. @throws Error if QEMU ends */
@@ -144,7 +144,7 @@ export class Guest implements AsyncDisposable {
 
   #lastWords(): string {
     const console = this.console.split('\n').slice(-40);
-    return `${[...console, this.#err, ...this.#lines.slice(-20)].join('\n')}\n`;
+    return `${[...console, this.#err, ...this.#lines.slice(-50)].join('\n')}\n`;
   }
 }
 

@@ -1,11 +1,34 @@
 import { describe, expect, test } from 'vitest';
+import type { Guest } from '../../scripts/vm/guest.ts';
 import { CHECKSUMS, check, drive, FILL, make, noGuest, type World, world } from './world.ts';
 
 const objectsOf = async (it: World, name: string): Promise<number> =>
   JSON.parse(await it.collie('vdi', 'info', name, '--json')).objects;
 
+/** Fills the file system that is mounted, and trims what one of its files took. */
+async function fill(it: World, guest: Guest, name: string): Promise<void> {
+  await guest.succeed(FILL);
+  const before = await objectsOf(it, name);
+  await guest.succeed('rm /srv/spare; sync; fstrim /srv');
+  expect(await objectsOf(it, name)).toBeLessThanOrEqual(before - 2);
+}
+
+/** As a backup does it: nothing is under way in the file system while the snapshot is taken. */
+async function snapshot(it: World, guest: Guest, name: string): Promise<void> {
+  await guest.succeed('fsfreeze --freeze /srv');
+  await it.collie('vdi', 'snapshot', '-s', 'frozen', name);
+  await guest.succeed('fsfreeze --unfreeze /srv');
+}
+
+/** Removes, adds and overwrites in place. */
+const CHANGE = `
+  rm -r /srv/small
+  cp -r /lib /srv/later
+  dd if=/bin/busybox of=/srv/large conv=notrunc 2>/dev/null
+  sync`;
+
 describe.skipIf(noGuest)('file systems of a Linux guest', () => {
-  test('what was synced to a virtio disk is there after kill -9 of daemon and guest; trims free it', async ({
+  test('what it synced to a virtio disk, and its snapshot, are there after kill -9 of daemon and guest', async ({
     signal,
   }) => {
     await using it = await world(['disk:512M'], signal);
@@ -13,55 +36,61 @@ describe.skipIf(noGuest)('file systems of a Linux guest', () => {
       devices: drive(`127.0.0.1:${it.port}:exportname=disk`),
     });
     await first.succeed(make('/dev/vda'));
-    await first.succeed(FILL);
+    await fill(it, first, 'disk');
+    const frozen = await first.succeed(CHECKSUMS);
+    await snapshot(it, first, 'disk');
+    await first.succeed(CHANGE);
     const written = await first.succeed(CHECKSUMS);
     await it.kill();
     await first[Symbol.asyncDispose]();
 
     await it.start();
+    const disks = ['disk', 'disk@frozen,readonly=on'];
     await using second = await it.guest({
-      devices: drive(`unix:${it.socket}:exportname=disk`),
+      devices: disks.flatMap((disk) => drive(`unix:${it.socket}:exportname=${disk}`)),
     });
     await second.succeed(check('/dev/vda'));
     await second.succeed('mount -t ext4 /dev/vda /srv');
     expect(await second.succeed(CHECKSUMS)).toBe(written);
-    const before = await objectsOf(it, 'disk');
-    await second.succeed('rm /srv/spare; sync; fstrim /srv');
-    expect(await objectsOf(it, 'disk')).toBeLessThanOrEqual(before - 2);
+    await second.succeed('umount /srv; e2fsck -f -n /dev/vdb; mount -t ext4 -o ro /dev/vdb /srv');
+    expect(await second.succeed(CHECKSUMS)).toBe(frozen);
     await second.powerOff();
     expect(it.errors).toEqual([]);
   });
 
-  test('what was written by nbd-client, with one connection or two, is there after kill -9 of the daemon', async ({
+  test('what nbd-client wrote, with one connection or two, and its snapshots survive kill -9 of the daemon', async ({
     signal,
   }) => {
-    const connections = [1, 2];
     await using it = await world(['disk1:256M', 'disk2:256M'], signal);
     await using guest = await it.guest({ devices: [] });
-    const attach = (count: number) =>
-      `nbd-client 10.0.2.2 ${it.port} -N disk${count} -b 4096 -C ${count} /dev/nbd${count}`;
-    const written: string[] = [];
-    for (const count of connections) {
-      await guest.succeed(attach(count));
-      const { clients } = JSON.parse(await it.collie('vdi', 'info', `disk${count}`, '--json'));
-      expect(clients).toHaveLength(count);
-      await guest.succeed(make(`/dev/nbd${count}`));
-      await guest.succeed(FILL);
-      const before = await objectsOf(it, `disk${count}`);
-      await guest.succeed('rm /srv/spare; sync; fstrim /srv');
-      expect(await objectsOf(it, `disk${count}`)).toBeLessThanOrEqual(before - 2);
-      written.push(await guest.succeed(CHECKSUMS));
-      await guest.succeed(`umount /srv; nbd-client -d /dev/nbd${count}`);
+    const attach = (name: string, connections: number) =>
+      guest.succeed(
+        `nbd-client 10.0.2.2 ${it.port} -N ${name} -b 4096 -C ${connections} /dev/nbd0`,
+      );
+    const detach = () => guest.succeed('umount /srv; nbd-client -d /dev/nbd0');
+    const sums = new Map<string, string>();
+    for (const connections of [1, 2]) {
+      const name = `disk${connections}`;
+      await attach(name, connections);
+      const { clients } = JSON.parse(await it.collie('vdi', 'info', name, '--json'));
+      expect(clients).toHaveLength(connections);
+      await guest.succeed(make('/dev/nbd0'));
+      await fill(it, guest, name);
+      sums.set(`${name}@frozen`, await guest.succeed(CHECKSUMS));
+      await snapshot(it, guest, name);
+      await guest.succeed(CHANGE);
+      sums.set(name, await guest.succeed(CHECKSUMS));
+      await detach();
     }
     await it.kill();
 
     await it.start();
-    for (const count of connections) {
-      await guest.succeed(attach(count));
-      await guest.succeed(check(`/dev/nbd${count}`));
-      await guest.succeed(`mount -t ext4 /dev/nbd${count} /srv`);
-      expect(await guest.succeed(CHECKSUMS)).toBe(written.shift());
-      await guest.succeed('umount /srv');
+    for (const [name, written] of sums) {
+      await attach(name, 2);
+      await guest.succeed('e2fsck -f -n /dev/nbd0');
+      await guest.succeed('mount -t ext4 -o ro /dev/nbd0 /srv');
+      expect(await guest.succeed(CHECKSUMS)).toBe(written);
+      await detach();
     }
     await guest.powerOff();
     expect(it.errors).toEqual([]);

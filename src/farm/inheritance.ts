@@ -5,7 +5,6 @@ import { BLOCK_BYTES } from '../base/units.ts';
 import type { ObjectExtent, ObjectStore } from '../contracts/object-store.ts';
 import type { ActivityLog } from './activity-log.ts';
 import { HOLE, INHERITED, isZero, UNPROVEN } from './checksums.ts';
-import type { Flusher } from './flusher.ts';
 import { ENTRY, packBlocks } from './journal-format.ts';
 import type { OpenObject } from './open-object.ts';
 import type { OpenSet } from './open-set.ts';
@@ -14,7 +13,6 @@ import { type BlockRun, Origins } from './origins.ts';
 export interface InheritanceParts {
   readonly open: OpenSet;
   readonly activity: ActivityLog;
-  readonly flusher: Flusher;
   /** Whose gates are passed inside the gate of the object that inherits: never the other way round. */
   readonly store: Pick<ObjectStore, 'read' | 'extents' | 'sources'>;
   /** Opens an object, inside its gate. */
@@ -185,12 +183,11 @@ export class Inheritance {
 
   /**
    * In memory it is so in the turn of the append: a sync of the file that makes the entry void has
-   * written the origins without these.
+   * written the origins without these. The change that follows, even if it fails, has them written.
    */
   #disinherit(object: OpenObject, runs: readonly BlockRun[]): Promise<void> {
-    const { activity, flusher } = this.#parts;
     const { name, stamp, objectBytes } = object;
-    const stable = activity.log(
+    const stable = this.#parts.activity.log(
       runs.map((run) => ({
         ...{ name, stamp, objectBytes, sum: 0 },
         ...{ type: ENTRY.zeroed, detail: packBlocks(run) },
@@ -203,8 +200,6 @@ export class Inheritance {
         if (object.table[block] === INHERITED) object.table[block] = HOLE;
       }
     }
-    object.metaDirty = true;
-    flusher.changedMeta(object);
     return stable;
   }
 }

@@ -1,6 +1,6 @@
 import { BLOCK_BYTES } from '../../src/base/units.ts';
 
-/** One state that a block was given: 0 is zeroes, every other number a block full of it. */
+/** One state that a block was given, as `blockValue` says it. */
 interface Version {
   readonly value: number;
   /** Moments (lengths of the disk's log) at which it was asked for and answered. */
@@ -22,9 +22,17 @@ export class BlockModel {
   readonly #blocks: Version[][];
   #events = 0;
 
-  constructor(blocks: number) {
-    this.#blocks = Array.from({ length: blocks }, () => [
-      { value: 0, issuedAt: 0, answeredAt: 0, flushedAt: 0, issued: 0, answered: 0 },
+  /** @param initial  what each block holds when it begins; zeroes if not given */
+  constructor(blocks: number, initial: readonly number[] = []) {
+    this.#blocks = Array.from({ length: blocks }, (_, block) => [
+      {
+        value: initial[block] ?? 0,
+        issuedAt: 0,
+        answeredAt: 0,
+        flushedAt: 0,
+        issued: 0,
+        answered: 0,
+      },
     ]);
   }
 
@@ -61,8 +69,16 @@ export class BlockModel {
     };
   }
 
-  /** The values that `block` may hold if everything stopped at this moment. */
-  allowed(block: number, stoppedAt: number, stop: 'power-cut' | 'kill'): ReadonlySet<number> {
+  /**
+   * The values that `block` may hold if everything stopped at this moment.
+   * @param initial  what it may have held when all this began, if that is not certain
+   */
+  allowed(
+    block: number,
+    stoppedAt: number,
+    stop: 'power-cut' | 'kill',
+    initial?: ReadonlySet<number>,
+  ): ReadonlySet<number> {
     const versions = this.#blocks[block] ?? [];
     const held = ({ answeredAt, flushedAt }: Version) =>
       (stop === 'kill' ? answeredAt : flushedAt) <= stoppedAt;
@@ -70,7 +86,9 @@ export class BlockModel {
     const possible = versions.filter(
       ({ issuedAt, answered }) => issuedAt <= stoppedAt && answered >= newestHeld,
     );
-    return new Set(possible.map(({ value }) => value));
+    return new Set(
+      possible.flatMap(({ value, issued }) => (issued === 0 && initial ? [...initial] : [value])),
+    );
   }
 }
 
@@ -80,8 +98,26 @@ export function fillBlocks(into: Uint8Array, value: number): Uint8Array {
   return into;
 }
 
-/** The value a block holds; undefined if it is torn. */
+const HALF_WORDS = BLOCK_BYTES / 8;
+
+/** The value of a block whose halves hold these two: one number for both, if they differ. */
+export function halvesValue(lower: number, upper: number): number {
+  return lower === upper ? lower : (upper + 1) * 2 ** 32 + lower;
+}
+
+/** What stands in its halves; words, below 2^20. */
+export function valueHalves(value: number): [lower: number, upper: number] {
+  const upper = Math.floor(value / 2 ** 32);
+  return upper === 0 ? [value, value] : [value % 2 ** 32, upper - 1];
+}
+
+/**
+ * The value that a block, or each half of it, holds: 0 is zeroes, every other one words that say
+ * it. Undefined if it is torn.
+ */
 export function blockValue(block: Uint8Array): number | undefined {
   const words = new Uint32Array(block.buffer, block.byteOffset, BLOCK_BYTES / 4);
-  return words.every((word) => word === words[0]) ? words[0] : undefined;
+  const [lower, upper] = [words[0] as number, words[HALF_WORDS] as number];
+  const whole = words.every((word, at) => word === (at < HALF_WORDS ? lower : upper));
+  return whole ? halvesValue(lower, upper) : undefined;
 }

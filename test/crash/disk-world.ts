@@ -1,6 +1,7 @@
-import { KIND, oidParts } from '../../src/base/ids.ts';
+import { KIND, oidParts, type Vid } from '../../src/base/ids.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { BLOCK_BYTES, KiB, MiB } from '../../src/base/units.ts';
+import type { BlockDevice } from '../../src/contracts/block-device.ts';
 import type { Disk } from '../../src/contracts/disk.ts';
 import type { Clock, Random } from '../../src/contracts/seams.ts';
 import type { Farm } from '../../src/farm/farm.ts';
@@ -8,12 +9,13 @@ import { FARM_LIMITS, type FarmLimits } from '../../src/farm/limits.ts';
 import { openFarm } from '../../src/farm/open-farm.ts';
 import { Inode } from '../../src/vdi/inode.ts';
 import { makeVolume, openVolume } from '../../src/vdi/open-volume.ts';
-import type { VolumeRecord } from '../../src/vdi/record.ts';
+import { plainCall, type VolumeRecord } from '../../src/vdi/record.ts';
 import type { Volume } from '../../src/vdi/volume.ts';
-import { type BlockModel, blockValue, fillBlocks } from './block-model.ts';
+import { blockValue } from './block-model.ts';
+import type { Family } from './family.ts';
 
 /** A small disk, so that its few objects meet every limit: 10 objects of 8 blocks, one cut short. */
-const OBJECT_BYTES = 32 * KiB;
+export const OBJECT_BYTES = 32 * KiB;
 export const DISK_BLOCKS = 9 * 8 + 5;
 
 /** Limits that a short run reaches: evictions, full segments, large and small flushes. */
@@ -42,7 +44,8 @@ export const stillClock: Clock = {
   yield: () => Promise.resolve(),
 };
 
-function recordOf(attachEpoch: number): VolumeRecord {
+/** Of a disk that is alone in its family. */
+export function recordOf(attachEpoch: number, more: Partial<VolumeRecord> = {}): VolumeRecord {
   return {
     name: 'disk',
     vid: 5,
@@ -55,12 +58,15 @@ function recordOf(attachEpoch: number): VolumeRecord {
     attachEpoch,
     createdMs: 0,
     state: 'ready',
+    ...more,
   };
 }
 
 export interface OpenDisk {
   readonly farm: Farm;
   readonly volume: Volume;
+  /** The snapshots that it is taken of, if it has any. */
+  readonly family?: Family;
 }
 
 /** Opens the store as a daemon does at its start; `attachEpoch` 1 makes the VDI first. */
@@ -70,61 +76,15 @@ export async function openDisk(
   attachEpoch: number,
   limits = SMALL_LIMITS,
 ): Promise<OpenDisk> {
-  const options = { directory: '/store', disk, clock: stillClock, random, log: silentLog, limits };
-  const farm = await openFarm({ ...options, checksums: true });
+  const farm = await openStore(disk, random, limits);
   const record = recordOf(attachEpoch);
   if (attachEpoch === 1) await makeVolume({ store: farm, record });
   return { farm, volume: await openVolume({ store: farm, record }) };
 }
 
-/** Random requests, some at the same time, with `model` told of each; `now` names moments. */
-export async function runLoad(
-  { farm, volume }: OpenDisk,
-  load: { random: Random; steps: number; model: BlockModel; now: () => number; firstValue: number },
-): Promise<void> {
-  const { random, model, now } = load;
-  let value = load.firstValue;
-  const range = (blocksMax: number) => {
-    const length = 1 + random.below(Math.min(blocksMax, DISK_BLOCKS));
-    return { first: random.below(DISK_BLOCKS - length + 1), length };
-  };
-  const write = async () => {
-    const { first, length } = range(random.below(4) === 0 ? 20 : 2);
-    value += 1;
-    const bytes = fillBlocks(new Uint8Array(length * BLOCK_BYTES), value);
-    const answer = model.begin(first, first + length, value, now());
-    const durable = random.below(6) === 0;
-    await volume.write(first * BLOCK_BYTES, bytes, { durable });
-    answer(now());
-    if (durable) model.flush(first, first + length)(now());
-  };
-  const zero = async (trim: boolean) => {
-    const { first, length } = range(random.below(3) === 0 ? DISK_BLOCKS : 12);
-    const answer = model.begin(first, first + length, 0, now());
-    const at = first * BLOCK_BYTES;
-    const bytes = length * BLOCK_BYTES;
-    const keepAllocated = random.below(3) === 0;
-    if (trim) await volume.trim(at, bytes, { durable: false });
-    else await volume.writeZeroes(at, bytes, { durable: false, keepAllocated, fastOnly: false });
-    answer(now());
-  };
-  const flush = async () => {
-    const answer = model.flush();
-    await volume.flush();
-    answer(now());
-  };
-  const step = () => {
-    const dice = random.below(20);
-    if (dice < 12) return write();
-    if (dice < 14) return zero(dice === 12);
-    if (dice < 19) return flush();
-    return farm.maintain();
-  };
-  for (let done = 0; done < load.steps; ) {
-    const together = 1 + random.below(4);
-    await Promise.all(Array.from({ length: together }, step));
-    done += together;
-  }
+export function openStore(disk: Disk, random: Random, limits = SMALL_LIMITS): Promise<Farm> {
+  const options = { directory: '/store', disk, clock: stillClock, random, log: silentLog, limits };
+  return openFarm({ ...options, checksums: true });
 }
 
 /**
@@ -133,19 +93,20 @@ export async function runLoad(
  */
 export async function orphans(
   disk: Disk,
-  { farm }: OpenDisk,
+  { farm, family }: OpenDisk,
   listed: ReadonlySet<string>,
 ): Promise<string[]> {
-  const inode = await Inode.open(farm, recordOf(1), {
-    stamp: { epoch: 1, attachEpoch: 1 },
-    durable: false,
-  });
+  const records = family?.records() ?? [recordOf(1)];
+  const inodes = new Map<Vid, Inode>();
+  for (const record of records) {
+    inodes.set(record.vid, await Inode.open(farm, record, plainCall(record)));
+  }
   const found: string[] = [];
   for (const folder of await disk.list('/store/obj')) {
     for (const oid of await disk.list(`/store/obj/${folder}`)) {
-      const { kind, index } = oidParts(BigInt(`0x${oid}`));
+      const { kind, vid, index } = oidParts(BigInt(`0x${oid}`));
       if (kind !== KIND.data || listed.has(oid)) continue;
-      if ((await inode.owner(index)) === 0) found.push(`object ${oid} is nobody's`);
+      if ((await inodes.get(vid)?.owner(index)) !== vid) found.push(`object ${oid} is nobody's`);
     }
   }
   return found;
@@ -153,17 +114,24 @@ export async function orphans(
 
 /** Every block that holds what it may not, as sentences. */
 export async function violations(
-  volume: Volume,
+  device: Pick<BlockDevice, 'read'>,
   allowed: (block: number) => ReadonlySet<number>,
 ): Promise<string[]> {
-  const found: string[] = [];
+  const values = await valuesOf(device);
+  return values.flatMap((value, block) => {
+    const possible = allowed(block);
+    if (value !== undefined && possible.has(value)) return [];
+    return [`block ${block} holds ${value ?? 'a mix'}, allowed: ${[...possible].join(' ')}`];
+  });
+}
+
+/** The value of each block; undefined where it is torn. */
+export async function valuesOf(device: Pick<BlockDevice, 'read'>): Promise<(number | undefined)[]> {
+  const values: (number | undefined)[] = [];
   const bytes = new Uint8Array(BLOCK_BYTES);
   for (let block = 0; block < DISK_BLOCKS; block += 1) {
-    await volume.read(block * BLOCK_BYTES, bytes);
-    const value = blockValue(bytes);
-    const possible = allowed(block);
-    if (value !== undefined && possible.has(value)) continue;
-    found.push(`block ${block} holds ${value ?? 'a mix'}, allowed: ${[...possible].join(' ')}`);
+    await device.read(block * BLOCK_BYTES, bytes);
+    values.push(blockValue(bytes));
   }
-  return found;
+  return values;
 }

@@ -7,11 +7,14 @@ import { RecordingDisk } from '../../src/sim/recording-disk.ts';
 import { SimDisk } from '../../src/sim/sim-disk.ts';
 import { simRandom } from '../../src/sim/sim-random.ts';
 import { BlockModel } from './block-model.ts';
-import { DISK_BLOCKS, openDisk, orphans, runLoad, violations } from './disk-world.ts';
+import { DISK_BLOCKS, openDisk, orphans, valuesOf, violations } from './disk-world.ts';
+import { type Family, openFamily } from './family.ts';
 import { restless } from './jitter.ts';
+import { runLoad } from './load.ts';
 
 type Stop = 'kill' | 'power-cut';
 type Allowed = (block: number, stop: Stop) => ReadonlySet<number>;
+type Open = typeof openFamily;
 
 export interface CutRun {
   /** What a stop left that the promises do not allow: empty if all is well. */
@@ -22,7 +25,8 @@ export interface CutRun {
 /**
  * One world: a store lives through a load on a recorded disk; then it is stopped at random moments,
  * by a power cut or a kill, opened, held against the model, used, stopped once more (also during
- * the recovery itself), opened and held against it again.
+ * the recovery itself), opened and held against it again. With an odd seed the disk lies over snapshots,
+ * and more are taken and deleted.
  * @param wrap  puts something between the store and the disk, such as a sync that is left out
  */
 export async function runPowerCuts(options: {
@@ -37,8 +41,9 @@ export async function runPowerCuts(options: {
   const start = new SimDisk({ directories: ['/store'], ...restless(simRandom(seed + 1)) });
   const recording = new RecordingDisk(start.kill(), start);
   const now = () => recording.log.length;
-  const model = new BlockModel(DISK_BLOCKS);
-  const first = await openDisk(wrap(recording), random, 1);
+  const open: Open = seed % 2 === 1 ? openFamily : (disk, by, life) => openDisk(disk, by, life);
+  const first = await open(wrap(recording), random, 1);
+  const model = new BlockModel(DISK_BLOCKS, (await valuesOf(first.volume)) as number[]);
   const madeAt = now();
   await runLoad(first, { random, steps: options.steps, model, now, firstValue: 0 });
   if (random.below(3) === 0) await first.farm[Symbol.asyncDispose]();
@@ -52,11 +57,12 @@ export async function runPowerCuts(options: {
     const left = kind === 'kill' ? state.kill(random) : state.powerCut(random);
     const label = `seed ${seed}, ${kind} at ${moment} of ${now()}`;
     const allowed: Allowed = (block, stop) => model.allowed(block, moment, stop);
+    const stories = first.family?.stories ?? [];
     try {
       const sentences =
         moment < madeAt
-          ? await opensAnew(wrap(left), random)
-          : await checkAndGoOn(left, wrap, random, allowed, kind);
+          ? await opensAnew(open, wrap(left), random)
+          : await checkAndGoOn(left, { open, wrap, random, allowed, kind, stories, moment });
       found.push(...sentences.map((sentence) => `${label}: ${sentence}`));
     } catch (error) {
       found.push(`${label}: ${error instanceof Error ? error.stack : String(error)}`);
@@ -73,51 +79,59 @@ function moments(random: { below(limit: number): number }, count: number, to: nu
 }
 
 /** Stopped before there was a VDI: the store is made, or made again, and the VDI after it. */
-async function opensAnew(disk: Disk, random: Random): Promise<string[]> {
-  const { farm, volume } = await openDisk(disk, random, 1);
-  const found = await violations(volume, () => new Set([0]));
+async function opensAnew(open: Open, disk: Disk, random: Random): Promise<string[]> {
+  const { farm, volume, family } = await open(disk, random, 1);
+  const found = family ? [] : await violations(volume, () => new Set([0]));
   await farm[Symbol.asyncDispose]();
   return found;
 }
 
 async function checkAndGoOn(
   left: SimDisk,
-  wrap: (disk: Disk) => Disk,
-  random: Random,
-  allowed: Allowed,
-  kind: Stop,
+  stopped: {
+    readonly open: Open;
+    readonly wrap: (disk: Disk) => Disk;
+    readonly random: Random;
+    readonly allowed: Allowed;
+    readonly kind: Stop;
+    readonly stories: Family['stories'];
+    readonly moment: number;
+  },
 ): Promise<string[]> {
+  const { open, wrap, random, allowed, kind } = stopped;
   const recording = new RecordingDisk(left.kill(), left);
   const listed = await listedOids(left.kill());
-  const second = await openDisk(wrap(recording), random, 2);
+  const second = await open(wrap(recording), random, 2);
   const openedAt = recording.log.length;
   const found = await violations(second.volume, (block) => allowed(block, kind));
+  found.push(...((await second.family?.violations(stopped.stories, stopped.moment)) ?? []));
   found.push(...(await orphans(recording, second, listed)));
   if (found.length > 0) return found;
 
   // It is used again and stopped again: now what it showed is where the model starts.
-  const model = new BlockModel(DISK_BLOCKS);
-  const shown = await valuesOf(second.volume);
+  const shown = (await valuesOf(second.volume)) as number[];
+  await second.family?.takeAsShown();
+  const model = new BlockModel(DISK_BLOCKS, shown);
   const now = () => recording.log.length;
-  await runLoad(second, { random, steps: 12, model, now, firstValue: 1_000_000 });
+  await runLoad(second, { random, steps: 12, model, now, firstValue: 900_000 });
   const moment = random.below(recording.log.length + 1);
   const again = random.below(3) === 0 ? 'kill' : 'power-cut';
   const state = recording.stateAfter(moment);
-  const third = await openDisk(
+  const third = await open(
     wrap(again === 'kill' ? state.kill(random) : state.powerCut(random)),
     random,
     3,
   );
-  const floor = (block: number): ReadonlySet<number> => {
-    const later = model.allowed(block, moment, again);
-    if (!later.has(0)) return later;
-    // Nothing of the second life is promised: then what the first one promised holds on. A kill
-    // keeps what was shown; a power cut may take back what only a kill would have kept.
-    if (again === 'power-cut') return new Set([...later, ...allowed(block, 'power-cut')]);
-    const base = moment >= openedAt ? [shown[block] as number] : allowed(block, kind);
-    return new Set([...later, ...base]);
+  // Where nothing of the second life is promised, what the first one promised holds on. A kill keeps
+  // what was shown; a power cut may take back what only a kill would have kept.
+  const before = (block: number): ReadonlySet<number> => {
+    if (again === 'power-cut') return allowed(block, 'power-cut');
+    return moment >= openedAt ? new Set([shown[block] as number]) : allowed(block, kind);
   };
-  const after = await violations(third.volume, floor);
+  const after = await violations(third.volume, (block) =>
+    model.allowed(block, moment, again, before(block)),
+  );
+  after.push(...((await third.family?.violations(second.family?.stories ?? [], moment)) ?? []));
   await third.farm[Symbol.asyncDispose]();
   return after.map((sentence) => `second life, ${again} at ${moment}: ${sentence}`);
 }
@@ -130,14 +144,4 @@ async function listedOids(disk: Disk): Promise<Set<string>> {
   const { nodeId } = parseIdentity(new TextDecoder().decode(bytes), 'store.json');
   const scan = await scanJournal(disk, '/store', nodeId);
   return new Set([...scan.listed.values()].map(({ name }) => formatOid(name)));
-}
-
-async function valuesOf(volume: Parameters<typeof violations>[0]): Promise<number[]> {
-  const bytes = new Uint8Array(4096);
-  const values: number[] = [];
-  for (let block = 0; block < DISK_BLOCKS; block += 1) {
-    await volume.read(block * 4096, bytes);
-    values.push(new Uint32Array(bytes.buffer)[0] as number);
-  }
-  return values;
 }

@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events';
 import { describe, expect, test } from 'vitest';
 import type { Facts } from '../../src/base/errors.ts';
 import { GiB, KiB, MiB, TiB } from '../../src/base/units.ts';
@@ -255,6 +256,10 @@ describe('sizes', () => {
   });
 });
 
+async function turns(count: number): Promise<void> {
+  for (let turn = 0; turn < count; turn += 1) await new Promise((done) => setImmediate(done));
+}
+
 /** Our client at the tests' server. */
 function connect(served: Served, options: Parameters<typeof connectNbd>[3] = {}) {
   return connectNbd(served.net, served.server.addresses[0] ?? '', 'disk', options);
@@ -271,7 +276,7 @@ describe('many requests in flight', () => {
     for (let count = 0; count < 128; count += 1) first.push(await server.request());
     let more = 0;
     const next = server.request().then(() => (more += 1));
-    for (let turn = 0; turn < 30; turn += 1) await new Promise((done) => setImmediate(done));
+    await turns(30);
     expect(more).toBe(0);
     // The last one first: order is the server's business.
     for (const { cookie } of first.toReversed()) server.send(simpleReply(cookie));
@@ -293,7 +298,7 @@ describe('many requests in flight', () => {
       }
     };
     count().catch(() => undefined);
-    for (let turn = 0; turn < 30; turn += 1) await new Promise((done) => setImmediate(done));
+    await turns(30);
     expect(asking).toBe(8);
   });
 
@@ -319,22 +324,34 @@ describe('many requests in flight', () => {
     }
   });
 
-  test('a buffer is lent until the answer, and until the stream is done with it', async () => {
-    await using server = await ScriptedServer.attached();
-    const large = pattern(100 * KiB);
-    const copy = large.slice();
-    let settled = false;
-    const writing = (server.client.write(0, large, PLAIN) as Promise<void>).then(() => {
-      settled = true;
-      large.fill(0);
-    });
-    // An answer that comes before the payload was read.
-    server.send(simpleReply(0n));
-    const { payload } = await server.request();
-    await writing;
-    expect(settled).toBe(true);
-    expect(Buffer.compare(payload, copy)).toBe(0);
-  });
+  test.for(['answered', 'aborted'] as const)(
+    'a buffer is lent until the stream is done with it, also when it is %s before',
+    async (how) => {
+      await using server = await ScriptedServer.attached();
+      const controller = new AbortController();
+      server.stream.pause();
+      void Promise.allSettled([server.client.write(0, pattern(MiB), PLAIN)]); // fills the window
+      const large = pattern(100 * KiB);
+      const copy = large.slice();
+      let settled = false;
+      const call = { durable: false, signal: controller.signal };
+      const over = () => {
+        settled = true;
+        large.fill(0);
+      };
+      const writing = (server.client.write(0, large, call) as Promise<void>).then(over, over);
+      await turns(5);
+      if (how === 'answered') server.send(simpleReply(1n));
+      else controller.abort();
+      await turns(20);
+      expect(settled).toBe(false);
+      server.stream.resume();
+      await server.request();
+      const { payload } = await server.request();
+      await writing;
+      expect(Buffer.compare(payload, copy)).toBe(0);
+    },
+  );
 });
 
 describe('an operation that is aborted', () => {
@@ -392,19 +409,23 @@ describe('an operation that is aborted', () => {
         Array.from({ length: 200 }, (_, at) => d.read(at, new Uint8Array(1), { signal })),
       ),
     );
-    await new Promise((done) => setImmediate(done));
+    await turns(1);
     process.off('warning', warn);
     expect(warnings).toEqual([]);
+    expect(getEventListeners(signal, 'abort')).toEqual([]);
   });
 });
 
 describe('the end', () => {
-  test('disposing says goodbye, and the server sees an end without a fault', async () => {
-    await using server = await ScriptedServer.attached();
+  test('disposing says goodbye, and is no failure', async () => {
+    const log: string[] = [];
+    const options = { log: { event: (_: unknown, name: string) => void log.push(name) } };
+    await using server = await ScriptedServer.attached({}, options);
     const ending = server.client[Symbol.asyncDispose]();
     expect((await server.request()).type).toBe(CMD.DISC);
     await ending;
     await server.left();
+    expect(log).toEqual(['nbd.client-connected']);
     await server.client[Symbol.asyncDispose]();
     const late = server.client.read(0, new Uint8Array(1));
     await expect(late).rejects.toMatchObject({ code: 'ERR_SHUTDOWN' });

@@ -222,6 +222,7 @@ export class ScriptedServer implements AsyncDisposable {
 
   #accept(stream: ByteStream): void {
     this.#stream = stream;
+    this.#gone = false;
     const ended = () => {
       this.#gone = true;
       this.#wake();

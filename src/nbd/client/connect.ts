@@ -61,7 +61,6 @@ export async function connectNbd(
     return Object.assign(device, { blocks, multiConn: offers(terms, 'CAN_MULTI_CONN') });
   } catch (error) {
     link.fail(error);
-    await link.close();
     throw error;
   }
 }

@@ -18,6 +18,7 @@ export function checkCommand({ lines, show, progress, fail }: Collie): Command {
         if (line.is === 'progress') bar.update(line.readBytes, line.totalBytes);
         else flaws.push(line.flaw);
       });
+      bar.update(checked.readBytes, checked.readBytes);
       bar.done();
       show({ ...checked, flaws }, (out) => {
         for (const { kind, at, length, message } of flaws) {

@@ -19,12 +19,17 @@ export async function watchDeletion<T>(
 ): Promise<T> {
   using bar = progress(`removing the objects of ${text}`, (count) => `${Math.round(count)}`);
   const over = deletion.then(() => true);
+  let total = 0;
   while (!(await Promise.race([over, wait().then(() => false)]))) {
     // What cannot be told is no reason to fail: the answer of the deletion itself counts.
     const listed = await call<DeletionListView>('GET', '/v1/deletions').catch(() => undefined);
     const found = listed?.deleting.find((one) => one.export === text)?.progress;
-    if (found !== undefined) bar.update(found.done, found.total);
+    if (found === undefined) continue;
+    bar.update(found.done, found.total);
+    total = found.total;
   }
+  if (total === 0) return deletion;
+  bar.update(total, total);
   bar.done();
   return deletion;
 }

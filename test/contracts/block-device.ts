@@ -277,6 +277,31 @@ export function blockDeviceContract(
       }
     });
 
+    test('each context that it names describes what was asked, and no other one', async () => {
+      await using world = await open();
+      const { device } = world;
+      for (let block = 0; block < 16; block += 3) {
+        await device.write(block * B, filled(B, 1), PLAIN);
+      }
+      for (const context of device.info.contexts ?? []) {
+        for (const [at, length] of [
+          [0, 64 * B],
+          [1, 5 * B],
+          [3 * B, 1],
+        ] as const) {
+          const whole = (await device.describe?.(context, at, length, 1_000)) ?? [];
+          expect(whole.reduce((sum, one) => sum + one.length, 0)).toBe(length);
+          for (const [index, { flags }] of whole.entries()) {
+            expect(whole[index + 1]?.flags).not.toBe(flags);
+          }
+          const first = await device.describe?.(context, at, length, 1);
+          expect(first).toEqual(whole.slice(0, 1));
+        }
+      }
+      const unknown = device.describe?.('x:unknown', 0, B, 1) ?? Promise.reject(new Error('none'));
+      await expect(unknown).rejects.toThrow();
+    });
+
     test('what is known to be zero without waiting reads as zero', async () => {
       await using world = await open();
       const { device } = world;

@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { expect } from 'vitest';
 import { silentLog } from '../../src/base/log.ts';
 import { BLOCK_BYTES } from '../../src/base/units.ts';
 import type { BlockDevice } from '../../src/contracts/block-device.ts';
@@ -14,6 +15,9 @@ import { blockDeviceContract, type DeviceWorld } from '../contracts/block-device
 import { FileDevice } from './file-device.ts';
 import { MemoryNet } from './memory-net.ts';
 
+const DEPTH = 'qemu:allocation-depth';
+const BITMAP = 'qemu:dirty-bitmap:monday';
+
 /** A file behind our server, seen through our client: `disk`, and `frozen`, the same read-only. */
 async function world(
   net: Net,
@@ -21,8 +25,9 @@ async function world(
   limits: Partial<NbdLimits> = {},
 ): Promise<DeviceWorld> {
   const folder = mkdtempSync(join(tmpdir(), 'sheepdog-client-'));
+  const contexts = { [DEPTH]: (block: number) => block >> 2, [BITMAP]: () => 1 };
   const open = (readOnly: boolean) =>
-    new FileDevice({ path: join(folder, 'disk'), sizeBytes: 64 * BLOCK_BYTES, readOnly });
+    new FileDevice({ path: join(folder, 'disk'), sizeBytes: 64 * BLOCK_BYTES, contexts, readOnly });
   const named = async (name: string) =>
     ['disk', 'frozen'].includes(name) ? open(name === 'frozen') : undefined;
   const info = async (name: string) => {
@@ -42,7 +47,9 @@ async function world(
   });
   const clients: BlockDevice[] = [];
   const connect = async (name: string) => {
-    const client = await connectNbd(net, server.addresses[0] ?? '', name);
+    const address = server.addresses[0] ?? '';
+    const client = await connectNbd(net, address, name, { contexts: [BITMAP, DEPTH] });
+    expect(client.info.contexts).toEqual([BITMAP, DEPTH]);
     clients.push(client);
     return client;
   };

@@ -8,7 +8,8 @@ import { type DeviceCall, FileDevice, type FileDeviceOptions } from './file-devi
 
 async function world(before?: FileDeviceOptions['before']): Promise<DeviceWorld> {
   const folder = mkdtempSync(join(tmpdir(), 'sheepdog-device-'));
-  const options = { path: join(folder, 'disk'), sizeBytes: 64 * BLOCK_BYTES };
+  const contexts = { 'qemu:allocation-depth': (block: number) => block >> 2 };
+  const options = { path: join(folder, 'disk'), sizeBytes: 64 * BLOCK_BYTES, contexts };
   const waiting = before === undefined ? {} : { before };
   const devices: FileDevice[] = [];
   const open = (readOnly: boolean) => {

@@ -60,16 +60,16 @@ interface ExportJob {
 }
 
 async function exportRaw({ collie, session, vdi, text, path }: ExportJob): Promise<void> {
-  const { signal } = session;
   const { sizeBytes } = vdi;
   using shown = collie.progress(`exporting ${text}`);
   await using device = await session.open(vdi.export);
+  const call = session.callFor(device);
   const { dataBytes } = await into(path, async (output) => {
     const seekable = output instanceof ImageOutput;
     if (seekable) await output.begin(sizeBytes);
     const sink = seekable ? output : streamSink((bytes) => output.append(bytes));
     const arrived = (bytes: number) => shown.update(bytes, sizeBytes);
-    return copyPieces(readPieces(deviceSource(device), { signal }), sink, arrived, { signal });
+    return copyPieces(readPieces(deviceSource(device), call), sink, arrived, call);
   });
   shown.done();
   if (path === '-') return;

@@ -112,11 +112,10 @@ async function check(
   file: ImageFile,
   name: string,
 ): Promise<void> {
-  const { signal } = session;
   using shown = progress(`checking the difference for ${name}`);
   await using device = await session.open(name);
   const told = (changedBytes: number) => shown.update(changedBytes, file.sizeBytes);
-  await checkDifference(new DifferenceReader(file.chunks()), device, told, { signal });
+  await checkDifference(new DifferenceReader(file.chunks()), device, told, session.callFor(device));
   shown.done();
 }
 
@@ -127,7 +126,6 @@ async function apply(
   { baseSizeBytes, sizeBytes, tag }: DifferenceHeader,
   name: string,
 ): Promise<{ readonly records: number; readonly changedBytes: number }> {
-  const { signal } = session;
   const resize = () =>
     session.whenReleased(() =>
       session.call('POST', `${pathOf({ name })}/resize`, { size: sizeBytes }),
@@ -140,7 +138,7 @@ async function apply(
     await using device = await session.open(name);
     const told = (changedBytes: number) =>
       shown.update(changedBytes, checked ? from.sizeBytes : undefined);
-    const totals = await applyDifference(reader, device, checked, told, { signal });
+    const totals = await applyDifference(reader, device, checked, told, session.callFor(device));
     shown.done();
     return totals;
   };

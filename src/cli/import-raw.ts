@@ -64,21 +64,19 @@ async function copy(
   { name, sizeBytes }: VdiView,
   state: { changed: boolean },
 ): Promise<Copied> {
-  const { signal } = session;
   using shown = progress(`importing ${name}`);
   await using device = await session.open(name);
+  const call = session.callFor(device);
   const fresh = state.changed;
   const file = input instanceof ImageFile ? input : undefined;
   const pieces =
-    file === undefined
-      ? streamPieces(input as AsyncIterable<Uint8Array>)
-      : readPieces(file, { signal });
+    file === undefined ? streamPieces(input as AsyncIterable<Uint8Array>) : readPieces(file, call);
   state.changed = true;
   const copied = await copyPieces(
     fitting(pieces, sizeBytes),
     deviceSink(device, fresh),
     (bytes) => shown.update(bytes, file?.sizeBytes),
-    { signal },
+    call,
   );
   await device.flush();
   shown.done();

@@ -2,9 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { InfoView, VdiInfoView, VdiListView } from '../app/admin-views.ts';
 import { checkStemsFrom } from '../app/transfer/ancestry.ts';
 import { changesContext } from '../app/transfer/changes.ts';
-import { nbdAddresses, openExport } from '../app/transfer/open-export.ts';
+import { type Export, nbdAddresses, openExport } from '../app/transfer/open-export.ts';
 import { describeError, isFault, SheepError } from '../base/errors.ts';
-import type { BlockDevice } from '../contracts/block-device.ts';
 import { openNodeNet } from '../host/node-net.ts';
 import type { Collie } from './collie-command.ts';
 import { pathOf, type VdiRef } from './vdi-names.ts';
@@ -102,14 +101,22 @@ export class TransferSession {
   }
 
   /** Opens an export where the sheep serves it. */
-  async open(exportName: string, contexts: readonly string[] = []): Promise<BlockDevice> {
+  async open(exportName: string, contexts: readonly string[] = []): Promise<Export> {
     this.#addresses ??= await this.#findAddresses();
     const { signal } = this;
     return openExport(await openNodeNet(), this.#addresses, exportName, contexts, { signal });
   }
 
+  /**
+   * For what is done with an export: aborted by a stop, and when the connection is lost, because a
+   * transfer that waits for its other side would not notice.
+   */
+  callFor({ lost }: Export): { readonly signal: AbortSignal } {
+    return { signal: AbortSignal.any([this.signal, lost]) };
+  }
+
   /** Opens `later` with what changed in it since `earlier`. @throws SheepError `ERR_BAD_INPUT` */
-  async openWithChanges(later: VdiInfoView, earlier: VdiInfoView): Promise<BlockDevice> {
+  async openWithChanges(later: VdiInfoView, earlier: VdiInfoView): Promise<Export> {
     const { vdis, snapshots, deleting } = await this.call<VdiListView>('GET', '/v1/vdis');
     checkStemsFrom([...vdis, ...snapshots, ...deleting], later, earlier);
     return this.open(later.export, [changesContext(earlier.tag)]);

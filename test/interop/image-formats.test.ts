@@ -46,7 +46,7 @@ describe.skipIf(!hasTool('qemu-img'))('an image that qemu-img made', () => {
       if (format === 'qed' || format === 'parallels') return; // qemu-img of some distributions only reads them
       await promisify(execFile)('/bin/sh', ['-c', command]);
       expect((await stat(`${path}.raw`)).size).toBeGreaterThanOrEqual(4 * MiB);
-      expect(refusal(await head(`${path}.raw`))).toBeUndefined();
+      expect(refusal(await head(`${path}.raw`), path)).toBeUndefined();
     },
   );
 });

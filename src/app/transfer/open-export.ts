@@ -4,6 +4,9 @@ import type { Call } from '../../contracts/call.ts';
 import type { Address, Net } from '../../contracts/net.ts';
 import { connectNbd, type NbdClient } from '../../nbd/client/connect.ts';
 
+/** A VDI or snapshot as a sheep serves it. */
+export type Export = NbdClient;
+
 /** `0.0.0.0` and `::`: whatever leads to that machine. */
 const ANY_HOST = /^(?:0\.0\.0\.0|::)$/;
 
@@ -46,7 +49,7 @@ export async function openExport(
   exportName: string,
   contexts: readonly string[],
   { signal }: Call = {},
-): Promise<NbdClient> {
+): Promise<Export> {
   const refusals: string[] = [];
   for (const address of addresses) {
     try {

@@ -24,6 +24,8 @@ export interface NbdClient extends BlockDevice {
   readonly blocks: BlockSizes;
   /** Several connections to this export show the same disk ("NBD_FLAG_CAN_MULTI_CONN"). */
   readonly multiConn: boolean;
+  /** Aborted with the reason when the connection is lost, also while nothing is asked. */
+  readonly lost: AbortSignal;
 }
 
 /**
@@ -55,10 +57,13 @@ export async function connectNbd(
     const device = blocks.minimumBytes > 1 ? new Aligned(remote, blocks.minimumBytes) : remote;
     const facts = { address, export: exportName, contexts: [...selected.keys()].join(' ') };
     log.event('info', 'nbd.client-connected', facts);
+    const lost = new AbortController();
     link.onFailure = (error) => {
       log.event('warn', 'nbd.client-failed', { ...facts, cause: describeError(error) });
+      lost.abort(error);
     };
-    return Object.assign(device, { blocks, multiConn: offers(terms, 'CAN_MULTI_CONN') });
+    const multiConn = offers(terms, 'CAN_MULTI_CONN');
+    return Object.assign(device, { blocks, multiConn, lost: lost.signal });
   } catch (error) {
     link.fail(error);
     throw error;

@@ -431,6 +431,21 @@ describe('the end', () => {
     await expect(late).rejects.toMatchObject({ code: 'ERR_SHUTDOWN' });
   });
 
+  test('nothing follows the goodbye: what was not sent by then is not sent', async () => {
+    await using server = await ScriptedServer.attached();
+    const { client } = server;
+    const reading = client.read(0, new Uint8Array(16)) as Promise<void>;
+    const ending = client[Symbol.asyncDispose]();
+    const late = client.flush() as Promise<void>;
+    const outcomes = await Promise.allSettled([reading, late]);
+    for (const outcome of outcomes) {
+      expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'ERR_SHUTDOWN' } });
+    }
+    expect((await server.request()).type).toBe(CMD.DISC);
+    await ending;
+    await expect(server.request()).rejects.toThrow('closed after 0 of 28 bytes');
+  });
+
   test('disposing fails what is in flight, also with a server that says nothing', async () => {
     await using server = await ScriptedServer.attached();
     const { client } = server;

@@ -301,6 +301,14 @@ describe('doc/proto.md, "NBD_REPLY_TYPE_BLOCK_STATUS"', () => {
     ['half an extent', (id: bigint) => [chunkBytes(id, DONE, STATUS, statusPayload(2, 512))]],
     ['an empty extent', (id: bigint) => [chunk(id, 0, 1)]],
     ['extents behind the end', (id: bigint) => [chunk(id, LENGTH, 1, 512, 2)]],
+    [
+      'a context that was not selected',
+      (id: bigint) => [
+        other(id),
+        chunkBytes(id, 0, STATUS, statusPayload(9, 512, 0)),
+        chunk(id, 512, 1),
+      ],
+    ],
     ['a context twice', (id: bigint) => [other(id), other(id)]],
     [
       'only another context',

@@ -15,8 +15,9 @@ export interface Question {
   readonly payload?: Uint8Array;
   /** Of a READ: `length` bytes, filled as they come. */
   readonly into?: Uint8Array;
-  /** Of a BLOCK_STATUS: no more extents of a context are kept. */
+  /** Of a BLOCK_STATUS: no more extents of a context are kept, and of no other contexts any. */
   readonly countMax?: number;
+  readonly contextIds?: ReadonlySet<number>;
 }
 
 /** An error chunk may come for each of several places; more of them than this are no reply. */
@@ -83,10 +84,10 @@ export class Asked {
 
   /** BLOCK_STATUS: context id u32, then length u32 and flags u32 for each extent. */
   status(payload: Uint8Array): void {
-    const { type, length, countMax = 1 } = this.question;
+    const { length, countMax = 1, contextIds } = this.question;
     const reader = new Reader(payload);
     const id = reader.u32('context id');
-    if (type !== CMD.BLOCK_STATUS || this.statuses.has(id)) {
+    if (contextIds?.has(id) !== true || this.statuses.has(id)) {
       throw this.broken('a status nobody asked for');
     }
     if (reader.left === 0 || reader.left % 8 !== 0) throw this.broken('a status without extents');

@@ -158,6 +158,7 @@ export class Link implements StreamEvents {
   }
 
   #send(): void {
+    if (this.#closing) return; // nothing follows a DISC
     let frames: Uint8Array[] = [];
     for (const asked of this.#queue) {
       if (this.#flight.size >= IN_FLIGHT_MAX) break;

@@ -28,11 +28,13 @@ export class RemoteDevice implements BlockDevice {
   readonly #link: Link;
   readonly #terms: ServerTerms;
   readonly #step: number;
+  readonly #contextIds: ReadonlySet<number>;
 
   constructor(link: Link, terms: ServerTerms) {
     this.#link = link;
     this.#terms = terms;
     this.#step = payloadStep(terms.blocks);
+    this.#contextIds = new Set(terms.contexts.values());
     const { sizeBytes, description, contexts } = terms;
     const others = [...contexts.keys()].filter((name) => name !== BASE_ALLOCATION);
     const readOnly = offers(terms, 'READ_ONLY');
@@ -147,7 +149,8 @@ export class RemoteDevice implements BlockDevice {
     call: Call,
   ): Promise<Described[]> {
     const flags = countMax === 1 ? CMD_FLAG.REQ_ONE : 0;
-    const question = { at, length: Math.min(length, EFFECT_STEP), countMax };
+    const contextIds = this.#contextIds;
+    const question = { at, length: Math.min(length, EFFECT_STEP), countMax, contextIds };
     const answer = await this.#link.ask(
       { ...question, type: CMD.BLOCK_STATUS, flags },
       call.signal,

@@ -1,4 +1,5 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
+import type { VolumeRecord } from '../vdi/record.ts';
 import { errorAnswer } from './admin-server.ts';
 import { type ByName, type BySnapshot, SNAPSHOT_PATH, VDI_PATH } from './admin-shapes.ts';
 import type { AdminSubject } from './admin-subject.ts';
@@ -7,16 +8,24 @@ import type { CheckLine } from './admin-views.ts';
 /** Checks: answers that come line by line, for as long as they take. */
 export function addCheckRoutes(server: FastifyInstance, subject: AdminSubject): void {
   const { directory, checks } = subject;
+  const answer = (reply: FastifyReply, record: VolumeRecord) => {
+    const gone = new AbortController();
+    return answerLines(reply, checks.run(record, { signal: gone.signal }), () => gone.abort());
+  };
   server.post<{ Params: ByName }>(`${VDI_PATH}/check`, async ({ params }, reply) =>
-    answerLines(reply, checks.run(await directory.info(params.name))),
+    answer(reply, await directory.info(params.name)),
   );
   server.post<{ Params: BySnapshot }>(`${SNAPSHOT_PATH}/check`, async ({ params }, reply) =>
-    answerLines(reply, checks.run(await directory.snapshotInfo(params))),
+    answer(reply, await directory.snapshotInfo(params)),
   );
 }
 
 /** What fails before the first line is an answer of its own, with its status; later it is a line. */
-async function answerLines(reply: FastifyReply, lines: AsyncGenerator<CheckLine>) {
+async function answerLines(
+  reply: FastifyReply,
+  lines: AsyncGenerator<CheckLine>,
+  abort: () => void,
+) {
   let first: IteratorResult<CheckLine> | undefined = await lines.next();
   const stream = new ReadableStream<Uint8Array>(
     {
@@ -33,7 +42,8 @@ async function answerLines(reply: FastifyReply, lines: AsyncGenerator<CheckLine>
       },
       // Whoever asked is gone.
       cancel: async () => {
-        await lines.return(undefined);
+        abort();
+        await lines.return(undefined).catch(() => undefined);
       },
     },
     { highWaterMark: 0 },

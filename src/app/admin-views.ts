@@ -90,9 +90,10 @@ export interface VdiChangedView extends VdiView {
 export type CheckLine =
   | {
       readonly is: 'progress';
-      readonly readBytes: number;
+      /** That were looked at. */
+      readonly objects: number;
       /** So many there were at its beginning: a VDI that is in use may get more. */
-      readonly totalBytes: number;
+      readonly totalObjects: number;
     }
   | { readonly is: 'flaw'; readonly flaw: Flaw }
   | { readonly is: 'end'; readonly checked: CheckedView }
@@ -101,7 +102,8 @@ export type CheckLine =
 /** How a check ended. */
 export interface CheckedView {
   readonly export: string;
-  /** The objects that it reads, whole. */
+  /** That hold anything, its own and those of the snapshots that it reads. */
+  readonly objects: number;
   readonly readBytes: number;
   /** Also of those that were too many to be told. */
   readonly flawCount: number;

@@ -1,6 +1,6 @@
 import { describeError, type FaultCode, SheepError } from '../base/errors.ts';
 import { BLOCK_BYTES, KiB, roundDown } from '../base/units.ts';
-import type { BlockDevice } from '../contracts/block-device.ts';
+import type { BlockDevice, Extent } from '../contracts/block-device.ts';
 
 /** What is wrong with a range of the disk. */
 export interface Flaw {
@@ -18,13 +18,17 @@ export interface Flaw {
 
 /** One step of a check: how far it is, and what it found since the last one. */
 export interface CheckStep {
-  /** Of objects that are there; where there is none nothing is read. */
+  /** Objects that hold anything and were looked at. */
+  readonly objects: number;
   readonly readBytes: number;
   readonly flaws: readonly Flaw[];
 }
 
 /** Read at a time: little enough that nobody waits long behind it. */
 const PIECE_BYTES = 256 * KiB;
+/** Smaller holes are read along: a read for each piece of data between them would take longer. */
+const HOLE_BYTES_MIN = 64 * KiB;
+const EXTENTS_MAX = 256;
 
 const KINDS: { readonly [code in FaultCode]?: Flaw['kind'] } = {
   ERR_CORRUPT: 'damaged',
@@ -34,7 +38,7 @@ const KINDS: { readonly [code in FaultCode]?: Flaw['kind'] } = {
 };
 
 /**
- * Reads every object of a disk, so that every block of it is proven, and tells what fails: one flaw
+ * Reads all that a disk holds, so that every block of it is proven, and tells what fails: one flaw
  * for each run of blocks that fail alike in one object. Memory: one piece.
  * @param pace  called before each read; waits as long as others shall be served first
  * @throws whatever is no flaw of the disk: a stop of the daemon, an abort of `pace`
@@ -47,37 +51,79 @@ export async function* checkDevice(
   const { sizeBytes } = device.info;
   const piece = new Uint8Array(Math.min(PIECE_BYTES, sizeBytes));
   const runs = new FlawRuns();
+  let objects = 0;
   let readBytes = 0;
   for (let at = 0; at < sizeBytes; ) {
     await pace();
-    at += await holeBytes(device, at, objectBytes);
     const end = Math.min(sizeBytes, at + objectBytes);
-    while (at < end) {
-      const into = piece.subarray(0, Math.min(piece.length, end - at));
-      await pace();
-      const flaws = await flawsOf(device, at, into, pace);
-      at += into.length;
-      readBytes += into.length;
-      yield { readBytes, flaws: flaws.flatMap((flaw) => runs.add(flaw)) };
+    const ranges = await dataRanges(device, at, end);
+    objects += ranges.length > 0 ? 1 : 0;
+    for (const { from, to } of ranges) {
+      for (let position = from; position < to; ) {
+        const into = piece.subarray(0, Math.min(piece.length, to - position));
+        await pace();
+        const flaws = await flawsOf(device, position, into, pace);
+        position += into.length;
+        readBytes += into.length;
+        yield { objects, readBytes, flaws: flaws.flatMap((flaw) => runs.add(flaw)) };
+      }
     }
+    at = ranges.length > 0 ? end : await endOfHole(device, at, end, objectBytes);
   }
-  yield { readBytes, flaws: runs.end() };
+  yield { objects, readBytes, flaws: runs.end() };
 }
 
-/** How many bytes from the beginning of an object on need no look, in whole objects. */
-async function holeBytes(device: BlockDevice, at: number, objectBytes: number): Promise<number> {
+interface Range {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** What is to be read from `at` to `end`: all but the larger holes. */
+async function dataRanges(device: BlockDevice, at: number, end: number): Promise<Range[]> {
+  const ranges: Range[] = [];
+  for (let position = at; position < end; ) {
+    const extents = await extentsOf(device, position, end - position, EXTENTS_MAX);
+    for (const { length, hole } of extents) {
+      const [from, to] = [position, position + length];
+      position = to;
+      const last = ranges.at(-1);
+      if (hole) continue;
+      if (last !== undefined && from - last.to < HOLE_BYTES_MIN) {
+        ranges[ranges.length - 1] = { from: last.from, to };
+      } else {
+        ranges.push({ from, to });
+      }
+    }
+  }
+  return ranges;
+}
+
+/** Where the hole that reaches from `at` to `end` at least comes to its end, in whole objects. */
+async function endOfHole(
+  device: BlockDevice,
+  at: number,
+  end: number,
+  objectBytes: number,
+): Promise<number> {
   const { sizeBytes } = device.info;
+  const [run] = await extentsOf(device, at, sizeBytes - at, 1);
+  if (run?.hole !== true) return end;
+  const to = at + run.length;
+  return to === sizeBytes ? to : Math.max(end, roundDown(to, objectBytes));
+}
+
+/** What cannot be told is taken for data: to read it says what is wrong, block by block. */
+async function extentsOf(
+  device: BlockDevice,
+  at: number,
+  length: number,
+  countMax: number,
+): Promise<Extent[]> {
   try {
-    // First this object alone: for a run of data the device would look at the objects behind it.
-    const own = Math.min(objectBytes, sizeBytes - at);
-    const [first] = await device.extents(at, own, 1);
-    if (first?.hole !== true || first.length < own) return 0;
-    const [run] = await device.extents(at, sizeBytes - at, 1);
-    const length = run?.hole === true ? run.length : own;
-    return at + length === sizeBytes ? length : Math.max(own, roundDown(length, objectBytes));
+    return await device.extents(at, length, countMax);
   } catch (error) {
-    flawOf(error, at, 0);
-    return 0; // to read it says the same, block by block
+    flawOf(error, at, length);
+    return [{ length, hole: false, zero: false }];
   }
 }
 

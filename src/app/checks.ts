@@ -1,5 +1,6 @@
 import { SheepError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import type { Call } from '../contracts/call.ts';
 import type { Client } from '../contracts/exports.ts';
 import type { Clock } from '../contracts/seams.ts';
 import { exportName, type VolumeRecord } from '../vdi/record.ts';
@@ -36,14 +37,15 @@ export class Checks implements AsyncDisposable {
   }
 
   /**
-   * One check, line by line; the last one is its result. Leaving early ends it.
+   * One check, line by line; the last one is its result. Leaving early ends it, aborting at once.
    * @throws SheepError `ERR_NOT_FOUND`; `ERR_SHUTDOWN` if it is stopped
    */
-  async *run(record: VolumeRecord): AsyncGenerator<CheckLine> {
+  async *run(record: VolumeRecord, { signal }: Call = {}): AsyncGenerator<CheckLine> {
     const ended = Promise.withResolvers<void>();
     this.#running.add(ended.promise);
     try {
-      yield* this.#lines(record);
+      const stops = signal === undefined ? [] : [signal];
+      yield* this.#lines(record, AbortSignal.any([...stops, this.#stop.signal]));
     } finally {
       this.#running.delete(ended.promise);
       ended.resolve();
@@ -55,7 +57,7 @@ export class Checks implements AsyncDisposable {
     await Promise.all(this.#running);
   }
 
-  async *#lines(record: VolumeRecord): AsyncGenerator<CheckLine> {
+  async *#lines(record: VolumeRecord, signal: AbortSignal): AsyncGenerator<CheckLine> {
     const name = exportName(record);
     // By its ID: its tag may be another snapshot's by now.
     const opened = record.state === 'snapshot' ? `${record.name}@${record.vid}` : name;
@@ -63,29 +65,28 @@ export class Checks implements AsyncDisposable {
     if (device === undefined) {
       throw new SheepError('ERR_NOT_FOUND', `'${name}' was deleted meanwhile`, { name });
     }
-    const totalBytes = (await this.#volumes.countObjects(opened)).all * record.objectBytes;
+    const totalObjects = (await this.#volumes.countObjects(opened)).all;
     let toldMs = Number.NEGATIVE_INFINITY;
     let flawCount = 0;
-    let readBytes = 0;
-    for await (const step of checkDevice(device, record.objectBytes, this.#pacer())) {
+    let [objects, readBytes] = [0, 0];
+    for await (const step of checkDevice(device, record.objectBytes, this.#pacer(signal))) {
       for (const flaw of step.flaws) {
         flawCount += 1;
         if (flawCount <= FLAWS_TOLD_MAX) yield { is: 'flaw', flaw };
       }
-      readBytes = step.readBytes;
+      ({ objects, readBytes } = step);
       const now = this.#clock.monotonicMs();
       if (now - toldMs < PROGRESS_MS) continue;
       toldMs = now;
-      yield { is: 'progress', readBytes, totalBytes };
+      yield { is: 'progress', objects, totalObjects };
     }
     const level = flawCount === 0 ? 'info' : 'error';
-    this.#log.event(level, 'vdi.checked', { vdi: name, readBytes, flawCount });
-    yield { is: 'end', checked: { export: name, readBytes, flawCount } };
+    this.#log.event(level, 'vdi.checked', { vdi: name, objects, readBytes, flawCount });
+    yield { is: 'end', checked: { export: name, objects, readBytes, flawCount } };
   }
 
   /** Lets others go first, and rests as long as this check and its likes have worked. */
-  #pacer(): () => Promise<void> {
-    const { signal } = this.#stop;
+  #pacer(signal: AbortSignal): () => Promise<void> {
     let resumedMs = this.#clock.monotonicMs();
     let workedMs = 0;
     return async () => {

@@ -9,7 +9,7 @@ import type { Terminal } from './output.ts';
 import { Progress } from './progress.ts';
 import { programVersion } from './version.ts';
 
-/** Of a terminal that does not tell its width. */
+/** Of a terminal that does not tell its width, or says 0. */
 const COLUMNS_DEFAULT = 80;
 
 /** What the process gives: arguments, environment, and where to print. */
@@ -115,7 +115,7 @@ export async function main(args: readonly string[]): Promise<void> {
     out: (text) => process.stdout.write(text),
     err: (text) => process.stderr.write(text),
     watched: process.stderr.isTTY === true,
-    columns: () => process.stderr.columns ?? COLUMNS_DEFAULT,
+    columns: () => process.stderr.columns || COLUMNS_DEFAULT,
     nowMs: () => performance.now(),
   });
 }

@@ -12,13 +12,13 @@ export function checkCommand({ lines, show, progress, fail }: Collie): Command {
     .argument('<name[@tag]>')
     .action(async (text: string) => {
       const flaws: Flaw[] = [];
-      using bar = progress(`checking ${text}`);
+      using bar = progress(`proving the objects of ${text}`, (count) => `${Math.round(count)}`);
       const path = `${pathOf(vdiRef(text))}/check`;
       const { checked } = await lines<CheckLine>('POST', path, (line) => {
-        if (line.is === 'progress') bar.update(line.readBytes, line.totalBytes);
+        if (line.is === 'progress') bar.update(line.objects, line.totalObjects);
         else flaws.push(line.flaw);
       });
-      bar.update(checked.readBytes, checked.readBytes);
+      bar.update(checked.objects, checked.objects);
       bar.done();
       show({ ...checked, flaws }, (out) => {
         for (const { kind, at, length, message } of flaws) {
@@ -26,12 +26,12 @@ export function checkCommand({ lines, show, progress, fail }: Collie): Command {
         }
         const { flawCount } = checked;
         if (flawCount > flaws.length) out.line(`and ${flawCount - flaws.length} more`);
-        const read = formatBytes(checked.readBytes);
+        const read = `${checked.objects} objects, ${formatBytes(checked.readBytes)} read`;
         out.line(
           flawCount === 0
-            ? `${checked.export} is sound (${read} read)`
-            : `${checked.export} is not sound (${read} read, flaws: ${flawCount}); clients get I/O ` +
-                'errors there, all else is served',
+            ? `${checked.export} is sound (${read})`
+            : `${checked.export} is not sound (${read}, flaws: ${flawCount}); clients get I/O errors ` +
+                'there, all else is served',
         );
       });
       if (checked.flawCount > 0) fail();

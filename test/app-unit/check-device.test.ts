@@ -61,7 +61,7 @@ describe('a check of a disk', () => {
     const { device, calls } = disk(5 * MiB + 8 * KiB, [1, 2, 5]);
     const { flaws, last, paces } = await checked(device);
     expect(flaws).toEqual([]);
-    expect(last).toMatchObject({ readBytes: 2 * MiB + 8 * KiB });
+    expect(last).toEqual({ objects: 3, readBytes: 2 * MiB + 8 * KiB, flaws: [] });
     expect(calls.readBytes).toBe(2 * MiB + 8 * KiB);
     expect(paces).toBeGreaterThanOrEqual(calls.reads);
   });
@@ -71,7 +71,36 @@ describe('a check of a disk', () => {
     expect((await checked(device)).last?.readBytes).toBe(2 * MiB);
     expect(calls.extents).toBeLessThan(20);
     const empty = disk(4 * KiB, []);
-    expect((await checked(empty.device)).last).toMatchObject({ readBytes: 0 });
+    expect((await checked(empty.device)).last).toEqual({ objects: 0, readBytes: 0, flaws: [] });
+  });
+
+  test('skips the larger holes in objects, and reads the smaller ones along', async () => {
+    const { device } = disk(4 * MiB, []);
+    const reads: number[][] = [];
+    const data = [0, 8 * KiB, 100 * KiB, 104 * KiB, MiB - 4 * KiB, MiB, 3 * MiB];
+    const striped: BlockDevice = {
+      ...device,
+      read: (at, into) => void reads.push([at, at + into.length]),
+      extents: (at, length, countMax) => {
+        const out: Extent[] = [];
+        for (let from = at; from < at + length && out.length < countMax; from += 4 * KiB) {
+          const hole = !data.includes(from);
+          const last = out.at(-1);
+          if (last?.hole === hole) out[out.length - 1] = { ...last, length: last.length + 4 * KiB };
+          else out.push({ length: 4 * KiB, hole, zero: hole });
+        }
+        return out;
+      },
+    };
+    const { last } = await checked(striped);
+    expect(reads).toEqual([
+      [0, 12 * KiB],
+      [100 * KiB, 108 * KiB],
+      [MiB - 4 * KiB, MiB],
+      [MiB, MiB + 4 * KiB],
+      [3 * MiB, 3 * MiB + 4 * KiB],
+    ]);
+    expect(last).toEqual({ objects: 3, readBytes: 32 * KiB, flaws: [] });
   });
 
   test('names the blocks that fail, joined over the pieces that are read', async () => {

@@ -4,11 +4,13 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { CheckLine } from '../../src/app/admin-views.ts';
 import { Checks } from '../../src/app/checks.ts';
+import type { Host } from '../../src/app/host.ts';
 import type { Volumes } from '../../src/app/volumes.ts';
 import { parseAddress } from '../../src/base/address.ts';
 import { silentLog } from '../../src/base/log.ts';
-import { GiB, MiB } from '../../src/base/units.ts';
+import { MiB } from '../../src/base/units.ts';
 import type { BlockDevice } from '../../src/contracts/block-device.ts';
+import type { Call } from '../../src/contracts/call.ts';
 import type { Clock } from '../../src/contracts/seams.ts';
 import { openNodeNet } from '../../src/host/node-net.ts';
 import { connectNbd } from '../../src/nbd/client/connect.ts';
@@ -16,18 +18,30 @@ import type { VolumeRecord } from '../../src/vdi/record.ts';
 import { scratch } from '../cluster/scratch.ts';
 import { collie, startTestSheep } from './test-sheep.ts';
 
-/** A sheep with a VDI `demo` of 16 MiB, of which the first objects are written, full of `1`. */
+/** A sheep with a VDI `demo` of 32 MiB, of which the first objects are written, full of `1`. */
 async function world(objects = 2) {
   const owned = new AsyncDisposableStack();
   const { path } = owned.use(await scratch());
-  const sheep = owned.use(await startTestSheep(path));
+  let stalled = false;
+  const change = (host: Host): Host => {
+    const { wallMs, monotonicMs, yield: turn, sleep } = host.clock;
+    const slow = (ms: number) => (stalled && ms < 1000 ? 600_000 : ms);
+    const clock = {
+      wallMs,
+      monotonicMs,
+      yield: turn,
+      sleep: (ms: number, call?: Call) => sleep(slow(ms), call),
+    };
+    return { ...host, clock };
+  };
+  const sheep = owned.use(await startTestSheep(path, {}, change));
   const run = (...args: string[]) => collie(['-a', sheep.socket, ...args]);
   const write = async (name: string, at: number, value: number, length = 4096) => {
     await using client = await connectNbd(await openNodeNet(), sheep.nbd[0]!, name);
     await client.write(at, new Uint8Array(length).fill(value), { durable: true });
   };
-  await run('vdi', 'create', 'demo', '16M');
-  if (objects > 0) await write('demo', 0, 1, objects * 4 * MiB);
+  await run('vdi', 'create', 'demo', '32M');
+  await write('demo', 0, 1, objects * 4 * MiB);
   /** The file of an object, by its oid. */
   const fileOf = async (oid: string) => {
     const names = await readdir(join(path, 'obj'), { recursive: true });
@@ -35,6 +49,11 @@ async function world(objects = 2) {
   };
   return {
     ...{ sheep, run, write, fileOf },
+    clients: async () => JSON.parse((await run('--json', 'vdi', 'info', 'demo')).out).clients,
+    /** From now on a check that rests does so for ever. */
+    stall: () => {
+      stalled = true;
+    },
     /** Turns over a bit of a block, under the running daemon. */
     damage: async (oid: string, block: number) => {
       await using file = await open(await fileOf(oid), 'r+');
@@ -60,10 +79,10 @@ describe('a check', () => {
     await using it = await world();
     expect(await it.run('vdi', 'check', 'demo')).toEqual({
       ...{ status: 0, err: '' },
-      out: 'demo is sound (8 MiB read)\n',
+      out: 'demo is sound (2 objects, 8 MiB read)\n',
     });
     expect((await it.check('demo')).view).toEqual({
-      ...{ export: 'demo', readBytes: 8 * MiB, flawCount: 0, flaws: [] },
+      ...{ export: 'demo', objects: 2, readBytes: 8 * MiB, flawCount: 0, flaws: [] },
     });
     const checked = it.sheep.events.filter(({ name }) => name === 'vdi.checked');
     expect(checked.map(({ level }) => level)).toEqual(['info', 'info']);
@@ -84,7 +103,9 @@ describe('a check', () => {
       expect.stringMatching(
         `^damaged: bytes ${at} to ${at + 4095}: object ${oid(1, 1)} is damaged`,
       ),
-      expect.stringMatching(/^demo is not sound \(8 MiB read, flaws: 1\); clients get I\/O errors/),
+      expect.stringMatching(
+        /^demo is not sound \(2 objects, 8 MiB read, flaws: 1\); clients get I\/O/,
+      ),
       '',
     ]);
     expect(it.sheep.events.find(({ name }) => name === 'vdi.checked')).toMatchObject({
@@ -124,41 +145,28 @@ describe('a check', () => {
     ]);
   });
 
-  test('keeps what it reads from being deleted, and is shown as its client', async () => {
-    await using it = await world(4);
-    const checking = it.run('vdi', 'check', 'demo');
-    await expect
-      .poll(async () => JSON.parse((await it.run('--json', 'vdi', 'info', 'demo')).out).clients)
-      .toMatchObject([{ name: 'collie vdi check' }]);
-    expect((await it.run('vdi', 'delete', 'demo')).err).toContain('used by collie vdi check');
-    expect((await checking).status).toBe(0);
-  });
-
   test('ends when whoever asked has gone', async () => {
-    await using it = await world(0);
-    // Little data, in objects that take a second to be read.
-    await it.run('vdi', 'create', 'large', '1G', '--object-size', '64M');
-    for (let at = 0; at < GiB; at += 64 * MiB) await it.write('large', at, 1);
+    await using it = await world(8);
+    it.stall();
     const where = parseAddress(it.sheep.socket);
     const asked = request({
       ...('path' in where && { socketPath: where.path }),
-      ...{ method: 'POST', path: '/v1/vdis/large/check' },
+      ...{ method: 'POST', path: '/v1/vdis/demo/check' },
     }).on('error', () => undefined);
     asked.end();
     await new Promise((settle) => asked.once('response', settle));
+    expect(await it.clients()).toHaveLength(1);
     asked.destroy();
-    await expect
-      .poll(async () => JSON.parse((await it.run('--json', 'vdi', 'info', 'large')).out).clients)
-      .toEqual([]);
+    await expect.poll(it.clients).toEqual([]);
     expect(it.sheep.events.some(({ name }) => name === 'vdi.checked')).toBe(false);
   });
 
-  test('is told, as an error, that the daemon stops', async () => {
-    await using it = await world(4);
+  test('keeps what it reads from being deleted, and ends with an error when the daemon stops', async () => {
+    await using it = await world(8);
+    it.stall();
     const checking = it.run('vdi', 'check', 'demo');
-    await expect
-      .poll(async () => JSON.parse((await it.run('--json', 'vdi', 'info', 'demo')).out).clients)
-      .toHaveLength(1);
+    await expect.poll(it.clients).toMatchObject([{ name: 'collie vdi check' }]);
+    expect((await it.run('vdi', 'delete', 'demo')).err).toContain('used by collie vdi check');
     await it.sheep[Symbol.asyncDispose]();
     expect(await checking).toEqual({
       ...{ status: 1, out: '' },
@@ -177,7 +185,7 @@ describe('a check', () => {
     };
     expect(await drain()).toEqual({
       is: 'end',
-      checked: { export: 'demo', readBytes: 16 * MiB, flawCount: 0 },
+      checked: { export: 'demo', objects: 4, readBytes: 16 * MiB, flawCount: 0 },
     });
     expect(clock.restedMs).toBeGreaterThanOrEqual(clock.workedMs * 0.9);
     expect(clock.longestRestMs).toBeLessThan(10);

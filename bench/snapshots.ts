@@ -1,3 +1,4 @@
+import { matchesGlob } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BLOCK_BYTES, GiB, KiB, MiB, TiB } from '../src/base/units.ts';
 import { askAdmin } from './admin.ts';
@@ -22,19 +23,26 @@ interface Row {
 }
 type Say = (line: string) => void;
 
+const PARTS = {
+  making,
+  'beside-a-writer': besideAWriter,
+  'through-a-chain': throughAChain,
+  'first-writes': firstWrites,
+  deleting,
+};
+
 /** What snapshots and clones cost: to make, to read through, to write over, to delete. */
 export async function snapshots(
   scope: Scope,
   options: Options,
   say: Say,
 ): Promise<{ rows: Row[]; text: string }> {
-  const rows = [
-    ...(await making(scope, options, say)),
-    ...(await besideAWriter(scope, options, say)),
-    ...(await throughAChain(scope, options, say)),
-    ...(await firstWrites(scope, options, say)),
-    ...(await deleting(scope, options, say)),
-  ];
+  const rows: Row[] = [];
+  for (const [name, part] of Object.entries(PARTS)) {
+    if (options.only.some((glob) => matchesGlob(name, glob))) {
+      rows.push(...(await part(scope, options, say)));
+    }
+  }
   const cells = rows.map(({ what, measured, goal }) => [what, measured, goal]);
   return { rows, text: table(['snapshots and clones', 'measured', 'goal'], cells) };
 }

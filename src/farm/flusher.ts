@@ -187,12 +187,20 @@ export class Flusher {
     const blocks = objects.reduce((sum, object) => sum + object.dirty.count, 0);
     const { limits, journal } = this.#parts;
     const crowded = journal.segments.length > limits.segmentsMax;
-    const large = blocks * BLOCK_BYTES > limits.journalFlushBytes;
+    const large = blocks * BLOCK_BYTES > this.#journalMax(objects.length);
     // Few files whose bytes are on their way already: the journal would only send them once more.
     const begun =
       objects.length <= limits.syncsAtOnce && objects.some((each) => each.begunBytes > 0);
     if (crowded || large || begun) return this.#home(objects);
     return this.#flushToJournal(objects);
+  }
+
+  /** How much of so many objects goes to the journal: to sync many files for little costs more. */
+  #journalMax(objects: number): number {
+    const { limits, journal } = this.#parts;
+    const share = objects * limits.journalFlushObjectBytes;
+    const most = Math.min(limits.journalFlushMaxBytes, journal.segmentBytes / 4);
+    return Math.max(limits.journalFlushBytes, Math.min(share, most));
   }
 
   /**

@@ -119,6 +119,9 @@ export class Journal {
   get reached(): JournalPoint {
     return { sequence: this.#sequence - 1, segment: this.#segment };
   }
+  get segmentBytes(): number {
+    return this.#place.segmentBytes;
+  }
   get segments(): readonly number[] {
     return this.#segments;
   }

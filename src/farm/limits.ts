@@ -5,6 +5,9 @@ import { BLOCK_BYTES, GiB, KiB, MiB, roundDown } from '../base/units.ts';
 export const FARM_LIMITS = {
   /** A flush of at most this much goes to the journal: one sync whatever the number of objects. */
   journalFlushBytes: 1 * MiB,
+  /** Of many objects more does: this much each, together at most so much, a copy of some 10 ms. */
+  journalFlushObjectBytes: 64 * KiB,
+  journalFlushMaxBytes: 8 * MiB,
   /** Long enough that a checkpoint of its objects is rare, short enough to replay in a second. */
   segmentBytes: 64 * MiB,
   /** On a small disk a segment is a 256th of it, but no less than this. */

@@ -52,7 +52,7 @@ export class Inheritance {
     const vid = sourceOf(object, first);
     const origin = this.#parts.open.find(objectKey(kind, vid, index));
     if (origin === undefined || origin.gate?.readable === false) return false;
-    return origin.readNow(at, into);
+    return origin.origins === undefined ? origin.readNow(at, into) : this.readNow(origin, at, into);
   }
 
   /**

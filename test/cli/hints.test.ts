@@ -9,6 +9,9 @@ test('the usual addresses are left out of the commands', () => {
   expect(text).toContain("qemu-img convert -n -t writethrough -O raw IMAGE 'nbd://127.0.0.1/demo'");
   expect(text).toContain("nbd-client -N 'demo' 127.0.0.1 /dev/nbd0");
   expect(text).toMatch(/collie vdi list/);
+  expect(text).toMatch(
+    /collie vdi snapshot -s TAG 'demo'\n.*collie vdi clone -s TAG 'demo' NAME\n/,
+  );
 });
 
 test('others are not', () => {

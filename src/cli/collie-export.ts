@@ -122,7 +122,7 @@ async function into<T>(
   work: (output: ImageOutput | StreamOutput) => Promise<T>,
 ): Promise<T> {
   await using output = await openImageOutput(path);
-  if (!(output instanceof ImageOutput)) return work(output);
+  if (!(output instanceof ImageOutput)) return await work(output); // and then it is closed
   try {
     const done = await work(output);
     await output.complete();

@@ -136,6 +136,8 @@ describe.skipIf(!hasTool('qemu-img'))('a disk in and out', () => {
       '$collie vdi export other - > other.raw',
       'cmp image other.raw',
       '$collie vdi import <(cat image) substituted --size 64M',
+      'mkfifo fifo; cat fifo > from-fifo & $collie vdi export other fifo && wait && cmp image from-fifo',
+      '$collie vdi export other /dev/null',
     ];
     for (const line of lines) expect(await world.shell(line), line).toMatchObject({ status: 0 });
     for (const name of ['other', 'redirected', 'catted', 'substituted']) {
@@ -311,6 +313,34 @@ describe('a difference that breaks off in a pipe', () => {
     expect(await world.shell('$collie vdi rollback -s one to')).toMatchObject({ status: 0 });
     expect(await world.shell('$collie vdi import stream to')).toMatchObject({ status: 0 });
     expect(await world.shell('$collie vdi export to - | cmp - two')).toMatchObject({ status: 0 });
+  });
+});
+
+describe.skipIf(!canMount())('a block device', () => {
+  test('is read and written in place, old data between the new goes, and one too small is refused', async () => {
+    await using world = await World.open();
+    const [image, behind] = [`${world.path}/image`, `${world.path}/behind`];
+    makeImage(image);
+    await world.shell('head -c 65M /dev/urandom > behind; head -c 1M /dev/zero > little');
+    const attach = async (file: string) =>
+      (await succeed('losetup', ['-f', '--show', file])).trim();
+    await using owned = new AsyncDisposableStack();
+    const device = await attach(behind);
+    owned.defer(() => void execFileSync('losetup', ['-d', device]));
+    const little = await attach(`${world.path}/little`);
+    owned.defer(() => void execFileSync('losetup', ['-d', little]));
+    await world.json('vdi', 'import', image, 'disk');
+    await world.json('vdi', 'export', 'disk', device);
+    expect(await world.shell(`cmp -n 67108864 ${device} image`)).toMatchObject({ status: 0 });
+    const imported = await world.json('vdi', 'import', device, 'again');
+    expect(imported).toMatchObject({ sizeBytes: 65 * MiB });
+    await world.expectSame(behind, 'again');
+    const said = await world.collie('vdi', 'export', 'disk', little);
+    expect(said).toMatchObject({
+      status: 1,
+      err: expect.stringMatching(/has 1048576 bytes, and the disk 67108864/),
+    });
+    expect(await world.shell(`cmp ${little} little`)).toMatchObject({ status: 0 });
   });
 });
 

@@ -122,3 +122,16 @@ export function errorChunk(
   bytes.set(text, ERROR_CHUNK_BYTES);
   return bytes;
 }
+
+/** Several frames as one run of bytes: a single one is not copied. */
+export function joined(frames: readonly Uint8Array[]): Uint8Array {
+  const [only] = frames;
+  if (only !== undefined && frames.length === 1) return only;
+  const bytes = new Uint8Array(frames.reduce((sum, frame) => sum + frame.length, 0));
+  let at = 0;
+  for (const frame of frames) {
+    bytes.set(frame, at);
+    at += frame.length;
+  }
+  return bytes;
+}

@@ -6,7 +6,7 @@ import type { Client, Exports } from '../contracts/exports.ts';
 import type { ByteStream } from '../contracts/net.ts';
 import { Assembler } from './assembler.ts';
 import { optionRefusalOf } from './errno.ts';
-import { greeting } from './frames.ts';
+import { greeting, joined } from './frames.ts';
 import {
   type Answer,
   answer,
@@ -95,16 +95,18 @@ export class Negotiation {
     return { limits: this.#limits, stopping: this.#stopping };
   }
 
+  /** What is to be sent leaves in one write: a listing has thousands of replies. */
   #perform(next: Step): void {
     this.#state = next.state;
+    const frames = next.effects.flatMap((effect) => (effect.do === 'send' ? effect.bytes : []));
+    if (frames.length > 0) this.#reply(joined(frames));
     for (const effect of next.effects) this.#carryOut(effect);
   }
 
   #carryOut(effect: Effect): void {
     switch (effect.do) {
       case 'send':
-        this.#reply(effect.bytes);
-        break;
+        break; // in #perform
       case 'ask':
         void this.#ask(effect.question);
         break;

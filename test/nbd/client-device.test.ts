@@ -399,6 +399,28 @@ describe('an operation that is aborted', () => {
     expect(into[4000]).toBe(7);
   });
 
+  test('never undoes what others wrote to the same block after it', async () => {
+    const gate = new Gate();
+    let writes = 0;
+    await using served = await Served.start({
+      limits: { blockMinBytes: 4096 },
+      before: ({ name }) => (name === 'write' && writes++ === 0 ? gate.wait() : undefined),
+    });
+    await using client = await connect(served);
+    const controller = new AbortController();
+    const call = { durable: false, signal: controller.signal };
+    const aborted = client.write(0, pattern(10), call) as Promise<void>;
+    await served.until(() => writes === 1);
+    controller.abort(new Error('enough'));
+    const other = client.write(100, pattern(10), PLAIN) as Promise<void>;
+    await served.settle();
+    gate.open();
+    await Promise.allSettled([aborted, other]);
+    const into = new Uint8Array(10);
+    await client.read(100, into);
+    expect(into).toEqual(pattern(10));
+  });
+
   test('one signal for very many of them is no leak', async () => {
     const warnings: unknown[] = [];
     const warn = (warning: unknown) => warnings.push(warning);

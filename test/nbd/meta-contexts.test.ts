@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Writer } from '../../src/base/bytes.ts';
 import { SheepError } from '../../src/base/errors.ts';
@@ -242,6 +243,70 @@ describe('doc/proto.md, "NBD_REPLY_TYPE_BLOCK_STATUS": one chunk for each select
     for (let left = 5; left > 0; left -= 1) answered.add((await client.reply()).cookie);
     expect(answered).toEqual(new Set([0n, 1n, 3n, 4n, 9n]));
   });
+});
+
+test('any selection, range and flags: each context tells what stands in each block', async () => {
+  const flagsOf: Record<string, (block: number) => number> = { ...contexts, [BASE]: () => 3 };
+  const selection = fc.shuffledSubarray(ALL, { minLength: 1 });
+  const place = fc.oneof(
+    fc.nat(MiB - 1),
+    fc.nat(255).map((block) => block * 4096),
+  );
+  const length = fc.oneof(fc.integer({ min: 1, max: 9000 }), fc.integer({ min: 1, max: MiB }));
+  await fc.assert(
+    fc.asyncProperty(
+      selection,
+      fc.array(fc.tuple(place, length, fc.boolean()), { minLength: 1, maxLength: 6 }),
+      fc.constantFrom(4, 64, 8192),
+      fc.boolean(),
+      async (selected, ranges, extentsMax, slow) => {
+        await using served = await Served.start({
+          contexts,
+          chunkBytes: 1000,
+          limits: { extentsMax, contextsMax: 4 },
+          before: () => (slow ? served.turns(1) : undefined),
+        });
+        const client = await served.client({ meta: selected });
+        for (const [offset, wanted, one] of ranges) {
+          const asked = Math.min(wanted, MiB - offset);
+          const flags = one ? CMD_FLAG.REQ_ONE : 0;
+          const fields = { type: CMD.BLOCK_STATUS, flags, offset, length: asked };
+          const { statuses } = await client.request(fields);
+          expect(statuses.map(([id = 0]) => ALL[id - 1])).toEqual(selected);
+          const count = one ? 1 : Math.floor(extentsMax / selected.length);
+          for (const [index, [, ...numbers]] of statuses.entries()) {
+            expect(numbers.length / 2).toBeLessThanOrEqual(count);
+            let at = offset;
+            for (let pair = 0; pair < numbers.length; pair += 2) {
+              const [run = 0, told] = numbers.slice(pair, pair + 2);
+              for (const byte of [at, at + run - 1]) {
+                expect(flagsOf[selected[index] ?? '']?.(Math.floor(byte / 4096))).toBe(told);
+              }
+              at += run;
+            }
+            expect(at).toBeLessThanOrEqual(offset + asked);
+            if (numbers.length / 2 < count) expect(at).toBe(offset + asked);
+          }
+        }
+      },
+    ),
+    { numRuns: 60 },
+  );
+});
+
+test('a listing of thousands is told whole, however slowly it is taken', async () => {
+  const many = Object.fromEntries(
+    Array.from({ length: 3000 }, (_, number) => [`qemu:dirty-bitmap:${number}`, () => 0]),
+  );
+  await using served = await Served.start({ contexts: many, chunkBytes: 777, windowBytes: 1000 });
+  const client = await negotiated(served);
+  const replies = await client.option(OPT.LIST_META_CONTEXT, metaData('disk', 'qemu:'));
+  expect(
+    told(replies)
+      .map(({ name }) => name)
+      .toSorted(),
+  ).toEqual(Object.keys(many).toSorted());
+  expect((await client.option(OPT.GO, infoData('disk'))).at(-1)?.type).toBe(REP.ACK);
 });
 
 test('doc/proto.md, "Metadata contexts": a name is at most 4096 bytes, and is told whole', async () => {

@@ -128,7 +128,9 @@ export class Aligned implements BlockDevice {
         }
         const block = await this.#block(part.at, call);
         by.patch(block, part.at % this.#unit, part.at, part.length);
-        await this.#inner.write(roundDown(part.at, this.#unit), block, call);
+        // Not to be aborted: what is on its way holds bytes of others, and must land before they
+        // change again.
+        await this.#inner.write(roundDown(part.at, this.#unit), block, { durable: call.durable });
       }
     });
   }

@@ -31,7 +31,8 @@ export interface NbdClient extends BlockDevice {
 /**
  * Opens an export over one connection. Operations need no order and no limit: as many as the server
  * should have at once are sent, the others wait. A server that breaks the protocol, or goes, fails
- * everything that waits, and all that is asked later, with what was wrong.
+ * everything that waits, and all that is asked later, with what was wrong. A change that is aborted
+ * after it was sent may still take effect, at any time until the connection ends.
  * @throws SheepError `ERR_NOT_FOUND` no such export, `ERR_BAD_INPUT` a name that cannot be,
  *         `ERR_UNSUPPORTED` a server that wants TLS or is too old, `ERR_BAD_FRAME` one that breaks
  *         the protocol, `ERR_IO` nobody there; the signal's reason

@@ -2,7 +2,7 @@ import { describeError, SheepError } from '../../base/errors.ts';
 import type { ByteStream, StreamEvents } from '../../contracts/net.ts';
 import { Assembler } from '../assembler.ts';
 import { CMD, REQUEST_MAGIC } from '../constants.ts';
-import { putOffset, REQUEST_AT, REQUEST_BYTES } from '../frames.ts';
+import { joined, putOffset, REQUEST_AT, REQUEST_BYTES } from '../frames.ts';
 import { Asked, type Question } from './asked.ts';
 import { FIRST_STATE, need, type State, step, type Wanted } from './handshake.ts';
 import { ReplyReader } from './replies.ts';
@@ -173,22 +173,11 @@ export class Link implements StreamEvents {
         continue;
       }
       asked.lend();
-      this.#write(frames);
+      this.#stream.write(joined(frames));
       frames = [];
       this.#stream.write(payload, () => asked.returned());
     }
-    this.#write(frames);
-  }
-  #write(frames: readonly Uint8Array[]): void {
-    if (frames.length === 0) return;
-    const length = frames.reduce((sum, frame) => sum + frame.length, 0);
-    const bytes = new Uint8Array(length);
-    let at = 0;
-    for (const frame of frames) {
-      bytes.set(frame, at);
-      at += frame.length;
-    }
-    this.#stream.write(bytes);
+    if (frames.length > 0) this.#stream.write(joined(frames));
   }
 }
 

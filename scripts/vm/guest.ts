@@ -42,6 +42,8 @@ export class Guest implements AsyncDisposable {
   #lines: string[] = [];
   #waiting: Waiting[] = [];
   #scripts = 0;
+  /** The last script has ended, so no line comes. */
+  #idle = false;
 
   private constructor(qemu: ChildProcess, console: string) {
     this.#qemu = qemu;
@@ -78,6 +80,7 @@ export class Guest implements AsyncDisposable {
     const number = ++this.#scripts;
     const end = new RegExp(`^(.*)guest: ${number} ended (\\d+)$`);
     this.#lines = [];
+    this.#idle = false;
     const ended = this.seen(end);
     this.#qemu.stdin?.write(`${number} ${Buffer.from(script).toString('base64')}\n`);
     await ended;
@@ -93,11 +96,14 @@ export class Guest implements AsyncDisposable {
     throw new Error(`in the guest, status ${status}:\n${script}\n${this.#lastWords()}`);
   }
 
-  /** Settles once the script that runs now has printed such a line. @throws Error if QEMU ends */
+  /**
+   * Settles once the script that runs now has printed such a line.
+   * @throws Error if the script or QEMU ends before
+   */
   seen(pattern: RegExp): Promise<void> {
     if (this.#lines.some((line) => pattern.test(line))) return Promise.resolve();
     return new Promise((resolve, reject) => {
-      if (this.#gone) return reject(this.#failure());
+      if (this.#gone || this.#idle) return reject(this.#failure());
       this.#waiting.push({ pattern, resolve, reject });
     });
   }
@@ -129,6 +135,8 @@ export class Guest implements AsyncDisposable {
     const now = this.#waiting.filter(({ pattern }) => pattern.test(line));
     this.#waiting = this.#waiting.filter((one) => !now.includes(one));
     for (const { resolve } of now) resolve();
+    this.#idle = /guest: \d+ ended \d+$/.test(line);
+    if (this.#idle) this.#fail();
   }
 
   #fail(): void {
@@ -139,7 +147,8 @@ export class Guest implements AsyncDisposable {
 
   #failure(): Error {
     const { exitCode, signalCode } = this.#qemu;
-    return new Error(`the guest ended with ${signalCode ?? exitCode}\n${this.#lastWords()}`);
+    const what = this.#gone ? `QEMU ended with ${signalCode ?? exitCode}` : 'the script ended';
+    return new Error(`${what}\n${this.#lastWords()}`);
   }
 
   #lastWords(): string {

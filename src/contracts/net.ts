@@ -1,3 +1,5 @@
+import type { Call } from './call.ts';
+
 /** The memory in which a received chunk lies. */
 export interface Loan {
   /** The chunk stays as it is until `release` was called as often as `hold`. */
@@ -73,6 +75,9 @@ export interface Net {
     accept: (stream: ByteStream) => void,
     options?: ListenOptions,
   ): Promise<Listener>;
-  /** @throws SheepError `ERR_BAD_INPUT`, `ERR_IO` if nobody answers there */
-  dial(address: Address): Promise<ByteStream>;
+  /**
+   * Aborting ends the dialling, not a stream that it has brought.
+   * @throws SheepError `ERR_BAD_INPUT`, `ERR_IO` if nobody answers there
+   */
+  dial(address: Address, call?: Call): Promise<ByteStream>;
 }

@@ -2,6 +2,7 @@ import { createServer, Socket } from 'node:net';
 import { formatAddress, formatHostPort, parseAddress, type Where } from '../base/address.ts';
 import { assert } from '../base/assert.ts';
 import { SheepError } from '../base/errors.ts';
+import type { Call } from '../contracts/call.ts';
 import type {
   Address,
   ByteStream,
@@ -22,7 +23,7 @@ export async function openNodeNet(options: { fixedMemory?: boolean } = {}): Prom
   const fixedMemory = options.fixedMemory ?? (await adoptionWorks());
   return {
     listen: (address, accept, listening = {}) => listen(address, accept, listening, fixedMemory),
-    dial: (address) => dial(address, fixedMemory),
+    dial: (address, call = {}) => dial(address, fixedMemory, call),
   };
 }
 
@@ -148,7 +149,8 @@ function accepted(socket: Socket, where: Where, fixedMemory: boolean): ByteStrea
   return stream;
 }
 
-async function dial(address: Address, fixedMemory: boolean): Promise<ByteStream> {
+async function dial(address: Address, fixedMemory: boolean, { signal }: Call): Promise<ByteStream> {
+  signal?.throwIfAborted();
   const where = parseAddress(address);
   if ('fd' in where) throw new SheepError('ERR_BAD_INPUT', `${address} cannot be dialled`);
   let socket: Socket | undefined;
@@ -162,10 +164,18 @@ async function dial(address: Address, fixedMemory: boolean): Promise<ByteStream>
   assert(socket !== undefined, 'the stream has made its socket');
   socket.pause();
   socket.once('error', reject).connect(where, resolve);
+  const aborted = () => {
+    stream.destroy();
+    reject(signal?.reason);
+  };
+  signal?.addEventListener('abort', aborted, { once: true });
   try {
     await promise;
   } catch (cause) {
+    if (signal?.aborted) throw signal.reason;
     throw new SheepError('ERR_IO', `nobody answers at ${address}`, { address }, cause);
+  } finally {
+    signal?.removeEventListener('abort', aborted);
   }
   socket.off('error', reject);
   return stream;

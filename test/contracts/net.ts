@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events';
 import { describe, expect, test } from 'vitest';
 import type { ByteStream, Loan, Net } from '../../src/contracts/net.ts';
 
@@ -179,6 +180,48 @@ export function netContract(name: string, open: () => Promise<NetWorld>): void {
       const listener = await world.net.listen(world.address(), () => undefined);
       await listener[Symbol.asyncDispose]();
       await expect(world.net.dial(listener.address)).rejects.toMatchObject({ code: 'ERR_IO' });
+    });
+
+    test('dialling that is aborted, before or meanwhile, ends with the reason', async () => {
+      await using world = await open();
+      const streams: Recorder[] = [];
+      const accept = (stream: ByteStream) => void streams.push(new Recorder(stream));
+      await using listener = await world.net.listen(world.address(), accept);
+      const controller = new AbortController();
+      const { signal } = controller;
+      const reason = new Error('enough');
+      const dialling = world.net.dial(listener.address, { signal });
+      controller.abort(reason);
+      await expect(dialling).rejects.toBe(reason);
+      await expect(world.net.dial(listener.address, { signal })).rejects.toBe(reason);
+      expect(getEventListeners(signal, 'abort')).toEqual([]);
+      // Who was dialled sees nobody, or somebody who leaves; others are served.
+      const last = new Recorder(await world.net.dial(listener.address));
+      last.stream.write(Uint8Array.of(9));
+      await last.until(() => streams.some((one) => one.length === 1));
+      for (const one of streams) {
+        if (one.length === 0) await one.until(() => one.ended || one.closed);
+        one.stream.destroy();
+      }
+      await last.until(() => last.ended || last.closed);
+      last.stream.destroy();
+    });
+
+    test('aborting after the dialling leaves the stream as it is', async () => {
+      await using world = await open();
+      const accepted = Promise.withResolvers<ByteStream>();
+      await using listener = await world.net.listen(world.address(), accepted.resolve);
+      const controller = new AbortController();
+      const near = new Recorder(
+        await world.net.dial(listener.address, { signal: controller.signal }),
+      );
+      const far = new Recorder(await accepted.promise);
+      controller.abort();
+      near.stream.write(Uint8Array.of(7));
+      await far.until(() => far.length === 1);
+      near.stream.destroy();
+      await far.until(() => far.ended || far.closed);
+      far.stream.destroy();
     });
 
     test('an address in use is refused, and can be used again afterwards', async () => {

@@ -1,4 +1,5 @@
 import { SheepError } from '../../src/base/errors.ts';
+import type { Call } from '../../src/contracts/call.ts';
 import type {
   Address,
   ByteStream,
@@ -51,7 +52,9 @@ export class MemoryNet implements Net {
     };
   }
 
-  async dial(address: Address): Promise<ByteStream> {
+  async dial(address: Address, { signal }: Call = {}): Promise<ByteStream> {
+    await undefined; // whoever dials may still abort
+    signal?.throwIfAborted();
     const accept = this.#listeners.get(address);
     if (accept === undefined) throw new SheepError('ERR_IO', `nobody answers at ${address}`);
     const transport = address.startsWith('unix:') ? 'unix' : 'tcp';

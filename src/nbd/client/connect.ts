@@ -49,7 +49,7 @@ export async function connectNbd(
       throw new SheepError('ERR_BAD_INPUT', 'a name is at most 4096 bytes, without NUL', { name });
     }
   }
-  const stream = await orAborted(net.dial(address), signal, (late) => late.destroy());
+  const stream = await net.dial(address, signal === undefined ? {} : { signal });
   const link = new Link(stream, { exportName, contexts });
   try {
     const terms = await orAborted(link.agreed, signal);
@@ -71,18 +71,11 @@ export async function connectNbd(
   }
 }
 
-/** The outcome, or the signal's reason if that comes first; then `late` has what came after it. */
-async function orAborted<T>(
-  outcome: Promise<T>,
-  signal: AbortSignal | undefined,
-  late: (value: T) => void = () => undefined,
-): Promise<T> {
+/** The outcome, or the signal's reason if that comes first. */
+async function orAborted<T>(outcome: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return await outcome;
   const { promise, reject } = Promise.withResolvers<never>();
-  const aborted = () => {
-    reject(signal.reason);
-    outcome.then(late, () => undefined);
-  };
+  const aborted = () => reject(signal.reason);
   if (signal.aborted) aborted();
   signal.addEventListener('abort', aborted, { once: true });
   try {

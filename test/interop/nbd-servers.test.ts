@@ -45,14 +45,13 @@ class Place implements AsyncDisposable {
 type Start = (place: Place, image: string) => Promise<ForeignServer>;
 
 async function world(start: Start, exportName: string): Promise<DeviceWorld> {
-  const place = new Place();
+  await using opening = new AsyncDisposableStack();
+  const place = opening.use(new Place());
   place.use(await start(place, place.raw()));
   const open = (): Promise<BlockDevice> => place.connect(exportName);
-  return {
-    device: await open(),
-    reopen: open,
-    [Symbol.asyncDispose]: () => place[Symbol.asyncDispose](),
-  };
+  const device = await open();
+  const owned = opening.move();
+  return { device, reopen: open, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 const nbdkit =

@@ -199,4 +199,33 @@ describe('version 2 of the object file', () => {
       { length: BLOCK_BYTES, content: 'zero' },
     ]);
   });
+
+  /** Of four blocks: 0 its own, 1 inherited from vid 5, 2 a hole, 3 zeroed and reserved. */
+  test('of an object that inherits is these bytes, origins behind the data', async () => {
+    const store = await SimStore.open();
+    const parent = { kind: KIND.data, vid: 5, index: 0x123, slot: 77 };
+    const name = { ...parent, vid: 6 };
+    const stamp = Object.freeze({ epoch: 2, attachEpoch: 3 });
+    const call = { stamp, durable: false, createBytes: 4 * BLOCK_BYTES };
+    await store.farm.write(parent, 0, blocks(2, 1), call);
+    await store.farm.write(parent, 3 * BLOCK_BYTES, blocks(1, 1), { stamp, durable: false });
+    const own = blocks(1, 0);
+    own.set([1, 2, 3, 4]);
+    await store.farm.write(name, 0, own, { ...call, inherits: 5 });
+    const keep = { stamp, durable: false, keepAllocated: true };
+    await store.farm.zero(name, 3 * BLOCK_BYTES, BLOCK_BYTES, keep);
+    await store.farm[Symbol.asyncDispose]();
+    const made = await contents(store.disk, pathOf(name));
+    const { life, ...rest } = decodeHeader(made.subarray(0, HEADER_BYTES));
+    expect(life).not.toBe(0n);
+    made.set(encodeHeader({ ...rest, life: 1n }));
+    const stored = golden('object-heir-v2', made);
+    expect(Buffer.compare(made, stored)).toBe(0);
+
+    await overwrite(store.disk, pathOf(name), stored);
+    const farm = await openStore(store.disk, '/store');
+    expect(await read(farm, name, 0, BLOCK_BYTES)).toEqual(own);
+    expect(await read(farm, name, BLOCK_BYTES, BLOCK_BYTES)).toEqual(blocks(1, 1));
+    expect([...(await farm.sources(name))]).toEqual([6, 5, 0, 6]);
+  });
 });

@@ -1,4 +1,4 @@
-import { getEventListeners } from 'node:events';
+import { getEventListeners, once } from 'node:events';
 import { describe, expect, test } from 'vitest';
 import type { Facts } from '../../src/base/errors.ts';
 import { GiB, KiB, MiB, TiB } from '../../src/base/units.ts';
@@ -448,6 +448,7 @@ describe('the end', () => {
     await ending;
     await server.left();
     expect(log).toEqual(['nbd.client-connected']);
+    expect(server.client.lost.aborted).toBe(false);
     await server.client[Symbol.asyncDispose]();
     const late = server.client.read(0, new Uint8Array(1));
     await expect(late).rejects.toMatchObject({ code: 'ERR_SHUTDOWN' });
@@ -504,7 +505,18 @@ describe('the end', () => {
       });
     }
     await expect(client.flush()).rejects.toMatchObject({ code: 'ERR_IO' });
+    expect(client.lost.reason).toMatchObject({ code: 'ERR_IO' });
     expect(log.map(({ name }) => name)).toEqual(['nbd.client-connected', 'nbd.client-failed']);
+  });
+
+  test('a server that fails at the very begin is told of, also while nothing is asked', async () => {
+    await using server = await ScriptedServer.listen();
+    const connecting = server.connect();
+    await server.handshake();
+    server.send(new Uint8Array(100)); // comes in one chunk with the last word of the handshake
+    await using client = await connecting;
+    if (!client.lost.aborted) await once(client.lost, 'abort');
+    expect(client.lost.reason).toMatchObject({ code: 'ERR_BAD_FRAME' });
   });
 
   test('our own server, when it stops, ends the connection; what is in flight is answered', async () => {

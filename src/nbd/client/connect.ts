@@ -59,10 +59,10 @@ export async function connectNbd(
     const facts = { address, export: exportName, contexts: [...selected.keys()].join(' ') };
     log.event('info', 'nbd.client-connected', facts);
     const lost = new AbortController();
-    link.onFailure = (error) => {
+    link.onFailure((error) => {
       log.event('warn', 'nbd.client-failed', { ...facts, cause: describeError(error) });
       lost.abort(error);
-    };
+    });
     const multiConn = offers(terms, 'CAN_MULTI_CONN');
     return Object.assign(device, { blocks, multiConn, lost: lost.signal });
   } catch (error) {

@@ -34,8 +34,7 @@ export class Link implements StreamEvents {
   #sendScheduled = false;
   #failure: { readonly error: unknown } | undefined;
   #closing = false;
-  /** Told once when the connection is lost in the middle of transmission, and not by `close`. */
-  onFailure: (error: unknown) => void = () => undefined;
+  #tellFailure: (error: unknown) => void = () => undefined;
 
   constructor(stream: ByteStream, wanted: Wanted) {
     this.#stream = stream;
@@ -83,7 +82,13 @@ export class Link implements StreamEvents {
     for (const asked of [...this.#queue, ...this.#flight.values()]) asked.abandon(reason);
     this.#queue.clear();
     this.#flight.clear();
-    if (!this.#closing) this.onFailure(reason);
+    if (!this.#closing) this.#tellFailure(reason);
+  }
+
+  /** Tells once that the connection is of no more use, also if it is so already; not of `close`. */
+  onFailure(tell: (error: unknown) => void): void {
+    if (this.#failure === undefined) this.#tellFailure = tell;
+    else if (!this.#closing) tell(this.#failure.error);
   }
 
   /** Says goodbye and settles when the connection is closed. What is in flight fails. */

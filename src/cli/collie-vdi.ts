@@ -54,10 +54,9 @@ function listCommand({ call, show }: Collie): Command {
     .action(async (name: string | undefined) => {
       const all = await call<VdiListView>('GET', '/v1/vdis');
       const listed = name === undefined ? all : onlyOf(name, all);
-      // There is neither a VDI nor a snapshot: the sheep says so in its words.
-      if (name !== undefined && listed.vdis.length + listed.snapshots.length === 0) {
-        await call<VdiInfoView>('GET', pathOf({ name }));
-      }
+      const found = [...listed.vdis, ...listed.snapshots, ...listed.deleting].length > 0;
+      // That there is none the sheep says in its words.
+      if (name !== undefined && !found) await call<VdiInfoView>('GET', pathOf({ name }));
       show(listed, (out) => {
         const served = [...listed.vdis, ...listed.snapshots].sort(byNameAndAge);
         const rows = [...served, ...listed.deleting].map(row);

@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -7,13 +9,13 @@ import { nbdinfo, nbdinfoList } from '../interop/nbd-clients.ts';
 import { COLLIE, Daemon, run, succeed } from './daemon.ts';
 
 /** A daemon with a VDI `test`, and the commands as a user types them. */
-async function world() {
+async function world(size = '1G') {
   const owned = new AsyncDisposableStack();
   const { path } = owned.use(await scratch());
   const store = join(path, 'store');
   const admin = `unix:${path}/admin`;
   const start = () =>
-    Daemon.start([store, '-n', `unix:${path}/nbd`, '--admin', admin, '--vdi', 'test:1G']);
+    Daemon.start([store, '-n', `unix:${path}/nbd`, '--admin', admin, '--vdi', `test:${size}`]);
   let daemon = owned.use(await start());
   const uri = (name: string) => `nbd+unix:///${name}?socket=${path}/nbd`;
   return {
@@ -96,6 +98,57 @@ test.skipIf(!hasTool('qemu-io'))(
     expect(await it.objects()).toEqual([]);
     expect(await it.daemon().stop('SIGTERM')).toBe(0);
     expect(it.daemon().log.filter(({ level }) => level === 'error')).toEqual([]);
+  },
+  120_000,
+);
+
+test.skipIf(!hasTool('fio') || !hasTool('nbdcopy'))(
+  'snapshots under a writing client stay as they are, also after kill -9',
+  async () => {
+    await using it = await world('64M');
+    const copy = async (name: string, round: number) => {
+      const path = join(it.path, `${name}-${round}`);
+      await succeed('nbdcopy', [it.uri(name), path]);
+      return path;
+    };
+    const job = ['--rw=randwrite', '--bs=4k', '--iodepth=8', '--size=64M', '--fsync=64'];
+    const load = [
+      '--thread',
+      '--runtime=60',
+      '--time_based',
+      '--randrepeat=0',
+      '--refill_buffers=1',
+    ];
+    await using stack = new AsyncDisposableStack();
+    const arguments_ = ['--name=x', '--ioengine=nbd', `--uri=${it.uri('test')}`, ...job, ...load];
+    const writing = spawn('fio', arguments_, { stdio: 'ignore' });
+    const ended = once(writing, 'close');
+    stack.defer(async () => {
+      writing.kill('SIGKILL');
+      await ended;
+    });
+    const objects = async () => (await it.json('vdi info test')).objects;
+    await expect.poll(objects, { timeout: 20_000, interval: 100 }).toBeGreaterThan(0);
+    const names = ['test@a', 'test@b', 'test@c'];
+    const first: string[] = [];
+    for (const name of names) {
+      await it.told(`vdi snapshot ${name}`);
+      first.push(await copy(name, 1));
+    }
+    expect(writing.exitCode).toBe(null);
+    await it.restart('SIGKILL');
+    for (const [place, name] of names.entries()) {
+      await succeed('cmp', [await copy(name, 2), first[place] ?? '']);
+      expect(await it.told(`vdi check ${name}`)).toContain(`${name} is sound`);
+    }
+    expect((await run('cmp', ['-s', first[0] ?? '', first[2] ?? ''])).status).toBe(1);
+    // Backwards in time, and forwards again.
+    await it.told('vdi rollback test@a');
+    expect(await it.same('test', 'test@a')).toBe(true);
+    await it.told('vdi rollback test@c');
+    expect(await it.same('test', 'test@c')).toBe(true);
+    for (const name of [...names.toReversed(), 'test']) await it.told(`vdi delete ${name}`);
+    expect(await it.objects()).toEqual([]);
   },
   120_000,
 );

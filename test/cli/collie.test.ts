@@ -147,6 +147,24 @@ describe('collie without a sheep', () => {
     expect(said.err.trimEnd()).not.toMatch(/[\u0000-\u001f]/);
   });
 
+  test.for([
+    ['{"is":"progress","objects":1,"totalObjects":9}\n', 'broke off; is the sheep still there?'],
+    ['{"is":"progress"}\n{"is":', 'broke off; is the sheep still there?'],
+    ['', 'broke off'],
+    ['<html>\n', 'is no sheep'],
+    ['7\n', 'is no sheep'],
+    [`${'x'.repeat(100_000)}`, 'broke off'],
+    ['{"is":"error","error":{"code":"ERR_IO","message":"the disk is gone"}}\n', 'the disk is gone'],
+  ])('an answer by lines that ends as %j is a failure', async ([text, message]) => {
+    await using stack = new AsyncDisposableStack();
+    const server = createServer((_request, answer) => void answer.end(text));
+    await new Promise<void>((settle) => server.listen(0, '127.0.0.1', settle));
+    stack.defer(() => void server.close());
+    const { port } = server.address() as { port: number };
+    const said = await collie(['-a', `127.0.0.1:${port}`, 'vdi', 'check', 'demo']);
+    expect(said).toMatchObject({ status: 1, out: '', err: expect.stringContaining(message!) });
+  });
+
   test.for([[], ['vdi'], ['cluster'], ['node']])(
     '%j is no command: its help, and 2',
     async (args) => {

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Host } from '../../src/app/host.ts';
 import { openNodeNet } from '../../src/host/node-net.ts';
 import { connectNbd, type NbdClient } from '../../src/nbd/client/connect.ts';
 import { collie, startTestSheep, type TestSheep } from '../app-unit/test-sheep.ts';
@@ -257,4 +258,41 @@ describe('what cannot be is told, and changes nothing', () => {
     expect(said.err).toMatch(/^collie: /);
     expect(await json('vdi list')).toEqual(before);
   });
+});
+
+test('a deletion that is under way stands in the list, in health, and with its progress', async () => {
+  await using stack = new AsyncDisposableStack();
+  const { path: other } = stack.use(await scratch());
+  let held: Promise<void> | undefined;
+  const change = (host: Host): Host => {
+    const { wallMs, monotonicMs, sleep } = host.clock;
+    return {
+      ...host,
+      clock: { wallMs, monotonicMs, sleep, yield: () => held ?? host.clock.yield() },
+    };
+  };
+  const slow = stack.use(await startTestSheep(other, {}, change));
+  const out = async (line: string) => (await collie(['-a', slow.socket, ...line.split(' ')])).out;
+  await out('vdi create demo 100M --object-size 1M');
+  {
+    await using client = await connectNbd(await openNodeNet(), slow.nbd[0]!, 'demo');
+    const block = new Uint8Array(4096).fill(1);
+    for (let at = 0; at < 100 * 2 ** 20; at += 2 ** 20)
+      await client.write(at, block, { durable: false });
+  }
+  await expect.poll(async () => JSON.parse(await out('--json vdi info demo')).clients).toEqual([]);
+  const hold = Promise.withResolvers<void>();
+  held = hold.promise;
+  const deletion = out('vdi delete demo');
+  await expect
+    .poll(async () => JSON.parse(await out('--json vdi list')).deleting)
+    .toMatchObject([{ export: 'demo', progress: { done: 64, total: 100 } }]);
+  expect(await out('vdi list')).toMatch(/^demo .* deleting, 64 %$/m);
+  expect(await out('vdi list demo')).toContain('deleting, 64 %');
+  expect(await out('cluster health')).toMatch(/^deletions under way: 1$/m);
+  expect(await out('vdi create demo 1G')).toBe('demo 1 GiB\n'); // the name is free
+  held = undefined;
+  hold.resolve();
+  expect(await deletion).toBe('demo 100 MiB deleted\n');
+  expect(await out('cluster health')).not.toContain('deletions');
 });

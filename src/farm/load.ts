@@ -67,9 +67,9 @@ export async function loadObject(
 }
 
 /**
- * Makes an object of zeroes, or of what it inherits. What its name held before goes with its file, not by truncation: so
- * no block of an earlier life can come back under the new header after a power cut. Nothing is on
- * the medium yet.
+ * Makes an object of zeroes, or of what it inherits. What its name held before goes with its file,
+ * not by truncation: so no block of an earlier life can come back under the new header after a power
+ * cut. Nothing is on the medium yet.
  */
 export async function createObject(
   disk: Disk,

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { hasTool } from '../../scripts/tools.ts';
+import { findTool, hasTool } from '../../scripts/tools.ts';
 import { scratch } from '../cluster/scratch.ts';
 import { nbdinfo, nbdinfoList } from '../interop/nbd-clients.ts';
 import { COLLIE, Daemon, run, succeed } from './daemon.ts';
@@ -121,7 +121,7 @@ test.skipIf(!hasTool('fio') || !hasTool('nbdcopy'))(
     ];
     await using stack = new AsyncDisposableStack();
     const arguments_ = ['--name=x', '--ioengine=nbd', `--uri=${it.uri('test')}`, ...job, ...load];
-    const writing = spawn('fio', arguments_, { stdio: 'ignore' });
+    const writing = spawn(findTool('fio') ?? 'fio', arguments_, { stdio: 'ignore' });
     const ended = once(writing, 'close');
     stack.defer(async () => {
       writing.kill('SIGKILL');

@@ -48,7 +48,7 @@ export default defineConfig({
         test: {
           name: 'vm',
           include: files(['vm']),
-          globalSetup: './scripts/built.ts',
+          globalSetup: ['./scripts/built.ts', './scripts/vm/provided.ts'],
           // One guest at a time: each emulates a whole processor.
           fileParallelism: false,
           testTimeout: 180_000,

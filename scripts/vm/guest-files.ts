@@ -34,19 +34,6 @@ const PROGRAMS: readonly Tool[] = ['mkfs.ext4', 'e2fsck', 'nbd-client'];
 const SOURCES = ['guest-files.ts', 'tree.ts', 'modules.ts', 'init.sh'];
 
 /**
- * For a test: `describe.skipIf(!guestFiles())`. Undefined where a person cannot have a guest.
- * @throws Error where CI is set: there a test that does not run is a failure
- */
-export function guestFiles(): GuestFiles | undefined {
-  try {
-    return provideGuestFiles(() => undefined);
-  } catch (error) {
-    if (process.env['CI'] === 'true') throw error;
-    return undefined;
-  }
-}
-
-/**
  * Builds what a guest is started from, or finds it built from the same packages, programs and
  * sources. Needs root only if apt has no lists yet.
  * @throws Error with what is missing

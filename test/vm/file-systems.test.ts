@@ -23,7 +23,7 @@ async function snapshot(it: World, guest: Guest, name: string): Promise<void> {
 /** Removes, adds and overwrites in place. */
 const CHANGE = `
   rm -r /srv/small
-  cp -r /lib /srv/later
+  cp -a /sbin /srv/later
   dd if=/bin/busybox of=/srv/large conv=notrunc 2>/dev/null
   sync`;
 

@@ -1,18 +1,21 @@
+import { inject } from 'vitest';
 import { hasTool } from '../../scripts/tools.ts';
 import { Guest } from '../../scripts/vm/guest.ts';
-import { guestFiles } from '../../scripts/vm/guest-files.ts';
+import type { GuestFiles } from '../../scripts/vm/guest-files.ts';
 import { COLLIE, Daemon, succeed } from '../app/daemon.ts';
 import { scratch } from '../cluster/scratch.ts';
 
-const files = hasTool('qemu-system-x86_64') && hasTool('setpriv') ? guestFiles() : undefined;
+const files = inject('guest');
 
 /** For `describe.skipIf`: this machine cannot run a guest (and need not, outside of CI). */
-export const noGuest = files === undefined;
+export const noGuest = !hasTool('qemu-system-x86_64') || !hasTool('setpriv') || files === null;
 
 /** A store with a daemon on it that can be killed and started again, and guests. */
 export interface World extends AsyncDisposable {
   /** For whatever the test makes; gone with it. */
   readonly path: string;
+  /** What guests are started from. */
+  readonly files: GuestFiles;
   /** The daemon that runs now. */
   readonly daemon: Daemon;
   /** Its port on the loopback, the same in every life. */
@@ -31,7 +34,7 @@ export interface World extends AsyncDisposable {
  * @param signal  of the test: ends its guests when it has taken too long
  */
 export async function world(vdis: readonly string[], signal: AbortSignal): Promise<World> {
-  if (files === undefined) throw new Error('there is no guest on this machine');
+  if (files === null) throw new Error('there is no guest on this machine');
   const owned = new AsyncDisposableStack();
   const { path } = owned.use(await scratch());
   const socket = `${path}/nbd`;
@@ -51,6 +54,7 @@ export async function world(vdis: readonly string[], signal: AbortSignal): Promi
   owned.defer(end);
   return {
     path,
+    files,
     port,
     socket,
     errors,
@@ -88,11 +92,11 @@ export function blockdev(server: string, name: string): string[] {
 /** An empty file system, mounted. */
 export const make = (disk: string) => `mkfs.ext4 -q ${disk}; mount -t ext4 ${disk} /srv`;
 
-/** Files of different sizes; `spare` can go. */
+/** Files of different sizes, and links; `spare` can go. */
 export const FILL = `
   mkdir /srv/small
   for file in $(seq 1 200); do echo "file $file" >/srv/small/$file; done
-  cp -r /lib /srv/lib
+  cp -a /bin /sbin /srv
   dd if=/dev/urandom of=/srv/large bs=1M count=4 2>/dev/null
   dd if=/dev/urandom of=/srv/spare bs=1M count=12 2>/dev/null
   sync`;

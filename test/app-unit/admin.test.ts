@@ -138,6 +138,79 @@ describe('what the admin API answers', () => {
     }
   });
 
+  test('a snapshot is made, shown, cloned, rolled back to and deleted, whatever its tag', async () => {
+    await using it = await world();
+    await it.post({ name: 'de%mo', size: '1G' });
+    const send = (method: string, path: string, body?: object) =>
+      http(it.socket, method, `/v1/vdis/de%25mo${path}`, {
+        ...(body && { headers: JSON_TYPE, body: JSON.stringify(body) }),
+      });
+    const tags = ['.', '..', '%2e', 'a?b#c', 'é'.repeat(127), '羊', 'a%b', 'q"\\', '1.5', 'clones'];
+    for (const tag of tags) {
+      const view = { name: 'de%mo', tag, export: `de%mo@${tag}`, state: 'snapshot', clients: [] };
+      expect(await send('POST', '/snapshots', { tag })).toMatchObject({ status: 201, body: view });
+      const path = `/snapshots/${encodeURIComponent(tag)}`;
+      const found = await send('GET', path);
+      expect(found).toMatchObject({ status: 200, body: { ...view, objects: 0, sharedObjects: 0 } });
+      const byId = await send('GET', `/snapshots/${found.body['vid']}`);
+      expect(byId.body).toEqual(found.body);
+      const clone = await send('POST', `${path}/clones`, { name: `of-${found.body['vid']}` });
+      expect(clone).toMatchObject({
+        status: 201,
+        body: { state: 'ready', parent: found.body['vid'] },
+      });
+      const back = await send('POST', `${path}/rollback`, { dryRun: false });
+      expect(back).toMatchObject({
+        status: 200,
+        body: { parent: found.body['vid'], dryRun: false },
+      });
+      const dry = await send('DELETE', `${path}?dryRun=true`);
+      expect(dry).toMatchObject({ status: 200, body: { tag, dryRun: true } });
+      expect(await send('DELETE', path)).toMatchObject({ status: 200, body: { dryRun: false } });
+      expect((await send('GET', path)).status).toBe(404);
+    }
+  });
+
+  test('a body of a snapshot, a clone, a rollback or a new size that cannot be is refused', async () => {
+    await using it = await world();
+    await it.post({ name: 'demo', size: '1G' });
+    const send = (path: string, body: unknown) =>
+      http(it.socket, 'POST', `/v1/vdis/demo${path}`, {
+        headers: JSON_TYPE,
+        body: JSON.stringify(body),
+      });
+    expect((await send('/snapshots', { tag: 'one' })).status).toBe(201);
+    const cases: [string, unknown, number, RegExp][] = [
+      ['/snapshots', {}, 400, /must have required property 'tag'/],
+      ['/snapshots', { tag: 7 }, 400, /tag must be string/],
+      ['/snapshots', { tag: '7' }, 400, /all digits/],
+      ['/snapshots', { tag: '' }, 400, /at least one character/],
+      ['/snapshots', { tag: 'x'.repeat(300) }, 400, /300 bytes/],
+      ['/snapshots', { tag: 'two', name: 'x' }, 400, /must NOT have additional properties/],
+      ['/snapshots', { tag: 'one' }, 409, /has a snapshot 'one' already/],
+      ['/snapshots/one/clones', {}, 400, /must have required property 'name'/],
+      ['/snapshots/one/clones', { name: 'demo' }, 409, /'demo' already/],
+      ['/snapshots/two/clones', { name: 'new' }, 404, /no snapshot 'two'/],
+      ['/snapshots/one/rollback', { dryRun: 'yes' }, 400, /dryRun must be boolean/],
+      ['/snapshots/one/rollback', { force: true }, 400, /must NOT have additional properties/],
+      ['/snapshots/two/rollback', {}, 404, /no snapshot 'two'/],
+      ['/resize', {}, 400, /must have required property 'size'/],
+      ['/resize', { size: -1 }, 400, /size must/],
+      ['/resize', { size: '2P' }, 400, /at most 1PiB/],
+      ['/resize', { size: '2G', dryRun: 1 }, 400, /dryRun must be boolean/],
+      ['/snapshots/two/check', {}, 404, /no snapshot 'two'/],
+      ['/freeze', {}, 404, /there is no POST/],
+    ];
+    const before = await http(it.socket, 'GET', '/v1/vdis');
+    for (const [path, body, status, message] of cases) {
+      expect(await send(path, body), path).toMatchObject({
+        status,
+        body: { message: expect.stringMatching(message) },
+      });
+    }
+    expect((await http(it.socket, 'GET', '/v1/vdis')).body).toEqual(before.body);
+  });
+
   describe('refuses', () => {
     let it: World;
     beforeAll(async () => {

@@ -92,8 +92,8 @@ export type CheckLine =
       readonly is: 'progress';
       /** That were looked at. */
       readonly objects: number;
-      /** So many there were at its beginning: a VDI that is in use may get more. */
-      readonly totalObjects: number;
+      /** So many there were at its beginning: a VDI that is in use may get more. Absent: unknown. */
+      readonly totalObjects?: number;
     }
   | { readonly is: 'flaw'; readonly flaw: Flaw }
   | { readonly is: 'end'; readonly checked: CheckedView }

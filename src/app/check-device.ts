@@ -62,8 +62,10 @@ export async function* checkDevice(
       for (let position = from; position < to; ) {
         const into = piece.subarray(0, Math.min(piece.length, to - position));
         await pace();
-        const flaws = await flawsOf(device, position, into, pace);
-        position += into.length;
+        const failed = await readFlaw(device, position, into);
+        const flaws = failed === undefined ? [] : await flawsIn(device, failed, to, into, pace);
+        const seen = Math.max(into.length, flaws[0]?.length ?? 0);
+        position += seen;
         readBytes += into.length;
         yield { objects, readBytes, flaws: flaws.flatMap((flaw) => runs.add(flaw)) };
       }
@@ -127,17 +129,19 @@ async function extentsOf(
   }
 }
 
-/** What fails in one piece, block by block only if something does. */
-async function flawsOf(
+/**
+ * Which blocks of a piece fail that failed as a whole; or all up to `to`, if it is the inode that
+ * cannot be read: without it no block can, and there may be millions.
+ */
+async function flawsIn(
   device: BlockDevice,
-  at: number,
+  whole: Flaw,
+  to: number,
   into: Uint8Array,
   pace: () => Promise<void>,
 ): Promise<Flaw[]> {
-  const whole = await readFlaw(device, at, into);
-  if (whole === undefined) return [];
-  // Without its inode no block of it can be read, and there may be millions.
-  if (whole.object !== undefined && !isData(whole.object)) return [whole];
+  const { at, object } = whole;
+  if (object !== undefined && !isData(object)) return [{ ...whole, length: to - at }];
   const flaws: Flaw[] = [];
   for (let offset = 0; offset < into.length; offset += BLOCK_BYTES) {
     await pace();

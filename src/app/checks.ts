@@ -65,7 +65,8 @@ export class Checks implements AsyncDisposable {
     if (device === undefined) {
       throw new SheepError('ERR_NOT_FOUND', `'${name}' was deleted meanwhile`, { name });
     }
-    const totalObjects = (await this.#volumes.countObjects(opened)).all;
+    // What cannot be counted is found by reading, and told.
+    const count = await this.#volumes.countObjects(opened).catch(() => undefined);
     let toldMs = Number.NEGATIVE_INFINITY;
     let flawCount = 0;
     let [objects, readBytes] = [0, 0];
@@ -78,7 +79,7 @@ export class Checks implements AsyncDisposable {
       const now = this.#clock.monotonicMs();
       if (now - toldMs < PROGRESS_MS) continue;
       toldMs = now;
-      yield { is: 'progress', objects, totalObjects };
+      yield { is: 'progress', objects, ...(count && { totalObjects: count.all }) };
     }
     const level = flawCount === 0 ? 'info' : 'error';
     this.#log.event(level, 'vdi.checked', { vdi: name, objects, readBytes, flawCount });

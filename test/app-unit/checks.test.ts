@@ -145,6 +145,21 @@ describe('a check', () => {
     ]);
   });
 
+  test('of a disk whose inode is damaged says which bytes cannot be read', async () => {
+    await using it = await world();
+    await it.run('vdi', 'snapshot', '-s', 'old', 'demo');
+    const leaf = '1000000010000001';
+    const path = await it.fileOf(leaf);
+    await it.sheep[Symbol.asyncDispose]();
+    await it.damage(leaf, 0);
+    await using again = await startTestSheep(join(path, '../../..'));
+    const said = await collie(['-a', again.socket, '--json', 'vdi', 'check', 'demo@old']);
+    expect(said.status).toBe(1);
+    expect(JSON.parse(said.out).flaws).toMatchObject([
+      { kind: 'damaged', at: 0, length: 32 * MiB, object: leaf },
+    ]);
+  });
+
   test('ends when whoever asked has gone', async () => {
     await using it = await world(8);
     it.stall();

@@ -4,7 +4,7 @@ import { BLOCK_BYTES } from '../base/units.ts';
 import type { DiskFile } from '../contracts/disk.ts';
 import { isZero } from './checksums.ts';
 import { blocksOf, originsAtOf } from './object-format.ts';
-import { giveTable, takeTable } from './tables.ts';
+import { giveTable, NO_TABLE, takeTable } from './tables.ts';
 
 /** Blocks `first` to `end - 1`. */
 export interface BlockRun {
@@ -19,7 +19,7 @@ export interface BlockRun {
  * file mean that the block is inherited.
  */
 export class Origins {
-  readonly #vids: Uint32Array<ArrayBuffer>;
+  #vids: Uint32Array<ArrayBuffer>;
   /** The file has others. */
   dirty = false;
 
@@ -103,6 +103,7 @@ export class Origins {
   /** Nobody may use them any more. */
   close(): void {
     giveTable(this.#vids);
+    this.#vids = NO_TABLE;
   }
 }
 

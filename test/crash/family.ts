@@ -5,6 +5,7 @@ import { BLOCK_BYTES } from '../../src/base/units.ts';
 import type { Disk } from '../../src/contracts/disk.ts';
 import type { Random } from '../../src/contracts/seams.ts';
 import type { Farm } from '../../src/farm/farm.ts';
+import type { FarmLimits } from '../../src/farm/limits.ts';
 import { makeVolume, openSnapshot, openVolume } from '../../src/vdi/open-volume.ts';
 import type { VolumeRecord, VolumeState } from '../../src/vdi/record.ts';
 import { sweep } from '../../src/vdi/sweep.ts';
@@ -228,8 +229,13 @@ export class Family {
 }
 
 /** As `openDisk`, of a disk that has snapshots. */
-export async function openFamily(disk: Disk, random: Random, life: number): Promise<OpenDisk> {
-  const farm = await openStore(disk, random);
+export async function openFamily(
+  disk: Disk,
+  random: Random,
+  life: number,
+  limits?: FarmLimits,
+): Promise<OpenDisk> {
+  const farm = await openStore(disk, random, limits);
   const family = await (life === 1 ? Family.make(farm, random) : Family.open(farm, life));
   return {
     farm,

@@ -14,7 +14,7 @@ import { runLoad } from './load.ts';
 
 type Stop = 'kill' | 'power-cut';
 type Allowed = (block: number, stop: Stop) => ReadonlySet<number>;
-type Open = typeof openFamily;
+type Open = typeof openDisk;
 
 export interface CutRun {
   /** What a stop left that the promises do not allow: empty if all is well. */
@@ -41,7 +41,7 @@ export async function runPowerCuts(options: {
   const start = new SimDisk({ directories: ['/store'], ...restless(simRandom(seed + 1)) });
   const recording = new RecordingDisk(start.kill(), start);
   const now = () => recording.log.length;
-  const open: Open = seed % 2 === 1 ? openFamily : (disk, by, life) => openDisk(disk, by, life);
+  const open: Open = seed % 2 === 1 ? openFamily : openDisk;
   const first = await open(wrap(recording), random, 1);
   const model = new BlockModel(DISK_BLOCKS, (await valuesOf(first.volume)) as number[]);
   const madeAt = now();

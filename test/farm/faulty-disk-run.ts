@@ -4,7 +4,7 @@ import type { Random } from '../../src/contracts/seams.ts';
 import { SimDisk } from '../../src/sim/sim-disk.ts';
 import type { DiskOperation } from '../../src/sim/sim-process.ts';
 import { simRandom } from '../../src/sim/sim-random.ts';
-import { BlockModel, fillBlocks } from '../crash/block-model.ts';
+import { BlockModel, blockValue, fillBlocks } from '../crash/block-model.ts';
 import {
   DISK_BLOCKS,
   type OpenDisk,
@@ -12,6 +12,7 @@ import {
   SMALL_LIMITS,
   violations,
 } from '../crash/disk-world.ts';
+import { type Family, openFamily } from '../crash/family.ts';
 
 const LIMITS = {
   ...SMALL_LIMITS,
@@ -21,6 +22,8 @@ const LIMITS = {
 };
 /** Holds the journal and the reserve, and not all of the VDI. */
 const SMALL_DISK_BYTES = 850 * KiB;
+/** The same of a VDI that lies over two snapshots. */
+const FAMILY_DISK_BYTES = 1500 * KiB;
 const STEPS = 40;
 const LIVES = 4;
 const FAULTY: readonly DiskOperation[] = ['write', 'punch', 'zero', 'open', 'remove', 'space'];
@@ -36,7 +39,7 @@ export interface FaultyRun {
 /**
  * A store lives several lives on a bad disk under random requests, and is stopped in every way in
  * between. A request may fail, by the faults that a bad disk explains; then each of its blocks is
- * old or new. Everything else holds as on a good one.
+ * old or new. Everything else holds as on a good one. With an odd seed the VDI lies over snapshots.
  */
 export async function runOnFaultyDisk(seed: number, misfortune: Misfortune): Promise<FaultyRun> {
   const run = new Run(seed, misfortune);
@@ -51,6 +54,9 @@ class Run implements FaultyRun {
   readonly #faultRandom: Random;
   readonly #misfortune: Misfortune;
   readonly #model = new BlockModel(DISK_BLOCKS);
+  readonly #open: typeof openDisk;
+  /** The snapshots that it lies over: they stay what they are. */
+  #snapshots: Family['stories'] = [];
   #disk: SimDisk;
   #now = 0;
   #value = 0;
@@ -62,20 +68,24 @@ class Run implements FaultyRun {
     this.#faultRandom = simRandom(seed + 2 ** 40);
     this.#misfortune = misfortune;
     const full = misfortune === 'a full disk';
+    const family = seed % 2 === 1;
+    this.#open = family ? openFamily : openDisk;
     this.#disk = new SimDisk({
       directories: ['/store'],
       delay: jitter(simRandom(seed + 2 ** 41)),
-      ...(full && { totalBytes: SMALL_DISK_BYTES }),
+      ...(full && { totalBytes: family ? FAMILY_DISK_BYTES : SMALL_DISK_BYTES }),
       ...(seed % 3 === 0 && { cached: () => false }),
     });
   }
 
   async live(): Promise<void> {
-    let open = await openDisk(this.#disk, this.#random, 1, LIMITS);
+    let open = await this.#open(this.#disk, this.#random, 1, LIMITS);
+    await this.#takeAsShown(open);
+    this.#snapshots = open.family?.stories ?? [];
     for (let life = 1; life <= LIVES; life += 1) {
       await this.#use(open);
       const stop = await this.#stop(open);
-      open = await openDisk(this.#disk, this.#random, life + 1, LIMITS);
+      open = await this.#open(this.#disk, this.#random, life + 1, LIMITS);
       await this.#look(`after ${stop}, life ${life}`, open, stop);
       if (this.violations.length > 0) return;
       await this.#takeAsShown(open);
@@ -120,9 +130,10 @@ class Run implements FaultyRun {
 
   async #write(volume: OpenDisk['volume'], first: number, length: number): Promise<void> {
     this.#value += 1;
-    const bytes = fillBlocks(new Uint8Array(length * BLOCK_BYTES), this.#value);
+    const value = this.#random.below(8) === 0 ? 0 : this.#value;
+    const bytes = fillBlocks(new Uint8Array(length * BLOCK_BYTES), value);
     const durable = this.#random.below(6) === 0;
-    const answer = this.#model.begin(first, first + length, this.#value, this.#tick());
+    const answer = this.#model.begin(first, first + length, value, this.#tick());
     const done = await this.#told(() => volume.write(first * BLOCK_BYTES, bytes, { durable }));
     answer(done ? this.#tick() : Number.POSITIVE_INFINITY);
     if (done && durable) this.#model.flush(first, first + length)(this.#tick());
@@ -168,9 +179,10 @@ class Run implements FaultyRun {
     return stop;
   }
 
-  async #look(when: string, { volume }: OpenDisk, stop: Stop): Promise<void> {
+  async #look(when: string, { volume, family }: OpenDisk, stop: Stop): Promise<void> {
     const as = stop === 'a power cut' ? 'power-cut' : 'kill';
     const found = await violations(volume, (block) => this.#model.allowed(block, this.#now, as));
+    found.push(...((await family?.violations(this.#snapshots, this.#now)) ?? []));
     this.violations.push(...found.map((sentence) => `${when}: ${sentence}`));
   }
 
@@ -179,7 +191,7 @@ class Run implements FaultyRun {
     const bytes = new Uint8Array(BLOCK_BYTES);
     for (let block = 0; block < DISK_BLOCKS; block += 1) {
       await volume.read(block * BLOCK_BYTES, bytes);
-      const value = new Uint32Array(bytes.buffer)[0] as number;
+      const value = blockValue(bytes) ?? Number.NaN;
       this.#model.begin(block, block + 1, value, this.#tick())(this.#tick());
     }
     const answer = this.#model.flush();

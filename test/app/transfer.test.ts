@@ -1,4 +1,4 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { open, readdir, stat, writeFile } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
@@ -65,12 +65,12 @@ class World implements AsyncDisposable {
 }
 
 /** A file system with some files, 64 MiB, and a block of noise: holes, small runs and large ones. */
-function makeImage(path: string): void {
+async function makeImage(path: string): Promise<void> {
   const tree = new URL('../../src', import.meta.url).pathname;
-  execFileSync('mke2fs', ['-q', '-t', 'ext4', '-d', tree, path, '64M']);
+  await succeed('mke2fs', ['-q', '-t', 'ext4', '-d', tree, path, '64M']);
   const noise = ['if=/dev/urandom', `of=${path}`, 'bs=1M', 'seek=40', 'count=3', 'conv=notrunc'];
-  execFileSync('dd', ['status=none', ...noise]);
-  execFileSync('fallocate', ['--dig-holes', path]);
+  await succeed('dd', ['status=none', ...noise]);
+  await succeed('fallocate', ['--dig-holes', path]);
 }
 
 const allocatedBytes = async (path: string) => (await stat(path)).blocks * 512;
@@ -103,7 +103,7 @@ describe.skipIf(!hasTool('qemu-img'))('a disk in and out', () => {
   beforeAll(async () => {
     world = await World.open();
     image = `${world.path}/image`;
-    makeImage(image);
+    await makeImage(image);
   });
   afterAll(async () => {
     expect(world.daemon.log.filter(({ level }) => level === 'error')).toEqual([]);
@@ -242,7 +242,7 @@ describe('an import that breaks off', () => {
   test('by the end of the daemon while it is exported leaves no file', async () => {
     await using world = await World.open();
     await world.shell('head -c 64M /dev/urandom > noise; $collie vdi import noise disk');
-    execFileSync('mkfifo', [`${world.path}/fifo`]);
+    await succeed('mkfifo', [`${world.path}/fifo`]);
     const exporting = feed(world, 'vdi', 'export', 'disk', `${world.path}/fifo`);
     const said = ended(exporting);
     await using fifo = await open(`${world.path}/fifo`, 'r');
@@ -288,6 +288,20 @@ describe('a difference that breaks off in a pipe', () => {
     });
   });
 
+  test('keeps a copy on another sheep, first whole and then by what changed', async () => {
+    await using world = await pair();
+    await using far = await World.open();
+    const there = `${COLLIE} -a ${far.it.adminSocket}`;
+    for (const line of [
+      `$collie vdi export from@one - | ${there} vdi import - copy --size 16M`,
+      `${there} vdi snapshot -s one copy`,
+      `${sent} | ${there} vdi import - copy`,
+      `${there} vdi export copy@two - | cmp - two`,
+    ]) {
+      expect(await world.shell(line), line).toMatchObject({ status: 0 });
+    }
+  });
+
   test('with the daemon says what to do, and until then nothing else goes on top', async () => {
     await using world = await pair();
     await world.shell(`${sent} > stream`);
@@ -320,15 +334,16 @@ describe.skipIf(!canMount())('a block device', () => {
   test('is read and written in place, old data between the new goes, and one too small is refused', async () => {
     await using world = await World.open();
     const [image, behind] = [`${world.path}/image`, `${world.path}/behind`];
-    makeImage(image);
+    await makeImage(image);
     await world.shell('head -c 65M /dev/urandom > behind; head -c 1M /dev/zero > little');
+    const detach = async (device: string) => void (await succeed('losetup', ['-d', device]));
     const attach = async (file: string) =>
       (await succeed('losetup', ['-f', '--show', file])).trim();
     await using owned = new AsyncDisposableStack();
     const device = await attach(behind);
-    owned.defer(() => void execFileSync('losetup', ['-d', device]));
+    owned.defer(() => detach(device));
     const little = await attach(`${world.path}/little`);
-    owned.defer(() => void execFileSync('losetup', ['-d', little]));
+    owned.defer(() => detach(little));
     await world.json('vdi', 'import', image, 'disk');
     await world.json('vdi', 'export', 'disk', device);
     expect(await world.shell(`cmp -n 67108864 ${device} image`)).toMatchObject({ status: 0 });

@@ -1,8 +1,8 @@
-import { execFileSync } from 'node:child_process';
 import { chmod, open, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import { ImageFile, ImageStream, openImage } from '../../src/host/image-file.ts';
 import { ImageOutput, openImageOutput, StreamOutput } from '../../src/host/image-output.ts';
+import { succeed } from '../app/daemon.ts';
 import { scratch } from '../cluster/scratch.ts';
 
 const MiB = 2 ** 20;
@@ -80,7 +80,7 @@ test('what cannot be read says so by its path', async () => {
 test('a fifo is read as a stream, and what is no file is written as one', async () => {
   await using directory = await scratch();
   const path = `${directory.path}/fifo`;
-  execFileSync('mkfifo', [path]);
+  await succeed('mkfifo', [path]);
   const writing = openImageOutput(path);
   await using input = await openImage(path);
   expect(input).toBeInstanceOf(ImageStream);

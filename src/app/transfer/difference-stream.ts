@@ -4,7 +4,7 @@ import { SheepError } from '../../base/errors.ts';
 import { BLOCK_BYTES, MiB, PiB } from '../../base/units.ts';
 
 /** What the blocks are that changed since a snapshot; FORMATS.md, "Difference stream". */
-export const DIFFERENCE_MAGIC = Uint8Array.from('sheepdif', (letter) => letter.charCodeAt(0));
+const DIFFERENCE_MAGIC = Uint8Array.from('sheepdif', (letter) => letter.charCodeAt(0));
 const VERSION = 1;
 export const DIFFERENCE_HEADER_BYTES = 1024;
 const HEADER_SUM_AT = 1020;
@@ -14,7 +14,7 @@ const RECORD_MAGIC = 0x53485044; // SHPD
 export const RECORD_HEAD_BYTES = 40;
 const RECORD_SUM_AT = 36;
 /** Of one record; so much memory is enough to check and to apply any stream. */
-export const RECORD_LENGTH_MAX = MiB;
+const RECORD_LENGTH_MAX = MiB;
 const KIND = { data: 1, zero: 2, end: 3 } as const;
 
 /** From which state of a disk to which. */

@@ -2,12 +2,12 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { Guest } from '../../scripts/vm/guest.ts';
 import { succeed } from '../app/daemon.ts';
-import { blockdev, noGuest, uri, type World, world } from './world.ts';
+import { blockdev, noGuest, tool, uri, type World, world } from './world.ts';
 
 /** A root file system in a file, from a directory; it needs no root to be made. */
 async function rootImage(it: World): Promise<string> {
   const image = join(it.path, 'image');
-  await succeed('mke2fs', ['-q', '-t', 'ext4', '-d', it.files.root, image, '64M']);
+  await succeed(tool('mke2fs'), ['-q', '-t', 'ext4', '-d', it.files.root, image, '64M']);
   return image;
 }
 

@@ -1,5 +1,7 @@
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { blockdev, CHECKSUMS, check, make, noGuest, world } from './world.ts';
+import { run, succeed } from '../app/daemon.ts';
+import { blockdev, check, make, noGuest, tool, type World, world } from './world.ts';
 
 /** Rounds of new files, what is in them follows from their names; told only if the sync succeeds. */
 const rounds = (from: number, to: number) => `
@@ -8,28 +10,44 @@ const rounds = (from: number, to: number) => `
     echo round $round
   done`;
 
+/** What rounds 1 to `last` wrote is there. */
+const intact = (last: number) =>
+  `for round in $(seq 1 ${last}); do seq $round 1 20000 | cmp - /srv/$round; done`;
+
+/** The snapshot taken after this round holds a file system as a power cut leaves it. */
+async function checkSnapshot(it: World, round: number): Promise<void> {
+  const image = join(it.path, `round${round}`);
+  await it.collie('vdi', 'export', `disk@round${round}`, image);
+  expect((await run(tool('e2fsck'), ['-p', image])).status).toBeLessThanOrEqual(1);
+  await succeed(tool('e2fsck'), ['-f', '-n', image]);
+  const written = await succeed('seq', [`${round}`, '1', '20000']);
+  expect(await succeed(tool('debugfs'), ['-R', `cat /${round}`, image])).toBe(written);
+}
+
 describe.skipIf(noGuest)('a daemon killed and started again under a Linux guest', () => {
-  test('a disk of QEMU with reconnect-delay waits: no error, and the file system is clean', async ({
+  test('a disk of QEMU with reconnect-delay waits: no error, and the file system is clean, in snapshots too', async ({
     signal,
   }) => {
-    await using it = await world(['disk:512M'], signal);
+    await using it = await world(['disk:256M'], signal);
     await using guest = await it.guest({
       devices: blockdev(`server.type=unix,server.path=${it.socket}`, 'disk'),
     });
     await guest.succeed(make('/dev/vda'));
+    const kills = [3, 7];
     const load = guest.succeed(rounds(1, 12));
-    for (const round of [3, 7]) {
+    for (const round of kills) {
       await guest.seen(new RegExp(`^round ${round}$`));
+      await it.collie('vdi', 'snapshot', '-s', `round${round}`, 'disk');
       await it.kill();
       await it.start();
     }
     await load;
     expect(await guest.succeed('dmesg')).not.toMatch(/I\/O error|EXT4-fs (error|warning)/);
-    const written = await guest.succeed(CHECKSUMS);
     await guest.succeed('umount /srv');
     await guest.succeed('e2fsck -f -n /dev/vda; mount -t ext4 /dev/vda /srv');
-    expect(await guest.succeed(CHECKSUMS)).toBe(written);
+    await guest.succeed(intact(12));
     await guest.powerOff();
+    for (const round of kills) await checkSnapshot(it, round);
     expect(it.errors).toEqual([]);
   });
 
@@ -54,9 +72,7 @@ describe.skipIf(noGuest)('a daemon killed and started again under a Linux guest'
     await guest.succeed(attach);
     await guest.succeed(check('/dev/nbd0'));
     await guest.succeed('mount -t ext4 /dev/nbd0 /srv');
-    await guest.succeed(
-      `for round in $(seq 1 ${synced}); do seq $round 1 20000 | cmp - /srv/$round; done`,
-    );
+    await guest.succeed(intact(synced));
     await guest.powerOff();
     expect(it.errors).toEqual([]);
   });

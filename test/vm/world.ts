@@ -1,5 +1,5 @@
 import { inject } from 'vitest';
-import { hasTool } from '../../scripts/tools.ts';
+import { findTool, hasTool } from '../../scripts/tools.ts';
 import { Guest } from '../../scripts/vm/guest.ts';
 import type { GuestFiles } from '../../scripts/vm/guest-files.ts';
 import { COLLIE, Daemon, succeed } from '../app/daemon.ts';
@@ -70,6 +70,9 @@ export async function world(vdis: readonly string[], signal: AbortSignal): Promi
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }
+
+/** Of the host; a user's PATH may not lead to those of an administrator. */
+export const tool = (name: string) => findTool(name) ?? name;
 
 /** For tools of the host. */
 export const uri = (it: World, name: string) => `nbd+unix:///${name}?socket=${it.socket}`;

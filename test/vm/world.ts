@@ -92,8 +92,9 @@ export function blockdev(server: string, name: string): string[] {
   ];
 }
 
-/** An empty file system, mounted. */
-export const make = (disk: string) => `mkfs.ext4 -q ${disk}; mount -t ext4 ${disk} /srv`;
+/** An empty file system with blocks of this size, mounted. */
+export const make = (disk: string, blockBytes = 4096) =>
+  `mkfs.ext4 -q -b ${blockBytes} ${disk}; mount -t ext4 ${disk} /srv`;
 
 /** Files of different sizes, and links; `spare` can go. */
 export const FILL = `

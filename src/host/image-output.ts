@@ -3,7 +3,7 @@ import { type FileHandle, open, realpath, rename, stat, unlink } from 'node:fs/p
 import { dirname } from 'node:path';
 import { SheepError } from '../base/errors.ts';
 import { attempt, systemCode } from './disk-error.ts';
-import { FALLOCATE, fallocate, lockNow, lseek, SEEK } from './syscalls.ts';
+import { beginWriteback, FALLOCATE, fallocate, lockNow, lseek, SEEK } from './syscalls.ts';
 
 /** Files that people name, as where a disk is copied to. */
 
@@ -57,6 +57,8 @@ export class ImageOutput implements AsyncDisposable {
       );
       done += bytesWritten;
     }
+    // Or all of it would wait for the sync at the end, and the disk would have idled until then.
+    beginWriteback(this.#handle.fd, at, from.length);
   }
 
   /** In a file these bytes are holes since `begin`. */

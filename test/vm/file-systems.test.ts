@@ -20,11 +20,12 @@ async function snapshot(it: World, guest: Guest, name: string): Promise<void> {
   await guest.succeed('fsfreeze --unfreeze /srv');
 }
 
-/** Removes, adds and overwrites in place. */
+/** Removes, adds and overwrites in place, with zeroes too: they must hide what the snapshot holds. */
 const CHANGE = `
   rm -r /srv/small
   cp -a /sbin /srv/later
   dd if=/bin/busybox of=/srv/large conv=notrunc 2>/dev/null
+  dd if=/dev/zero of=/srv/large bs=4k seek=600 count=300 conv=notrunc 2>/dev/null
   sync`;
 
 describe.skipIf(noGuest)('file systems of a Linux guest', () => {
@@ -41,7 +42,7 @@ describe.skipIf(noGuest)('file systems of a Linux guest', () => {
     await snapshot(it, first, 'disk');
     await first.succeed(CHANGE);
     const written = await first.succeed(CHECKSUMS);
-    await it.kill();
+    await it.stop('SIGKILL');
     await first[Symbol.asyncDispose]();
 
     await it.start();
@@ -81,7 +82,7 @@ describe.skipIf(noGuest)('file systems of a Linux guest', () => {
       sums.set(name, await guest.succeed(CHECKSUMS));
       await detach();
     }
-    await it.kill();
+    await it.stop('SIGKILL');
 
     await it.start();
     for (const [name, written] of sums) {

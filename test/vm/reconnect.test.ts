@@ -24,7 +24,7 @@ async function checkSnapshot(it: World, round: number): Promise<void> {
   expect(await succeed(tool('debugfs'), ['-R', `cat /${round}`, image])).toBe(written);
 }
 
-describe.skipIf(noGuest)('a daemon killed and started again under a Linux guest', () => {
+describe.skipIf(noGuest)('a daemon stopped and started again under a Linux guest', () => {
   test('a disk of QEMU with reconnect-delay waits: no error, and the file system is clean, in snapshots too', async ({
     signal,
   }) => {
@@ -33,12 +33,15 @@ describe.skipIf(noGuest)('a daemon killed and started again under a Linux guest'
       devices: blockdev(`server.type=unix,server.path=${it.socket}`, 'disk'),
     });
     await guest.succeed(make('/dev/vda'));
-    const kills = [3, 7];
+    const stops = [
+      { round: 3, signal: 'SIGKILL', status: null },
+      { round: 7, signal: 'SIGTERM', status: 0 },
+    ] as const;
     const load = guest.succeed(rounds(1, 12));
-    for (const round of kills) {
+    for (const { round, signal, status } of stops) {
       await guest.seen(new RegExp(`^round ${round}$`));
       await it.collie('vdi', 'snapshot', '-s', `round${round}`, 'disk');
-      await it.kill();
+      expect(await it.stop(signal)).toBe(status);
       await it.start();
     }
     await load;
@@ -47,7 +50,7 @@ describe.skipIf(noGuest)('a daemon killed and started again under a Linux guest'
     await guest.succeed('e2fsck -f -n /dev/vda; mount -t ext4 /dev/vda /srv');
     await guest.succeed(intact(12));
     await guest.powerOff();
-    for (const round of kills) await checkSnapshot(it, round);
+    for (const { round } of stops) await checkSnapshot(it, round);
     expect(it.errors).toEqual([]);
   });
 
@@ -62,7 +65,7 @@ describe.skipIf(noGuest)('a daemon killed and started again under a Linux guest'
     await guest.succeed(make('/dev/nbd0'));
     const load = guest.run(rounds(1, 12));
     await guest.seen(/^round 5$/);
-    await it.kill();
+    await it.stop('SIGKILL');
     await it.start();
     const { out } = await load;
     const synced = Math.max(

@@ -24,7 +24,8 @@ export interface World extends AsyncDisposable {
   /** What the daemon logged as an error, in all its lives. */
   readonly errors: Record<string, unknown>[];
   start(): Promise<void>;
-  kill(): Promise<void>;
+  /** Settles with its exit status, null if it was killed. */
+  stop(signal: NodeJS.Signals): Promise<number | null>;
   collie(...words: string[]): Promise<string>;
   guest(options: { devices: readonly string[]; root?: string }): Promise<Guest>;
 }
@@ -47,11 +48,12 @@ export async function world(vdis: readonly string[], signal: AbortSignal): Promi
   };
   let daemon = await start(0);
   const port = Number(daemon.nbd.split(':')[1]);
-  const end = async () => {
-    await daemon.stop('SIGKILL');
+  const stop = async (how: NodeJS.Signals) => {
+    const status = await daemon.stop(how);
     errors.push(...daemon.log.filter(({ level }) => level === 'error'));
+    return status;
   };
-  owned.defer(end);
+  owned.defer(async () => void (await stop('SIGKILL')));
   return {
     path,
     files,
@@ -64,7 +66,7 @@ export async function world(vdis: readonly string[], signal: AbortSignal): Promi
     async start() {
       daemon = await start(port);
     },
-    kill: end,
+    stop,
     collie: (...words) => succeed(COLLIE, ['-a', admin, ...words]),
     guest: (options) => Guest.start(files, { ...options, directory: path, signal }),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),

@@ -3,17 +3,26 @@ import { expect, test } from 'vitest';
 import { type SyncSite, withoutSync } from './left-out-sync.ts';
 import { runPowerCuts } from './power-cut-run.ts';
 
+interface Site extends SyncSite {
+  readonly guards: string;
+  /** Where it is missed at last, of one that is seldom missed: the search for it takes a minute. */
+  readonly firstSeed?: number;
+}
+
 /**
  * Every sync of src/farm, by the function that calls it. For each the world is run without it, over
  * the seeds from 1 on, until a stop leaves what the promises forbid: a sync that can be left out
  * unseen is a sync that nobody needs, or a test that sees too little.
  */
-const SITES: readonly (SyncSite & { readonly guards: string })[] = [
+const SITES: readonly Site[] = [
   { call: 'sync', from: 'writeIdentity', guards: 'the store has an identity once it has a name' },
   { call: 'syncDirectory', from: 'writeIdentity', guards: 'the store keeps its identity' },
   { call: 'syncDirectory', from: 'makeDirectories', path: '/obj', guards: 'folders of objects' },
   { call: 'syncDirectory', from: 'makeDirectories', path: '/store', guards: 'the folders of all' },
-  { call: 'sync', from: '#writeHeader', guards: 'a segment with records has a header' },
+  {
+    ...{ call: 'sync', from: '#writeHeader', firstSeed: 101 },
+    guards: 'a segment with records has a header',
+  },
   { call: 'sync', from: '#begin', guards: 'a segment begins with the activity log' },
   { call: 'syncDirectory', from: '#begin', guards: 'a new segment keeps its name' },
   { call: 'syncDirectory', from: '#discard', guards: 'no gap between segments' },
@@ -43,7 +52,8 @@ test.for(SITES)('without $call in $from a stop shows: $guards', async (site) => 
       skipped += 1;
     });
   let caught: string | undefined;
-  for (let seed = 1; seed <= SEEDS_MAX && caught === undefined; seed += 1) {
+  const { firstSeed = 1 } = site;
+  for (let seed = firstSeed; seed < firstSeed + SEEDS_MAX && caught === undefined; seed += 1) {
     const run = await runPowerCuts({ seed, cuts: 10, steps: 60, wrap, stopAtFirst: true });
     caught = run.violations[0];
   }

@@ -4,9 +4,9 @@ import { allSettled, forEachAtMost } from '../base/parallel.ts';
 import { BLOCK_BYTES } from '../base/units.ts';
 import type { Disk } from '../contracts/disk.ts';
 import type { ActivityLog } from './activity-log.ts';
-import { blockSum, HOLE, INHERITED, UNPROVEN } from './checksums.ts';
+import { copyDirty } from './copy-dirty.ts';
 import type { Journal } from './journal.ts';
-import { ENTRY, type JournalEntry } from './journal-format.ts';
+import type { JournalEntry } from './journal-format.ts';
 import type { FarmLimits } from './limits.ts';
 import { objectDirectory } from './object-format.ts';
 import type { OpenObject } from './open-object.ts';
@@ -333,26 +333,4 @@ function touches(work: Work, vid: Vid, only: readonly OpenObject[] | undefined):
   if (only !== undefined) return only.some((object) => work.objects.has(object));
   for (const { name } of work.objects) if (name.vid === vid) return true;
   return false;
-}
-
-/** Appends the dirty blocks of an object; returns their bytes, or -1 if some left the cache. */
-function copyDirty(object: OpenObject, room: Uint8Array, entries: JournalEntry[]): number {
-  const { name, stamp, objectBytes, dirty, table } = object;
-  const mine: JournalEntry[] = [];
-  let used = 0;
-  for (const block of dirty) {
-    const common = { name, stamp, objectBytes, detail: BigInt(block) };
-    const entry = table[block] as number;
-    if (entry === HOLE) mine.push({ ...common, type: ENTRY.hole, sum: 0 });
-    // One that is inherited is as it was before a write that broke off.
-    if (entry === HOLE || entry === INHERITED) continue;
-    const bytes = room.subarray(used, used + BLOCK_BYTES);
-    if (!object.copyBlockNow(block, bytes)) return -1;
-    // The copy was held to its entry; only one that proves nothing has no sum yet.
-    const sum = entry === UNPROVEN ? blockSum(bytes) : entry;
-    mine.push({ ...common, type: ENTRY.data, sum });
-    used += BLOCK_BYTES;
-  }
-  entries.push(...mine);
-  return used;
 }

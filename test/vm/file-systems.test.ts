@@ -20,13 +20,17 @@ async function snapshot(it: World, guest: Guest, name: string): Promise<void> {
   await guest.succeed('fsfreeze --unfreeze /srv');
 }
 
-/** Removes, adds and overwrites in place, with zeroes too: they must hide what the snapshot holds. */
+/**
+ * Removes, adds and overwrites in place, with zeroes too: they hide what the snapshot holds. The last
+ * few go to the journal alone, and a kill that follows finds them there.
+ */
 const CHANGE = `
   rm -r /srv/small
   cp -a /sbin /srv/later
   dd if=/bin/busybox of=/srv/large conv=notrunc 2>/dev/null
   dd if=/dev/zero of=/srv/large bs=4k seek=600 count=300 conv=notrunc 2>/dev/null
-  sync`;
+  sync
+  dd if=/dev/zero of=/srv/large bs=4k seek=500 count=2 conv=notrunc,fsync 2>/dev/null`;
 
 describe.skipIf(noGuest)('file systems of a Linux guest', () => {
   test('what it synced to a virtio disk, and its snapshot, are there after kill -9 of daemon and guest', async ({

@@ -10,6 +10,8 @@ import { sweep } from '../vdi/sweep.ts';
 
 /** What could not be removed, because the disk failed, is tried again after this time. */
 const RETRY_MS = 60_000;
+/** A removal rests no longer than this after each small step. */
+const REST_MS_MAX = 100;
 
 /** How far a deletion is: objects that were looked at, of so many. */
 export interface DeletionProgress {
@@ -110,6 +112,18 @@ export class Deletions implements AsyncDisposable {
     }
   }
 
+  /** Rests as long as it has worked since the last time, so that clients keep most of the disk. */
+  #pacer(): () => Promise<void> {
+    const { signal } = this.#stop;
+    let since = this.#clock.monotonicMs();
+    return async () => {
+      const workedMs = this.#clock.monotonicMs() - since;
+      await this.#clock.yield();
+      if (workedMs >= 1) await this.#clock.sleep(Math.min(workedMs, REST_MS_MAX), { signal });
+      since = this.#clock.monotonicMs();
+    };
+  }
+
   #sweep({ vid, family }: VolumeRecord): Promise<void> {
     return this.#families.pass(family, true, async () => {
       const records = await this.#directory.family(family);
@@ -121,7 +135,7 @@ export class Deletions implements AsyncDisposable {
         {
           signal: this.#stop.signal,
           progress: (done, total) => void this.#progress.set(vid, { done, total }),
-          pause: () => this.#clock.yield(),
+          pause: this.#pacer(),
         },
       ).finally(() => this.#progress.delete(vid));
       const facts = { vdi: exportName(record), vid };

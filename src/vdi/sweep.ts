@@ -11,6 +11,8 @@ import { plainCall, type VolumeRecord } from './record.ts';
 
 /** Objects removed at the same time: they share the syncs that removing costs. */
 const REMOVE_BATCH = 64;
+/** Objects that are asked for their sources between two pauses: each may have to be opened. */
+const ASKED_AT_ONCE = 16;
 
 export interface SweepOptions extends Call {
   /** Objects of the dead VDI that were looked at, of so many. */
@@ -122,27 +124,31 @@ class Sweep {
 
   /** Adds those of `own` that the objects in this leaf of a live member are or inherit from. */
   async #findNeeded(leaf: number, owner: Vid, own: readonly number[], needed: Set<number>) {
-    const { vid, family } = this.#dead;
+    const { family } = this.#dead;
     const entries = await readLeaf(this.#store, owner, family, leaf);
     let asked = 0;
     for (const index of own) {
       if (needed.has(index)) continue;
       const named = entries[index % LEAF_ENTRIES] as Vid;
       if (named === 0) continue;
-      if (named === vid || (await this.#inherits(index, named))) needed.add(index);
+      if (await this.#needs(leaf, owner, index, named)) needed.add(index);
       asked += 1;
-      if (asked % REMOVE_BATCH === 0) await this.#pause();
+      if (asked % ASKED_AT_ONCE === 0) await this.#pause();
     }
   }
 
-  /** Whether some block of another's object is held by that of the dead VDI. */
-  async #inherits(index: number, owner: Vid): Promise<boolean> {
+  /** Whether the object of `named`, which stands in this leaf, is the dead one or inherits from it. */
+  async #needs(leaf: number, owner: Vid, index: number, named: Vid): Promise<boolean> {
+    const { vid, family } = this.#dead;
+    if (named === 0 || named === vid) return named === vid;
     try {
-      return (await this.#store.sources(this.#names.of(owner, index))).includes(this.#dead.vid);
+      return (await this.#store.sources(this.#names.of(named, index))).includes(vid);
     } catch (error) {
-      // Freed by its owner meanwhile, or damaged: then what it may need is kept for the next sweep.
-      if (isFault(error, 'ERR_MISSING') || isFault(error, 'ERR_CORRUPT')) return true;
-      throw error;
+      if (!isFault(error, 'ERR_MISSING') && !isFault(error, 'ERR_CORRUPT')) throw error;
+      const again = await readLeaf(this.#store, owner, family, leaf);
+      const now = again[index % LEAF_ENTRIES] as Vid;
+      // Freed by its owner meanwhile, or damaged: then what it may need is kept.
+      return now === named || this.#needs(leaf, owner, index, now);
     }
   }
 

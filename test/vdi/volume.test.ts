@@ -6,7 +6,7 @@ import type { ObjectStore } from '../../src/contracts/object-store.ts';
 import { nodeDisk } from '../../src/host/node-disk.ts';
 import type { SimDiskOptions } from '../../src/sim/sim-disk.ts';
 import { simRandom } from '../../src/sim/sim-random.ts';
-import { makeVolume, openVolume } from '../../src/vdi/open-volume.ts';
+import { makeVolume, openSnapshot, openVolume } from '../../src/vdi/open-volume.ts';
 import type { Volume } from '../../src/vdi/volume.ts';
 import { scratch } from '../cluster/scratch.ts';
 import { blockDeviceContract, type DeviceWorld } from '../contracts/block-device.ts';
@@ -54,6 +54,7 @@ async function objects({ disk }: SimStore): Promise<number[]> {
 
 /** 96 blocks in 12 objects. */
 const contractRecord = recordOf({ sizeBytes: 96 * B });
+const frozenRecord = { ...contractRecord, state: 'snapshot', tag: 'frozen' } as const;
 
 async function simulated(disk: SimDiskOptions): Promise<DeviceWorld> {
   const store = await SimStore.open({ disk });
@@ -65,6 +66,7 @@ async function simulated(disk: SimDiskOptions): Promise<DeviceWorld> {
       await store.restart();
       return open();
     },
+    openReadOnly: () => openSnapshot({ store: store.farm, record: frozenRecord }),
     [Symbol.asyncDispose]: () => store.farm[Symbol.asyncDispose](),
   };
 }
@@ -82,6 +84,7 @@ async function onThisMachine(): Promise<DeviceWorld> {
       farm = await openFarm();
       return openVolume({ store: farm, record: contractRecord });
     },
+    openReadOnly: () => openSnapshot({ store: farm, record: frozenRecord }),
     [Symbol.asyncDispose]: async () => {
       await farm[Symbol.asyncDispose]();
       await folder[Symbol.asyncDispose]();
@@ -89,15 +92,11 @@ async function onThisMachine(): Promise<DeviceWorld> {
   };
 }
 
-// Read-only ones come with snapshots.
-const ABILITIES = { readOnly: false };
-blockDeviceContract('a volume on a simulated disk', () => simulated({}), ABILITIES);
-blockDeviceContract(
-  'a volume of which nothing is cached',
-  () => simulated({ cached: () => false }),
-  ABILITIES,
+blockDeviceContract('a volume on a simulated disk', () => simulated({}));
+blockDeviceContract('a volume of which nothing is cached', () =>
+  simulated({ cached: () => false }),
 );
-blockDeviceContract('a volume on this machine', onThisMachine, ABILITIES);
+blockDeviceContract('a volume on this machine', onThisMachine);
 
 describe('random requests, some at the same time', () => {
   test.for([1, 2, 3, 4, 5, 6, 7, 8])('leave what a plain array would hold (%i)', async (seed) => {

@@ -20,6 +20,10 @@ const volume = (name: string) => ({ name, sizeBytes: GiB, objectBytes: 4 * MiB }
 const made = async () => undefined;
 const create = (directory: VdiDirectory, name: string) => directory.create(volume(name), made);
 
+/** A snapshot of a VDI that has no disk. */
+const frozen = (directory: VdiDirectory, name: string, tag: string) =>
+  directory.snapshot(name, tag, async (_child, commit) => void (await commit()));
+
 async function fresh() {
   const owned = new AsyncDisposableStack();
   const store = owned.use(await scratch());
@@ -203,6 +207,70 @@ describe('the directory of VDIs', () => {
     expect(await world.directory.info('demo')).toMatchObject({ vid });
   });
 
+  test('a snapshot that is deleted while it is being cloned begins no clone', async () => {
+    await using world = await fresh();
+    const { directory } = world;
+    await create(directory, 'demo');
+    const snapshot = await frozen(directory, 'demo', 'one');
+    const source = { name: 'demo', snapshot: 'one' };
+    const both = await Promise.allSettled([
+      directory.clone(source, 'copy', made),
+      directory.deleteSnapshot(source),
+    ]);
+    const states = (await directory.family(snapshot.family)).map(({ state }) => state);
+    if (both[0].status === 'fulfilled') expect(states).toEqual(['deleting', 'ready', 'ready']);
+    else {
+      expect(both[0].reason).toMatchObject({ code: expect.stringMatching(/BUSY|NOT_FOUND/) });
+      expect(states).toEqual(['deleting', 'ready']);
+    }
+  });
+
+  test('what is forgotten leaves its children to its parent', async () => {
+    await using world = await fresh();
+    const { directory } = world;
+    await create(directory, 'demo');
+    const one = await frozen(directory, 'demo', 'one');
+    const two = await frozen(directory, 'demo', 'two');
+    const copy = await directory.clone({ name: 'demo', snapshot: 'two' }, 'copy', made);
+    await directory.deleteSnapshot({ name: 'demo', snapshot: String(two.vid) });
+    await directory.forget(two.vid);
+    const parents = (await directory.all()).map(({ name, parent }) => `${name} ${parent}`);
+    expect(parents).toEqual(['demo 0', `demo ${one.vid}`, `copy ${one.vid}`]);
+    expect((await directory.ancestors(copy)).map(({ vid }) => vid)).toEqual([]);
+    const now = await directory.info('copy');
+    expect((await directory.ancestors(now)).map(({ vid }) => vid)).toEqual([one.vid]);
+  });
+
+  test('the tag of a deleted snapshot is free again, and its ID is not', async () => {
+    await using world = await fresh();
+    const { directory } = world;
+    await create(directory, 'demo');
+    const first = await frozen(directory, 'demo', 'one');
+    await directory.deleteSnapshot({ name: 'demo', snapshot: 'one' });
+    const second = await frozen(directory, 'demo', 'one');
+    expect(second.vid).not.toBe(first.vid);
+    expect(await directory.findSnapshot('demo', 'one')).toEqual(second);
+    expect(await directory.findSnapshot('demo', String(first.vid))).toBeUndefined();
+    expect(await directory.findSnapshot('other', String(second.vid))).toBeUndefined();
+    expect(await directory.findSnapshot('demo', '99999999999')).toBeUndefined();
+  });
+
+  test('snapshots and names of others are not mixed up', async () => {
+    await using world = await fresh();
+    const { directory } = world;
+    for (const name of ['demo', 'demo2']) await create(directory, name);
+    await frozen(directory, 'demo2', 'b');
+    await frozen(directory, 'demo', 'z');
+    await frozen(directory, 'demo', 'a');
+    const named = (await directory.snapshots()).map(({ name, tag }) => `${name}@${tag}`);
+    expect(named).toEqual(['demo@z', 'demo@a', 'demo2@b']);
+    expect((await directory.snapshots('demo2')).map(({ tag }) => tag)).toEqual(['b']);
+    await directory.delete('demo2');
+    await expect(create(directory, 'demo2')).rejects.toMatchObject({ code: 'ERR_EXISTS' });
+    await directory.deleteSnapshot({ name: 'demo2', snapshot: 'b' });
+    await create(directory, 'demo2');
+  });
+
   test('the last vid is given, and then no more', async () => {
     await using world = await fresh();
     await overwrite(world.coordinator, 'vdi/next-vid', String(2 ** 32 - 1));
@@ -230,6 +298,8 @@ describe('the directory of VDIs', () => {
     ['vdi/next-vid', '0'],
     ['vdi/names/demo', '00000007'],
     ['vdi/names/demo', '1'],
+    ['vdi/tags/demo@one', '00000001'],
+    ['vdi/tags/demo@one', 'x'],
     ['vdi/records/00000001', '{}'],
   ])('a directory in which %s is %s is damaged, and says so', async ([key, text]) => {
     await using world = await fresh();
@@ -237,6 +307,7 @@ describe('the directory of VDIs', () => {
     await overwrite(world.coordinator, key, text);
     const use = async () => {
       await world.directory.info('demo');
+      await world.directory.findSnapshot('demo', 'one');
       await create(world.directory, 'other');
     };
     await expect(use()).rejects.toMatchObject({ code: 'ERR_CORRUPT' });

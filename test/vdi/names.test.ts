@@ -3,8 +3,12 @@ import { describe, expect, test } from 'vitest';
 import { GiB, KiB, MiB, PiB, TiB } from '../../src/base/units.ts';
 import {
   checkObjectCount,
+  checkVdiSize,
+  isId,
+  parseExportName,
   parseNameAndSize,
   parseObjectSize,
+  parseTag,
   parseVdiName,
   parseVdiSize,
 } from '../../src/vdi/names.ts';
@@ -58,7 +62,50 @@ describe('names', () => {
   });
 });
 
+describe('tags', () => {
+  test.for(['monday', 'v42', '4-2', '4.2', 'x'.repeat(255)])('a tag may be %s', (tag) => {
+    expect(parseTag(tag)).toBe(tag);
+    expect(isId(tag)).toBe(false);
+  });
+
+  test.for<[string, RegExp]>([
+    ['', /needs a tag of at least one character/],
+    ['42', /"42" is all digits.*ID of a snapshot.*as in v42/],
+    ['007', /all digits/],
+    ['9'.repeat(300), /all digits.*as in v9{20}$/],
+    ['a b', /the tag "a b" contains a space.*choose a tag/],
+    ['a@b', /the tag "a@b" contains '@'/],
+    ['x'.repeat(256), /the tag .* has 256 bytes; a tag has at most 255/],
+  ])('a tag cannot be %j', ([tag, message]) => {
+    expect(() => parseTag(tag)).toThrow(badInput(message));
+  });
+});
+
+describe('names of exports', () => {
+  test.for<[string, { name: string; snapshot?: string }]>([
+    ['demo', { name: 'demo' }],
+    ['demo@monday', { name: 'demo', snapshot: 'monday' }],
+    ['demo@42', { name: 'demo', snapshot: '42' }],
+  ])('%s', ([text, parts]) => {
+    expect(parseExportName(text)).toEqual(parts);
+  });
+
+  test.for(['', '@', 'demo@', '@monday', 'demo@a@b', 'demo+writeback', 'demo@a+writeback'])(
+    '%j names nothing',
+    (text) => {
+      expect(() => parseExportName(text)).toThrow(badInput(/./));
+    },
+  );
+});
+
 describe('sizes', () => {
+  test('in bytes are whole blocks, from one to a PiB', () => {
+    for (const size of [4096, 8192, PiB]) checkVdiSize(size);
+    for (const size of [0, -4096, 1, 4097, PiB + 4096, Number.NaN, Number.POSITIVE_INFINITY]) {
+      expect(() => checkVdiSize(size)).toThrow(badInput(/give whole blocks of 4096 bytes/));
+    }
+  });
+
   test.for<[string, number]>([
     ['1', 4 * KiB],
     ['4096', 4 * KiB],

@@ -28,6 +28,15 @@ describe('the volume record', () => {
     expect(decodeRecord(bytes(golden), 'key')).toEqual(record);
   });
 
+  test('of a snapshot has a tag, which is none of digits, also while it is deleted', () => {
+    for (const state of ['snapshot', 'deleting'] as const) {
+      const frozen = { ...record, state, tag: 'monday', parent: 41 };
+      expect(decodeRecord(encodeRecord(frozen), 'key')).toEqual(frozen);
+      const wrong = encodeRecord({ ...frozen, tag: '42' });
+      expect(() => decodeRecord(wrong, 'key')).toThrow(/damaged/);
+    }
+  });
+
   test('a newer one is refused with both versions named', () => {
     const newer = bytes(golden.replace('"version":2', '"version":3,"tags":[]'));
     expect(() => decodeRecord(newer, 'vdi/records/0000002a')).toThrow(
@@ -52,6 +61,11 @@ describe('the volume record', () => {
     ['"state":"ready"', '"state":"gone"', /wrong state: "gone"/],
     ['"state":"ready"', '"state":"ready","extra":1', /wrong extra/],
     ['"name":"demo"', '"name":"de mo"', /damaged/],
+    ['"parent":0', '"parent":-1', /wrong parent: -1/],
+    ['"tag":""', '"tag":"monday"', /wrong tag: "monday"/],
+    ['"tag":"",', '', /wrong tag: absent/],
+    ['"state":"ready"', '"state":"snapshot"', /wrong tag: ""/],
+    ['"shrunkFromBytes":0', '"shrunkFromBytes":4096', /wrong shrunkFromBytes: 4096/],
     ['"version":2', '"version":null', /wrong version: null/],
     ['{', '[', /not JSON/],
     [golden, '[]', /not a JSON object/],

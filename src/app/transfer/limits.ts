@@ -9,6 +9,8 @@ export const TRANSFER_LIMITS = {
   readAhead: 16,
   /** … and pieces that are being written. */
   writeBehind: 16,
+  /** To an export, where the server allows it: the socket of one is full while others go on. */
+  connections: 4,
   /** How far one request looks for data and holes, and what one request zeroes. */
   extentBytes: GiB,
   zeroBytes: 64 * MiB,

@@ -3,9 +3,8 @@ import { describeError, isFault, SheepError } from '../../base/errors.ts';
 import type { Call } from '../../contracts/call.ts';
 import type { Address, Net } from '../../contracts/net.ts';
 import { connectNbd, type NbdClient } from '../../nbd/client/connect.ts';
-
-/** A VDI or snapshot as a sheep serves it. */
-export type Export = NbdClient;
+import { TRANSFER_LIMITS } from './limits.ts';
+import { type Export, spread } from './spread.ts';
 
 /** `0.0.0.0` and `::`: whatever leads to that machine. */
 const ANY_HOST = /^(?:0\.0\.0\.0|::)$/;
@@ -40,7 +39,8 @@ export function nbdAddresses(served: readonly Address[], admin: Address | undefi
 }
 
 /**
- * Opens an export of a sheep at the first address where somebody answers.
+ * Opens an export of a sheep, with several connections where it allows that, at the first address
+ * where somebody answers.
  * @throws SheepError as `connectNbd`
  */
 export async function openExport(
@@ -50,13 +50,19 @@ export async function openExport(
   contexts: readonly string[],
   { signal }: Call = {},
 ): Promise<Export> {
+  const options = { contexts, ...(signal !== undefined && { signal }) };
   const refusals: string[] = [];
   for (const address of addresses) {
+    const connect = () => connectNbd(net, address, exportName, options);
     try {
-      return await connectNbd(net, address, exportName, {
-        contexts,
-        ...(signal !== undefined && { signal }),
-      });
+      await using opening = new AsyncDisposableStack();
+      const first = opening.use(await connect());
+      const others: NbdClient[] = [];
+      while (first.multiConn && others.length + 1 < TRANSFER_LIMITS.connections) {
+        others.push(opening.use(await connect()));
+      }
+      opening.move();
+      return spread(first, others);
     } catch (error) {
       if (!isFault(error, 'ERR_IO')) throw error;
       refusals.push(describeError(error));

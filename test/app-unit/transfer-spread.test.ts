@@ -26,10 +26,18 @@ function connections(count: number) {
   });
 }
 
+function spreadOver(all: readonly { readonly client: NbdClient }[]) {
+  const [first, ...others] = all;
+  if (first === undefined) throw new Error('one connection at least');
+  return spread(
+    first.client,
+    others.map(({ client }) => client),
+  );
+}
+
 test('data goes over each connection in turn, and one flush covers all of it', async () => {
   const all = connections(3);
-  const [first, ...others] = all.map(({ client }) => client) as [NbdClient, ...NbdClient[]];
-  const device = spread(first, others);
+  const device = spreadOver(all);
   for (let block = 0; block < 6; block += 1) {
     await device.write(block * B, new Uint8Array(B).fill(block), { durable: false });
   }
@@ -47,8 +55,7 @@ test('data goes over each connection in turn, and one flush covers all of it', a
 
 test('it is lost with any of its connections, and closed with all of them', async () => {
   const all = connections(3);
-  const [first, ...others] = all.map(({ client }) => client) as [NbdClient, ...NbdClient[]];
-  const device = spread(first, others);
+  const device = spreadOver(all);
   expect(device.lost.aborted).toBe(false);
   const reason = new Error('gone');
   all[2]?.lost.abort(reason);

@@ -34,7 +34,8 @@ export function addVdiRoutes(server: FastifyInstance, subject: AdminSubject): vo
   server.get('/v1/vdis', async (): Promise<VdiListView> => {
     const [all, deleting] = await Promise.all([directory.all(), deletionsOf(subject)]);
     const underWay = new Set(deleting.map(({ vid }) => vid));
-    const views = all.map((record) => shown(record, subject));
+    const byName = all.toSorted((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
+    const views = byName.map((record) => shown(record, subject));
     return {
       vdis: views.filter(({ state }) => state === 'ready'),
       snapshots: views.filter(({ state }) => state === 'snapshot'),

@@ -88,7 +88,10 @@ export class Deletions implements AsyncDisposable {
     const { signal } = this.#stop;
     while (!signal.aborted) {
       try {
-        for (const record of await this.pending()) await this.finish(record);
+        // One that cannot be finished does not keep the others.
+        for (const record of await this.pending()) {
+          await this.finish(record).catch((error) => this.#failed(error));
+        }
       } catch (error) {
         this.#failed(error);
       }

@@ -4,13 +4,23 @@ import type { Log } from '../base/log.ts';
 import type { BlockDevice, DeviceInfo } from '../contracts/block-device.ts';
 import type { Client, ExportEntry, Exports } from '../contracts/exports.ts';
 import type { ObjectStore } from '../contracts/object-store.ts';
+import type { Clock } from '../contracts/seams.ts';
 import { deviceInfo } from '../vdi/device-info.ts';
 import type { MakeDisk, NewVolume, VdiDirectory } from '../vdi/directory.ts';
-import { readRoot } from '../vdi/inode-nodes.ts';
-import { checkObjectCount, checkVdiSize, parseExportName, type SnapshotRef } from '../vdi/names.ts';
+import { type Entries, readRoot } from '../vdi/inode-nodes.ts';
+import {
+  checkObjectCount,
+  checkVdiSize,
+  parseExportName,
+  parseVdiName,
+  type SnapshotRef,
+} from '../vdi/names.ts';
 import { countObjects, makeVolume, openSnapshot, openVolume } from '../vdi/open-volume.ts';
 import { exportName, type VolumeRecord } from '../vdi/record.ts';
 import type { Volume } from '../vdi/volume.ts';
+
+/** What a change of a VDI waits while a snapshot of it is about to be taken. */
+const PACE_MS = 5;
 
 /** What clients have open: the working VDI of a name, or a snapshot. */
 interface Attached {
@@ -34,21 +44,27 @@ export class Volumes implements Exports, AsyncDisposable {
   readonly #store: ObjectStore;
   readonly #log: Log;
   readonly #replaced: (record: VolumeRecord) => void;
+  readonly #clock: Clock | undefined;
   readonly #attached = new Map<string, Attached>();
   /** Attaching, detaching and changing what stands behind one key happen one after the other. */
   readonly #gates = new KeyedGates<string>();
 
-  /** `replaced` is told of what a rollback has put into the place of, to be removed. */
+  /**
+   * @param replaced  is told of what a rollback has put another one in the place of, to be removed
+   * @param clock     paces the writers before a snapshot; without one they are not slowed down
+   */
   constructor(
     directory: VdiDirectory,
     store: ObjectStore,
     log: Log,
     replaced: (record: VolumeRecord) => void = () => undefined,
+    clock?: Clock,
   ) {
     this.#directory = directory;
     this.#store = store;
     this.#log = log;
     this.#replaced = replaced;
+    this.#clock = clock;
   }
 
   async list(): Promise<ExportEntry[]> {
@@ -106,10 +122,8 @@ export class Volumes implements Exports, AsyncDisposable {
       this.#directory.snapshot(name, tag, async (child, commit) => {
         const attached = this.#attached.get(name)?.volume;
         const volume = attached ?? (await this.#openOwned(name));
-        await volume.freeze(
-          (root) => makeVolume({ store: this.#store, record: child }, root),
-          commit,
-        );
+        const prepare = (root: Entries) => makeVolume({ store: this.#store, record: child }, root);
+        await volume.freeze(prepare, commit, async () => this.#clock?.sleep(PACE_MS));
       }),
     );
   }
@@ -119,6 +133,7 @@ export class Volumes implements Exports, AsyncDisposable {
    * @throws SheepError as `VdiDirectory.clone`
    */
   async clone(source: SnapshotRef, target: string): Promise<VolumeRecord> {
+    parseVdiName(target);
     const { name, vid } = await this.#directory.snapshotInfo(source);
     const byId = { name, snapshot: String(vid) };
     return this.#gates.passAll([snapshotKey(byId), target], () =>

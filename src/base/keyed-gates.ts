@@ -25,9 +25,9 @@ export class KeyedGates<K> {
     }
   }
 
-  /** Runs `work` alone behind the gates of all `keys`; sorted, so that two of them cannot block. */
+  /** Runs `work` alone behind the gates of all `keys`, each once; sorted, so that two of them cannot block. */
   async passAll<T>(keys: readonly K[], work: () => Promise<T>): Promise<T> {
-    const sorted = keys.toSorted((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+    const sorted = [...new Set(keys)].sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
     await Promise.all(sorted.map((key) => this.#enter(key, true)));
     try {
       return await work();

@@ -10,7 +10,7 @@ import type {
 } from '../contracts/object-store.ts';
 import { Changes } from './changes.ts';
 import type { Identity } from './identity.ts';
-import { Inheritance, sourcesOf } from './inheritance.ts';
+import { hasUnsure, Inheritance, sourcesNow, sourcesOf } from './inheritance.ts';
 import { LiveObjects, type ObjectParts } from './live-objects.ts';
 import { dataAtOf, objectPath, pagesOf } from './object-format.ts';
 import type { OpenObject } from './open-object.ts';
@@ -202,8 +202,7 @@ export class Farm implements ObjectStore {
     const key = objectKey(name.kind, name.vid, name.index);
     const object = this.#parts.open.find(key);
     if (object !== undefined && (object.gate === undefined || object.gate.readable)) {
-      const sources = sourcesOf(object);
-      if (!(sources instanceof Promise)) return sources;
+      if (!hasUnsure(object)) return sourcesNow(object);
     }
     return this.#parts.open.pass(key, false, async () =>
       sourcesOf(await this.#objects.load(name, key)),

@@ -204,14 +204,21 @@ export class Inheritance {
   }
 }
 
-/** For each block the vid whose object holds it, 0 for a hole. */
-export function sourcesOf(object: OpenObject): Uint32Array | Promise<Uint32Array> {
-  const blocks = object.table.length;
-  const say = () => object.table.map((_, block) => sourceOf(object, block));
-  for (let block = 0; object.origins !== undefined && block < blocks; block += 1) {
-    if (isUnsure(object, block)) return makeSure(object, block, blocks).then(say);
-  }
-  return say();
+/** For each block the vid whose object holds it, 0 for a hole; inside the gate of the object. */
+export async function sourcesOf(object: OpenObject): Promise<Uint32Array> {
+  await makeSure(object, 0, object.table.length);
+  return sourcesNow(object);
+}
+
+/** The same, of an object that has nothing unsure. */
+export function sourcesNow(object: OpenObject): Uint32Array {
+  return object.table.map((_, block) => sourceOf(object, block));
+}
+
+export function hasUnsure(object: OpenObject): boolean {
+  if (object.origins === undefined) return false;
+  for (const block of object.table.keys()) if (isUnsure(object, block)) return true;
+  return false;
 }
 
 function sourceOf(object: OpenObject, block: number): Vid {

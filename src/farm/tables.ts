@@ -10,7 +10,9 @@ export const NO_TABLE = new Uint32Array(0);
 /** A table of holes; its buffer is as long as the table is in the file, in whole pages. */
 export function takeTable(blocks: number): Uint32Array<ArrayBuffer> {
   for (let table = spare.pop(); table !== undefined; table = spare.pop()) {
-    if (table.length === blocks) return table.fill(0);
+    if (table.length !== blocks) continue;
+    new Uint8Array(table.buffer).fill(0); // the rest of its last page too: it goes to the file
+    return table;
   }
   return new Uint32Array(new ArrayBuffer(roundUp(blocks * 4, BLOCK_BYTES)), 0, blocks);
 }

@@ -79,16 +79,26 @@ export class Catalog {
     return entries.map((entry) => decodeRecord(entry.value, entry.key));
   }
 
-  /** Its parents, the nearest first, also those that are being deleted. */
-  async ancestors({ parent }: VolumeRecord): Promise<VolumeRecord[]> {
-    const found: VolumeRecord[] = [];
-    for (let vid: Vid = parent; vid !== 0; ) {
-      const record = (await this.read(vid))?.record;
-      if (record === undefined) break; // it was forgotten between two reads, and has no children
-      found.push(record);
-      vid = record.parent;
+  /**
+   * Its parents, the nearest first, also those that are being deleted: as they are now, whatever the
+   * caller's copy of the record says. One that is forgotten has handed its children on to its own
+   * parent before: so whoever meets a gap begins again.
+   */
+  async ancestors(record: VolumeRecord): Promise<VolumeRecord[]> {
+    let gap: Vid = 0;
+    for (;;) {
+      const found: VolumeRecord[] = [];
+      let vid = ((await this.read(record.vid))?.record ?? record).parent;
+      while (vid !== 0) {
+        const ancestor = (await this.read(vid))?.record;
+        if (ancestor === undefined) break;
+        found.push(ancestor);
+        vid = ancestor.parent;
+      }
+      // The same gap again is no change under way: the record itself is gone, or the directory torn.
+      if (vid === 0 || vid === gap) return found;
+      gap = vid;
     }
-    return found;
   }
 
   /** The working VDI of this name; undefined if there is none. */

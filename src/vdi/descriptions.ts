@@ -27,28 +27,26 @@ export class Descriptions {
     this.#names = names;
   }
 
-  /** @throws SheepError `ERR_NOT_FOUND` if the context speaks of no ancestor, or not any more */
+  /**
+   * @param ancestry  the ancestors of the record, asked for anew each time
+   * @throws SheepError `ERR_NOT_FOUND` if the context speaks of no ancestor, or not any more
+   */
   async describe(
     context: string,
     record: VolumeRecord,
-    ancestors: readonly VolumeRecord[],
+    ancestry: () => Promise<readonly VolumeRecord[]>,
     asked: DescribedRange,
   ): Promise<Described[]> {
     const range = { ...asked, objectBytes: record.objectBytes };
     if (context === DEPTH_CONTEXT) {
-      const vids = ancestors.map(({ vid }) => vid);
+      const vids = (await ancestry()).map(({ vid }) => vid);
       return this.#depths(record, vids, range);
     }
-    const tag = context.startsWith(BITMAP_CONTEXT)
-      ? context.slice(BITMAP_CONTEXT.length)
-      : undefined;
-    const snapshot = ancestors.find((each) => each.state === 'snapshot' && each.tag === tag);
-    if (snapshot !== undefined) return this.#changes(await this.#inodeOf(snapshot), range);
-    throw new SheepError(
-      'ERR_NOT_FOUND',
-      `'${record.name}' cannot tell ${context}: there is no such snapshot below it`,
-      { context },
-    );
+    const older = await this.#inodeOf(snapshotOf(context, record, await ancestry()));
+    const changes = await this.#changes(older, range);
+    // If it was deleted meanwhile, what was read of it may already have been cleared.
+    snapshotOf(context, record, await ancestry());
+    return changes;
   }
 
   #depths(
@@ -92,4 +90,20 @@ export class Descriptions {
     this.#older = { vid: snapshot.vid, inode };
     return inode;
   }
+}
+
+/** The snapshot that a context speaks of. */
+function snapshotOf(
+  context: string,
+  record: VolumeRecord,
+  ancestors: readonly VolumeRecord[],
+): VolumeRecord {
+  const tag = context.startsWith(BITMAP_CONTEXT) ? context.slice(BITMAP_CONTEXT.length) : undefined;
+  const snapshot = ancestors.find((each) => each.state === 'snapshot' && each.tag === tag);
+  if (snapshot !== undefined) return snapshot;
+  throw new SheepError(
+    'ERR_NOT_FOUND',
+    `'${record.name}' cannot tell ${context}: there is no such snapshot below it`,
+    { context },
+  );
 }

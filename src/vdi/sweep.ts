@@ -70,9 +70,15 @@ class Sweep {
     const root = await orAbsent(readRoot(this.#store, this.#dead));
     const leaves = root === undefined ? [] : [...root.keys()].filter((leaf) => root[leaf] === vid);
     await this.#removeUnsettled(new Set(leaves));
-    for (const leaf of leaves) this.#total += (await this.#ownIn(leaf)).length;
+    for (const leaf of leaves) {
+      this.#total += (await this.#ownIn(leaf)).length;
+      await this.#pause();
+    }
     let kept = 0;
-    for (const leaf of leaves) kept += await this.#sweepLeaf(leaf);
+    for (const leaf of leaves) {
+      kept += await this.#sweepLeaf(leaf);
+      await this.#pause();
+    }
     if (kept > 0) return false;
     await this.#remove([rootName(vid, family)]);
     await this.#store.flush(vid);
@@ -82,15 +88,22 @@ class Sweep {
   /** What was being made or freed when everything stopped, and has no entry in the inode. */
   async #removeUnsettled(leaves: ReadonlySet<number>): Promise<void> {
     const { vid, family } = this.#dead;
-    for (const name of this.#store.unsettled(vid)) {
+    const unsettled = this.#store.unsettled(vid).toSorted((a, b) => a.index - b.index);
+    let looked = -1;
+    let entries: Entries | undefined;
+    for (const [count, name] of unsettled.entries()) {
+      if (count % REMOVE_BATCH === REMOVE_BATCH - 1) await this.#pause();
       if (name.kind === KIND.inode) {
         if (name.index > 0 && !leaves.has(name.index - 1)) await this.#remove([name]);
         continue;
       }
       const leaf = Math.floor(name.index / LEAF_ENTRIES);
-      const entries = leaves.has(leaf)
-        ? await orAbsent(readLeaf(this.#store, vid, family, leaf))
-        : undefined;
+      if (leaf !== looked) {
+        entries = leaves.has(leaf)
+          ? await orAbsent(readLeaf(this.#store, vid, family, leaf))
+          : undefined;
+        looked = leaf;
+      }
       if (entries?.[name.index % LEAF_ENTRIES] !== vid) await this.#remove([name]);
     }
   }
@@ -108,8 +121,11 @@ class Sweep {
     const needed = new Set<number>();
     for (const owner of owners) if (owner !== 0) await this.#findNeeded(leaf, owner, own, needed);
     const unneeded = own.filter((index) => !needed.has(index));
-    // What was just read need not be stable: no power cut may bring a reference back alone.
-    if (unneeded.length > 0) for (const member of this.#live) await this.#store.flush(member.vid);
+    // What was just read need not be stable: no power cut may bring a reference back alone, be it to
+    // an object or to the leaf itself.
+    if (unneeded.length > 0 || needed.size === 0) {
+      for (const member of this.#live) await this.#store.flush(member.vid);
+    }
     this.#progress(needed.size);
     for (let at = 0; at < unneeded.length; at += REMOVE_BATCH) {
       const batch = unneeded.slice(at, at + REMOVE_BATCH);

@@ -1,25 +1,28 @@
 import type { Completion } from '../contracts/call.ts';
 
 /**
- * Counts what has passed and is still under way, and can be shut: then newcomers wait until it is
- * opened again. Costs a newcomer one look while it is open.
+ * Counts what has passed and is still under way, and can be slowed down and shut: then newcomers wait
+ * until it is opened again. Costs a newcomer one look while it is open.
  */
 export class Turnstile {
   #underWay = 0;
   #emptied: (() => void) | undefined;
   #opened: PromiseWithResolvers<void> | undefined;
+  #pace: (() => Promise<void>) | undefined;
   #refusal: Error | undefined;
   readonly #leave = () => {
     this.#underWay -= 1;
     if (this.#underWay === 0) this.#emptied?.();
   };
 
-  get isShut(): boolean {
-    return this.#opened !== undefined || this.#refusal !== undefined;
+  /** A newcomer may go on at once, and only has to be tracked. */
+  get isOpen(): boolean {
+    return this.#opened === undefined && this.#pace === undefined && this.#refusal === undefined;
   }
 
   /** Runs `work` once it is open; settles as `work` does. */
   async pass<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#pace !== undefined) await this.#pace();
     while (this.#opened !== undefined) await this.#opened.promise;
     if (this.#refusal !== undefined) throw this.#refusal;
     this.#underWay += 1;
@@ -49,7 +52,14 @@ export class Turnstile {
     }
   }
 
+  /** From now on each newcomer waits so long before it passes. */
+  slow(pace: () => Promise<void>): void {
+    this.#pace = pace;
+  }
+
+  /** As at first: neither shut nor slow. */
   open(): void {
+    this.#pace = undefined;
     this.#opened?.resolve();
     this.#opened = undefined;
   }

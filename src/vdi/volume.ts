@@ -25,10 +25,10 @@ import { ObjectChanges } from './object-changes.ts';
 import { plainCall, type VolumeRecord } from './record.ts';
 
 /**
- * Before writers are stopped for a snapshot the bulk of what they wrote is made stable: each of
- * these finds only what came during the one before.
+ * While writers are slowed down for a snapshot, after the bulk of what they wrote is stable: each of
+ * these finds a fraction of what the one before did.
  */
-const FLUSHES_BEFORE_PAUSE = 4;
+const FLUSHES_BEFORE_PAUSE = 3;
 /** A flush of a range that spans more objects is a flush of everything. */
 const RANGE_FLUSH_OBJECTS = 16;
 /** Objects whose blocks one call of `extents` looks at: each may have to be opened. */
@@ -140,7 +140,7 @@ export class Volume implements BlockDevice {
   #write(index: number, at: number, from: Uint8Array, call: WriteCall): Completion {
     const { writers } = this.#changes;
     const owner = this.#inode.ownerNow(index);
-    if (owner === this.#vid && this.#gates.find(index) === undefined && !writers.isShut) {
+    if (owner === this.#vid && this.#gates.find(index) === undefined && writers.isOpen) {
       if (!call.durable) {
         const plain = call.flushFollows === true ? this.#flushFollows : this.#plain;
         return writers.track(this.#store.write(this.#name(owner, index), at, from, plain));
@@ -223,9 +223,10 @@ export class Volume implements BlockDevice {
     length: number,
     countMax: number,
   ): Promise<Described[]> {
-    const ancestors = (await this.#ancestry?.ancestors(this.#record)) ?? [];
+    const record = this.#record;
+    const ancestry = async () => (await this.#ancestry?.ancestors(record)) ?? [];
     const range = { at, length, countMax };
-    return this.#descriptions.describe(context, this.#record, ancestors, range);
+    return this.#descriptions.describe(context, record, ancestry, range);
   }
 
   /** Known to be zeroes without a look at any object: nobody owns them, or is about to. */
@@ -257,14 +258,18 @@ export class Volume implements BlockDevice {
    * @param prepare  makes the child's inode, with these entries in its root; if it fails, nothing
    *                 has happened
    * @param commit   says who is who from now on
+   * @param pace     what each change waits before that, so that little is left for the last flush
    */
   async freeze(
     prepare: (root: Entries) => Promise<void>,
     commit: () => Promise<Frozen>,
+    pace: () => Promise<void> = async () => undefined,
   ): Promise<void> {
     const { frees, writers } = this.#changes;
     await frees.shut();
     try {
+      await this.flush();
+      writers.slow(pace);
       for (let round = 0; round < FLUSHES_BEFORE_PAUSE; round += 1) await this.flush();
       await writers.shut();
       const root = await this.#inode.rootEntries();

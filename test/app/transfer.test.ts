@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { open, readdir, stat, writeFile } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { findTool, hasTool } from '../../scripts/tools.ts';
 import { KiB, MiB } from '../../src/base/units.ts';
 import { canMount, smallDisk } from './bad-luck-small-disk.ts';
@@ -80,6 +80,7 @@ const cmp = (a: string, b: string) => succeed('cmp', [a, b]);
 function feed(world: World, ...words: readonly string[]): ChildProcess {
   const child = spawn(COLLIE, ['-a', world.it.adminSocket, ...words]);
   child.stdin.on('error', () => undefined); // it may go before it has taken everything
+  onTestFinished(() => void child.kill('SIGKILL'));
   return child;
 }
 async function ended(child: ChildProcess): Promise<Ended> {
@@ -260,6 +261,8 @@ describe('a difference that breaks off in a pipe', () => {
   /** A VDI `from` with snapshots `one` and `two`, and `to`, which is `from@one` and has it too. */
   async function pair(): Promise<World> {
     const world = await World.open();
+    // Twice is no harm, and a failure in here must not leave a daemon.
+    onTestFinished(() => world[Symbol.asyncDispose]());
     const lines = [
       'head -c 16M /dev/urandom > one; $collie vdi import one from',
       '$collie vdi import one to',

@@ -59,7 +59,7 @@ export async function startSheep(host: Host, config: SheepConfig): Promise<Sheep
   const deletions = owned.use(new Deletions(directory, farm, clock, log));
   await deletions.start();
   const replaced = (record: VolumeRecord) => deletions.begin(record);
-  const volumes = owned.use(new Volumes(directory, farm, log, replaced));
+  const volumes = owned.use(new Volumes(directory, farm, log, replaced, clock));
   for (const vdi of wanted) await createIfMissing(vdi, directory, volumes, host);
 
   const nbd = await serveNbd({

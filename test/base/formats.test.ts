@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
+import { encodeDifferenceHeader } from '../../src/app/transfer/difference-stream.ts';
 import { MiB } from '../../src/base/units.ts';
 import { encodeHeader, encodeRecord, readLog } from '../../src/cluster/coordinator-log.ts';
 import type { Disk } from '../../src/contracts/disk.ts';
@@ -143,6 +144,8 @@ describe('FORMATS.md', () => {
     const segment = { storeId: 'x', segment: 1, record: 1, bootId: 'y' };
     const inode = { vid: 1, family: 1, sizeBytes: 4096, objectBytes: MiB };
     const store = await storeJson(new SimDisk({ directories: ['/store'] }));
+    const sizes = { baseSizeBytes: 4096, sizeBytes: 4096 };
+    const difference = { name: 'demo', baseTag: 'a', tag: '', ...sizes };
     const view = (made: Uint8Array) => new DataView(made.buffer, made.byteOffset);
     expect({
       store: JSON.parse(text(store)).formatVersion,
@@ -151,11 +154,13 @@ describe('FORMATS.md', () => {
       inode: view(encodeInodeHeader(inode)).getUint32(4),
       'coordinator log': view(coordinatorLog().log).getUint32(8),
       'volume record': JSON.parse(text(encodeVolumeRecord(record))).version,
+      'difference stream': view(encodeDifferenceHeader(difference)).getUint32(8),
     }).toEqual(
       Object.fromEntries(
-        ['store', 'object file', 'journal', 'inode', 'coordinator log', 'volume record'].map(
-          (format) => [format, version(format)],
-        ),
+        rows
+          .map((row) => row[1] ?? '')
+          .filter((format) => format !== 'NBD')
+          .map((format) => [format, version(format)]),
       ),
     );
   });

@@ -18,6 +18,7 @@ import {
 import { countObjects, makeVolume, openSnapshot, openVolume } from '../vdi/open-volume.ts';
 import { exportName, type VolumeRecord } from '../vdi/record.ts';
 import type { Volume } from '../vdi/volume.ts';
+import { lent } from './lent.ts';
 
 /** What a change of a VDI waits while a snapshot of it is about to be taken. */
 const PACE_MS = 5;
@@ -332,25 +333,4 @@ function keyOf({ name, state, vid }: VolumeRecord): string {
 /** By its ID: a tag may be another snapshot's later. */
 function snapshotKey({ name, snapshot }: SnapshotRef): string {
   return `${name}@${snapshot}`;
-}
-
-/** The volume as one connection has it: disposing ends that use, not the volume. */
-function lent(volume: BlockDevice, info: DeviceInfo, release: () => Promise<void>): BlockDevice {
-  let released: Promise<void> | undefined;
-  return {
-    info,
-    read: (at, into, call) => volume.read(at, into, call),
-    write: (at, from, call) => volume.write(at, from, call),
-    flush: (call) => volume.flush(call),
-    trim: (at, length, call) => volume.trim(at, length, call),
-    writeZeroes: (at, length, call) => volume.writeZeroes(at, length, call),
-    extents: (at, length, countMax) => volume.extents(at, length, countMax),
-    ...(volume.describe && { describe: volume.describe.bind(volume) }),
-    zeroNow: (at, length) => volume.zeroNow?.(at, length) === true,
-    prefetch: (at, length) => volume.prefetch(at, length),
-    [Symbol.asyncDispose]: () => {
-      released ??= release();
-      return released;
-    },
-  };
 }

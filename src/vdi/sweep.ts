@@ -13,6 +13,9 @@ import { plainCall, type VolumeRecord } from './record.ts';
 const REMOVE_BATCH = 64;
 /** Objects that are asked for their sources between two pauses: each may have to be opened. */
 const ASKED_AT_ONCE = 16;
+/** Leaves that are counted, and names whose entries are looked up, between two pauses. */
+const LEAVES_AT_ONCE = 16;
+const LISTED_AT_ONCE = 1024;
 
 export interface SweepOptions extends Call {
   /** Objects of the dead VDI that were looked at, of so many. */
@@ -70,9 +73,9 @@ class Sweep {
     const root = await orAbsent(readRoot(this.#store, this.#dead));
     const leaves = root === undefined ? [] : [...root.keys()].filter((leaf) => root[leaf] === vid);
     await this.#removeUnsettled(new Set(leaves));
-    for (const leaf of leaves) {
+    for (const [count, leaf] of leaves.entries()) {
       this.#total += (await this.#ownIn(leaf)).length;
-      await this.#pause();
+      if ((count + 1) % LEAVES_AT_ONCE === 0) await this.#pause();
     }
     let kept = 0;
     for (const leaf of leaves) {
@@ -92,7 +95,7 @@ class Sweep {
     let looked = -1;
     let entries: Entries | undefined;
     for (const [count, name] of unsettled.entries()) {
-      if (count % REMOVE_BATCH === REMOVE_BATCH - 1) await this.#pause();
+      if ((count + 1) % LISTED_AT_ONCE === 0) await this.#pause();
       if (name.kind === KIND.inode) {
         if (name.index > 0 && !leaves.has(name.index - 1)) await this.#remove([name]);
         continue;

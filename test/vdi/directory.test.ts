@@ -236,9 +236,8 @@ describe('the directory of VDIs', () => {
     await directory.forget(two.vid);
     const parents = (await directory.all()).map(({ name, parent }) => `${name} ${parent}`);
     expect(parents).toEqual(['demo 0', `demo ${one.vid}`, `copy ${one.vid}`]);
-    expect((await directory.ancestors(copy)).map(({ vid }) => vid)).toEqual([]);
-    const now = await directory.info('copy');
-    expect((await directory.ancestors(now)).map(({ vid }) => vid)).toEqual([one.vid]);
+    // Also by a copy of the record from before.
+    expect((await directory.ancestors(copy)).map(({ vid }) => vid)).toEqual([one.vid]);
   });
 
   test('the tag of a deleted snapshot is free again, and its ID is not', async () => {

@@ -10,8 +10,10 @@ import { sweep } from '../vdi/sweep.ts';
 
 /** What could not be removed, because the disk failed, is tried again after this time. */
 const RETRY_MS = 60_000;
-/** A removal rests no longer than this after each small step. */
-const REST_MS_MAX = 100;
+/** After each small step a removal rests so many times as long as it has worked, and no longer than
+ * so many milliseconds: with one rest a writer beside it kept 0.57 of its speed. */
+const RESTS_PER_WORK = 4;
+const REST_MS_MAX = 400;
 
 /** How far a deletion is: objects that were looked at, of so many. */
 export interface DeletionProgress {
@@ -115,14 +117,15 @@ export class Deletions implements AsyncDisposable {
     }
   }
 
-  /** Rests as long as it has worked since the last time, so that clients keep most of the disk. */
+  /** So that clients keep most of the disk and of the processors. */
   #pacer(): () => Promise<void> {
     const { signal } = this.#stop;
     let since = this.#clock.monotonicMs();
     return async () => {
       const workedMs = this.#clock.monotonicMs() - since;
       await this.#clock.yield();
-      if (workedMs >= 1) await this.#clock.sleep(Math.min(workedMs, REST_MS_MAX), { signal });
+      if (workedMs >= 1)
+        await this.#clock.sleep(Math.min(workedMs * RESTS_PER_WORK, REST_MS_MAX), { signal });
       since = this.#clock.monotonicMs();
     };
   }

@@ -15,7 +15,7 @@ import { blockValue } from './block-model.ts';
 import type { Family } from './family.ts';
 
 /** A small disk, so that its few objects meet every limit: 10 objects of 8 blocks, one cut short. */
-export const OBJECT_BYTES = 32 * KiB;
+const OBJECT_BYTES = 32 * KiB;
 export const DISK_BLOCKS = 9 * 8 + 5;
 
 /** Limits that a short run reaches: evictions, full segments, large and small flushes. */

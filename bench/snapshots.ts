@@ -153,8 +153,19 @@ async function besideAWriter(scope: Scope, { seconds }: Options, say: Say): Prom
   ];
 }
 
-async function throughAChain(scope: Scope, { rounds, seconds }: Options, say: Say): Promise<Row[]> {
-  const bench = await Bench.start(scope, 'chain', [
+async function throughAChain(scope: Scope, options: Options, say: Say): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (const writes of CHAIN_WRITES) rows.push(await throughOneChain(scope, options, writes, say));
+  return rows;
+}
+
+async function throughOneChain(
+  scope: Scope,
+  { rounds, seconds }: Options,
+  writes: number,
+  say: Say,
+): Promise<Row> {
+  const bench = await Bench.start(scope, `chain${writes}`, [
     ['plain', GiB],
     ['chain', GiB],
   ]);

@@ -5,8 +5,8 @@ import type { SimDiskOptions } from '../../src/sim/sim-disk.ts';
 import { scratch } from '../cluster/scratch.ts';
 import { objectStoreContract } from '../contracts/object-store.ts';
 import type { StoreWorld } from '../contracts/object-store-tools.ts';
-import { SMALL_LIMITS } from '../crash/disk-world.ts';
-import { openStore, SimStore } from './store.ts';
+import { openStore, SimStore } from '../farm/store.ts';
+import { SMALL_LIMITS } from './disk-world.ts';
 
 /** On the disk of this machine. Nothing but a clean stop can be had inside one process. */
 async function onThisMachine(limits: FarmLimits): Promise<StoreWorld> {

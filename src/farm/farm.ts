@@ -60,8 +60,8 @@ export class Farm implements ObjectStore {
   read(name: ObjectName, at: number, into: Uint8Array, call?: ReadCall): Completion {
     const key = objectKey(name.kind, name.vid, name.index);
     const anew = call?.proveAnew === true;
-    const object = this.#parts.open.find(key);
-    if (!anew && object !== undefined && (object.gate === undefined || object.gate.readable)) {
+    const object = anew ? undefined : this.#parts.open.findReadable(key);
+    if (object !== undefined) {
       if (object.origins === undefined) {
         if (object.readNow(at, into)) return;
       } else if (this.#inheritance.readNow(object, at, into)) return;
@@ -189,8 +189,8 @@ export class Farm implements ObjectStore {
     length: number,
   ): readonly ObjectExtent[] | Promise<readonly ObjectExtent[]> {
     const key = objectKey(name.kind, name.vid, name.index);
-    const object = this.#parts.open.find(key);
-    if (object !== undefined && (object.gate === undefined || object.gate.readable)) {
+    const object = this.#parts.open.findReadable(key);
+    if (object !== undefined) {
       return this.#extents(object, at, length);
     }
     return this.#parts.open.pass(key, false, async () =>
@@ -200,8 +200,8 @@ export class Farm implements ObjectStore {
 
   sources(name: ObjectName): Uint32Array | Promise<Uint32Array> {
     const key = objectKey(name.kind, name.vid, name.index);
-    const object = this.#parts.open.find(key);
-    if (object !== undefined && (object.gate === undefined || object.gate.readable)) {
+    const object = this.#parts.open.findReadable(key);
+    if (object !== undefined) {
       if (!hasUnsure(object)) return sourcesNow(object);
     }
     return this.#parts.open.pass(key, false, async () =>

@@ -50,8 +50,8 @@ export class Inheritance {
       return object.readNow(at, into);
     }
     const vid = sourceOf(object, first);
-    const origin = this.#parts.open.find(objectKey(kind, vid, index));
-    if (origin === undefined || origin.gate?.readable === false) return false;
+    const origin = this.#parts.open.findReadable(objectKey(kind, vid, index));
+    if (origin === undefined) return false;
     return origin.origins === undefined ? origin.readNow(at, into) : this.readNow(origin, at, into);
   }
 

@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache';
+import { INDEXES_MAX } from '../base/ids.ts';
 import { KeyedGates } from '../base/keyed-gates.ts';
 import type { FarmLimits } from './limits.ts';
 import type { OpenObject } from './open-object.ts';
@@ -53,6 +54,12 @@ export class OpenSet {
     return object;
   }
 
+  /** The same, unless somebody is inside it, or waits for it, who keeps readers out. */
+  findReadable(key: number | string): OpenObject | undefined {
+    const object = this.find(key);
+    return object?.gate === undefined || object.gate.readable ? object : undefined;
+  }
+
   add(object: OpenObject): void {
     object.gate = this.#gates.find(object.key);
     this.#recent.set(object.key, object);
@@ -105,5 +112,5 @@ function isIdle(object: OpenObject): boolean {
 /** Objects of one index, which read each other when they inherit, lie apart. */
 function placeOf(key: number | string): number {
   if (typeof key === 'string') return 0;
-  return (key + Math.floor(key / 2 ** 28) * 61) & (NEAR - 1);
+  return (key + Math.floor(key / INDEXES_MAX) * 61) & (NEAR - 1);
 }

@@ -1,10 +1,19 @@
 import type { BlockDevice, DeviceInfo } from './block-device.ts';
 
+/** What a client has proven over TLS: a certificate of our authority, or that it has a user's key. */
+export type Proof =
+  | { readonly kind: 'certificate'; readonly commonName: string }
+  | { readonly kind: 'psk'; readonly user: string };
+
 /** Who asks: what decides whether an export is shown and opened. */
 export interface Client {
   /** `unix:PATH` or `ADDRESS:PORT`, for logs and lists. */
   readonly name: string;
   readonly transport: 'tcp' | 'unix';
+  /** Its IP address as text, over TCP. */
+  readonly address?: string;
+  /** Set once the connection is inside TLS and the client has proven something there. */
+  readonly proof?: Proof;
 }
 
 export interface ExportEntry {

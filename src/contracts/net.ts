@@ -25,6 +25,8 @@ export interface StreamEvents {
 export interface ByteStream {
   readonly peerName: string;
   readonly transport: 'tcp' | 'unix';
+  /** The IP address of the other side, as text; over TCP only. */
+  readonly peerAddress?: string;
   /** Starts reading. Called once, before anything else. */
   start(events: StreamEvents): void;
   pause(): void;

@@ -30,6 +30,7 @@ export async function openNodeNet(options: { fixedMemory?: boolean } = {}): Prom
 class NodeStream implements ByteStream {
   readonly peerName: string;
   readonly transport: 'tcp' | 'unix';
+  readonly peerAddress?: string;
   readonly #socket: Socket;
   readonly #rooms: ReceiveRooms;
   #events: StreamEvents | undefined;
@@ -47,6 +48,9 @@ class NodeStream implements ByteStream {
     this.#rooms = new ReceiveRooms(() => this.#readOn());
     const socket = make(this.#rooms, (chunk) => this.#received(chunk));
     this.#socket = socket;
+    if (transport === 'tcp' && socket.remoteAddress !== undefined) {
+      this.peerAddress = socket.remoteAddress;
+    }
     socket.on('error', (cause) => {
       this.#cause = cause;
     });

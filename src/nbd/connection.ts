@@ -74,7 +74,11 @@ export class Connection implements StreamEvents {
     const { exports, limits, clock, fatal } = shared;
     this.#stream = stream;
     this.#shared = shared;
-    this.#client = { name: stream.peerName, transport: stream.transport };
+    this.#client = {
+      name: stream.peerName,
+      transport: stream.transport,
+      ...(stream.peerAddress !== undefined && { address: stream.peerAddress }),
+    };
     this.#sinceMs = clock.monotonicMs();
     this.#negotiation = new Negotiation(stream, this.#client, exports, limits, {
       idle: () => this.#proceed(),

@@ -7,17 +7,9 @@ import type { ByteStream } from '../contracts/net.ts';
 import { Assembler } from './assembler.ts';
 import { optionRefusalOf } from './errno.ts';
 import { greeting, joined } from './frames.ts';
-import {
-  type Answer,
-  answer,
-  type Effect,
-  FIRST_STATE,
-  need,
-  type Question,
-  type State,
-  type Step,
-  step,
-} from './handshake.ts';
+import { FIRST_STATE, need, step } from './handshake.ts';
+import { answer } from './handshake-answers.ts';
+import type { Answer, Effect, Question, State, Step } from './handshake-state.ts';
 import type { NbdLimits } from './limits.ts';
 import type { Terms } from './validate.ts';
 

@@ -3,15 +3,9 @@ import { describe, expect, test } from 'vitest';
 import { SheepError } from '../../src/base/errors.ts';
 import { MiB } from '../../src/base/units.ts';
 import { CMD, CMD_FLAG, OPT, REP } from '../../src/nbd/constants.ts';
-import {
-  type Answer,
-  answer,
-  type Effect,
-  FIRST_STATE,
-  need,
-  type State,
-  step,
-} from '../../src/nbd/handshake.ts';
+import { FIRST_STATE, need, step } from '../../src/nbd/handshake.ts';
+import { answer } from '../../src/nbd/handshake-answers.ts';
+import type { Answer, Effect, State } from '../../src/nbd/handshake-state.ts';
 import { NBD_LIMITS } from '../../src/nbd/limits.ts';
 import { infoData, metaData, optionBytes, type RequestFields, requestBytes } from './client.ts';
 import { Served } from './served.ts';

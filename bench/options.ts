@@ -3,7 +3,15 @@ import { parseArgs } from 'node:util';
 import { GiB, KiB, MiB, TiB } from '../src/base/units.ts';
 import { SERVER_NAMES, type ServerName } from './servers.ts';
 
-export const SCENARIOS = ['compare', 'memory', 'fairness', 'flush', 'snapshots'] as const;
+export const SCENARIOS = [
+  'compare',
+  'memory',
+  'fairness',
+  'flush',
+  'snapshots',
+  'slices',
+  'door',
+] as const;
 export type Scenario = (typeof SCENARIOS)[number];
 
 export interface Options {
@@ -15,6 +23,8 @@ export interface Options {
   readonly sizeBytes: number;
   /** Of the large disk of `snapshots`. */
   readonly objects: number;
+  /** What `slices` looks at; none: an image of /usr. */
+  readonly images: readonly string[];
   readonly directory: string;
   /** Where the results go; absent: bench/results/SCENARIO-COMMIT.json. */
   readonly json?: string;
@@ -25,6 +35,8 @@ npm run bench -- memory [options]      a 4 TiB VDI with 100,000 objects: start, 
 npm run bench -- fairness [options]    small reads beside a writer at full speed; cold beside hot
 npm run bench -- flush [options]       what a flush costs by each of three ways
 npm run bench -- snapshots [options]   snapshots and clones: making, reading, writing, deleting
+npm run bench -- slices [options]      what slices of a backup cost, by their size and zstd's level
+npm run bench -- door [options]        what strangers and bad clients cost: memory, others' throughput
 
   --only GLOB        of the names of cases, as in 'write-4k-*'; repeatable
   --servers A,B      of ${SERVER_NAMES.join(', ')}
@@ -32,6 +44,7 @@ npm run bench -- snapshots [options]   snapshots and clones: making, reading, wr
   --seconds S        of each measurement; default 3
   --size SIZE        of the disk, as in 2G; default: 8G, or less if memory does not hold it
   --objects N        of the large disk of 'snapshots'; default 1000000
+  --image FILE       a raw image for 'slices'; repeatable; default: one with this machine's /usr
   --dir DIR          where the disks lie; default: the system's directory for temporary files
   --json FILE        for the results; default: bench/results/SCENARIO-COMMIT.json`;
 
@@ -47,6 +60,7 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
       seconds: { type: 'string' },
       size: { type: 'string' },
       objects: { type: 'string' },
+      image: { type: 'string', multiple: true },
       dir: { type: 'string' },
       json: { type: 'string' },
       help: { type: 'boolean', short: 'h' },
@@ -66,6 +80,7 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
     seconds: values.seconds === undefined ? 3 : wholeNumber('--seconds', values.seconds),
     sizeBytes: values.size === undefined ? sizeThatFits() : parseSize(values.size),
     objects: values.objects === undefined ? 1_000_000 : wholeNumber('--objects', values.objects),
+    images: values.image ?? [],
     directory: values.dir ?? tmpdir(),
     ...(values.json === undefined ? {} : { json: values.json }),
   };

@@ -1,14 +1,16 @@
 /** `npm run bench`: see USAGE in options.ts. Measures dist/, which the npm script builds first. */
 import { execFileSync } from 'node:child_process';
 import { mkdir, writeFile } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { compare } from './compare.ts';
+import { door } from './door.ts';
 import { fairness } from './fairness.ts';
 import { flushWays } from './flush-ways.ts';
 import { describeMachine, machineLine } from './machine.ts';
 import { memory } from './memory.ts';
 import { type Options, parseOptions, USAGE } from './options.ts';
 import { Interrupted, type Scope, withScope } from './scope.ts';
+import { slices } from './slices.ts';
 import { snapshots } from './snapshots.ts';
 import { report } from './table.ts';
 
@@ -37,6 +39,14 @@ async function runScenario(scope: Scope, options: Options): Promise<Outcome> {
     }
     case 'snapshots': {
       const { rows, text } = await snapshots(scope, options, say);
+      return { text, results: rows };
+    }
+    case 'door': {
+      const { rows, text } = await door(scope, options, say);
+      return { text, results: rows };
+    }
+    case 'slices': {
+      const { rows, text } = await slices(scope, options, say);
       return { text, results: rows };
     }
     case 'flush': {
@@ -82,9 +92,15 @@ async function main(): Promise<number> {
     const path = options.json ?? join(ROOT, 'bench/results', `${scenario}-${version}.json`);
     await mkdir(dirname(path), { recursive: true });
     // Where it ran is nobody's business; what was asked for is.
-    const { directory: _place, json: _file, ...asked } = options;
+    const { directory: _place, json: _file, images, ...asked } = options;
     const date = new Date().toISOString();
-    const kept = { scenario, commit: version, date, machine, options: asked };
+    const kept = {
+      scenario,
+      commit: version,
+      date,
+      machine,
+      options: { ...asked, images: images.map((path) => basename(path)) },
+    };
     await writeFile(path, `${JSON.stringify({ ...kept, results }, null, 2)}\n`);
     say(`kept in ${path}`);
     return 0;

@@ -2,25 +2,42 @@ import { createConnection, createServer, Socket } from 'node:net';
 import { KiB } from '../base/units.ts';
 import type { Loan } from '../contracts/net.ts';
 
-/** Room of a stream that has not yet filled it once: handshakes, and clients that mostly read. */
+/** Room of a stream that has little to say: handshakes, clients that mostly read, idle ones. */
 const SMALL_BYTES = 16 * KiB;
 /** Holds 32 writes of 4 KiB. From 128 KiB to 1 MiB no difference could be measured. */
 const LARGE_BYTES = 256 * KiB;
 /** Held chunks of one stream before it stops reading. */
 const HELD_MAX = 8;
+/** Large rooms in use by all streams together; above, they make do with small ones. */
+const LENT_MAX = 256;
 /** Large rooms kept for the next stream that needs one. */
 const IDLE_MAX = 64;
 
+/** The large rooms of this process. */
 const idle: Uint8Array[] = [];
+let lent = 0;
+
+function takeLarge(): Uint8Array | undefined {
+  if (lent >= LENT_MAX) return undefined;
+  lent += 1;
+  return idle.pop() ?? new Uint8Array(LARGE_BYTES);
+}
+function giveLarge(bytes: Uint8Array): void {
+  lent -= 1;
+  if (idle.length < IDLE_MAX) idle.push(bytes);
+}
 
 /** One piece of receive memory, and how many still use the chunk in it. */
 class Room implements Loan {
   readonly bytes: Uint8Array;
+  /** From `takeLarge`, and to be given back. */
+  readonly large: boolean;
   readonly #freed: (room: Room) => void;
   users = 0;
 
-  constructor(bytes: Uint8Array, freed: (room: Room) => void) {
+  constructor(bytes: Uint8Array, large: boolean, freed: (room: Room) => void) {
     this.bytes = bytes;
+    this.large = large;
     this.#freed = freed;
   }
   hold(): void {
@@ -33,15 +50,16 @@ class Room implements Loan {
 }
 
 /** Stands for the memory of a stream between two chunks that had memory of their own. */
-const NOWHERE = new Room(new Uint8Array(0), () => undefined);
+const NOWHERE = new Room(new Uint8Array(0), false, () => undefined);
 
 /**
  * The receive memory of one stream. The socket reads into `next()` again and again; a room whose
- * chunk is held is replaced by another, and comes back when the last holder releases it.
+ * chunk is held is replaced by another. A large room is used while chunks need one: a thousand
+ * clients that wrote much and then fell silent keep none.
  */
 export class ReceiveRooms {
-  #current = new Room(new Uint8Array(SMALL_BYTES), (room) => this.#free(room));
-  readonly #spare: Room[] = [];
+  readonly #small = this.#room(new Uint8Array(SMALL_BYTES), false);
+  #current = this.#small;
   #held = 0;
   #closed = false;
   readonly #available: () => void;
@@ -65,17 +83,20 @@ export class ReceiveRooms {
 
   /** To be called after each chunk: the memory for the next one, or undefined to keep this one. */
   next(received: number): Uint8Array | undefined {
-    const { users, bytes } = this.#current;
-    const grow = received === bytes.length && bytes.length < LARGE_BYTES;
-    if (users === 0 && !grow) return undefined;
-    if (users > 0) this.#held += 1;
-    this.#current = this.#spare.pop() ?? this.#large();
+    const before = this.#current;
+    const much = received > SMALL_BYTES || received === before.bytes.length;
+    if (before.users === 0 && much === before.large) return undefined;
+    const bytes = much ? takeLarge() : undefined;
+    if (before.users > 0) this.#held += 1;
+    else if (bytes === undefined && !before.large) return undefined;
+    else giveBack(before);
+    this.#current = bytes === undefined ? this.#smallRoom() : this.#room(bytes, true);
     return this.#current.bytes;
   }
 
   /** Without `next`: `chunk` lies in memory of its own. Followed by `passed`. */
   fresh(chunk: Uint8Array): void {
-    this.#current = new Room(chunk, (room) => this.#free(room));
+    this.#current = this.#room(chunk, false);
   }
   passed(): void {
     if (this.#current.users > 0) this.#held += 1;
@@ -86,20 +107,19 @@ export class ReceiveRooms {
   close(): void {
     this.#closed = true;
     if (this.#current.users === 0) giveBack(this.#current);
-    for (const room of this.#spare.splice(0)) giveBack(room);
   }
 
-  #large(): Room {
-    const bytes = idle.pop() ?? new Uint8Array(LARGE_BYTES);
-    return new Room(bytes, (room) => this.#free(room));
+  #room(bytes: Uint8Array, large: boolean): Room {
+    return new Room(bytes, large, (room) => this.#free(room));
+  }
+  #smallRoom(): Room {
+    return this.#small.users === 0 ? this.#small : this.#room(new Uint8Array(SMALL_BYTES), false);
   }
 
   #free(room: Room): void {
-    if (this.#closed) giveBack(room);
-    else if (room !== this.#current) this.#heldNoMore(room);
-  }
-  #heldNoMore(room: Room): void {
-    if (room.bytes.length === LARGE_BYTES && this.#spare.length < HELD_MAX) this.#spare.push(room);
+    if (!this.#closed && room === this.#current) return;
+    giveBack(room);
+    if (this.#closed) return;
     const stopped = !this.mayRead;
     this.#held -= 1;
     if (stopped) this.#available();
@@ -107,7 +127,7 @@ export class ReceiveRooms {
 }
 
 function giveBack(room: Room): void {
-  if (room.bytes.length === LARGE_BYTES && idle.length < IDLE_MAX) idle.push(room.bytes);
+  if (room.large) giveLarge(room.bytes);
 }
 
 /** What of Node's internals the trick below touches. */

@@ -4,6 +4,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import type { ByteStream } from '../../src/contracts/net.ts';
 import { openNodeNet } from '../../src/host/node-net.ts';
 import { adoptionWorks } from '../../src/host/receive-buffer.ts';
 import { type NetWorld, netContract } from '../contracts/net.ts';
@@ -25,6 +26,78 @@ netContract('a unix socket in memory of its own for each chunk', () => world('un
 
 test('this Node can receive accepted connections in fixed memory', async () => {
   expect(await adoptionWorks()).toBe(true);
+});
+
+describe('receive memory', () => {
+  const KiB = 1024;
+  /** Connections whose chunks are told by the size of the memory that they lie in. */
+  async function receiving(count: number) {
+    const net = await openNodeNet();
+    const rooms: number[][] = [];
+    let received = 0;
+    let heard = Promise.withResolvers<void>();
+    const listener = await net.listen('127.0.0.1:0', (stream) => {
+      const mine: number[] = [];
+      rooms.push(mine);
+      stream.start({
+        received: (chunk) => {
+          mine.push(chunk.buffer.byteLength);
+          received += chunk.length;
+          heard.resolve();
+        },
+        ended: () => stream.end(),
+        closed: () => undefined,
+      });
+    });
+    const streams: ByteStream[] = [];
+    for (let number = 0; number < count; number += 1) {
+      const stream = await net.dial(listener.address);
+      stream.start({ received: () => undefined, ended: () => undefined, closed: () => undefined });
+      streams.push(stream);
+    }
+    return {
+      rooms,
+      send: async (stream: ByteStream | undefined, bytes: number) => {
+        const until = received + bytes;
+        stream?.write(new Uint8Array(bytes));
+        while (received < until) {
+          await heard.promise;
+          heard = Promise.withResolvers();
+        }
+      },
+      streams,
+      [Symbol.asyncDispose]: async () => {
+        for (const stream of streams) stream.destroy();
+        await listener[Symbol.asyncDispose]();
+      },
+    };
+  }
+
+  test('is large while a client sends much, and small again once it sends little', async () => {
+    await using it = await receiving(1);
+    await it.send(it.streams[0], 100);
+    await it.send(it.streams[0], 2000 * KiB);
+    await it.send(it.streams[0], 28);
+    await it.send(it.streams[0], 28);
+    const [rooms = []] = it.rooms;
+    expect([rooms[0], rooms.at(-1)]).toEqual([16 * KiB, 16 * KiB]);
+    expect(Math.max(...rooms)).toBe(256 * KiB);
+  });
+
+  test('is shared: of 300 clients that send much at most 256 have a large one', async () => {
+    await using it = await receiving(300);
+    const withLarge = () => it.rooms.map((rooms) => rooms.lastIndexOf(256 * KiB) >= 0);
+    const much = async (stream: ByteStream | undefined) => {
+      await it.send(stream, 16 * KiB);
+      await it.send(stream, 100 * KiB);
+    };
+    for (const stream of it.streams) await much(stream);
+    expect(withLarge().filter(Boolean).length).toBeLessThanOrEqual(256);
+    expect(withLarge().at(-1)).toBe(false);
+    for (const stream of it.streams) await it.send(stream, 28);
+    await much(it.streams.at(-1));
+    expect(withLarge().at(-1)).toBe(true);
+  });
 });
 
 describe('unix sockets', () => {

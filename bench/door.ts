@@ -1,0 +1,151 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseAddress } from '../src/base/address.ts';
+import { GiB, MiB } from '../src/base/units.ts';
+import { CMD } from '../src/nbd/constants.ts';
+import { type FioJob, runFio } from './fio.ts';
+import type { Options } from './options.ts';
+import { memoryBytes, resetPeak } from './process-stats.ts';
+import type { Scope } from './scope.ts';
+import { type Server, startSheep } from './servers.ts';
+import { median } from './statistics.ts';
+import { type Place, requestHeader, Strangers } from './strangers.ts';
+import { table } from './table.ts';
+
+const DISK_BYTES = 1 * GiB;
+const THOUSAND = 1000;
+const REQUEST_BYTES = 64 * MiB;
+/** Connections that were closed are released, and garbage is collected, within so long. */
+const CALM_MS = 2_000;
+
+interface Row {
+  readonly what: string;
+  /** Above what the server had before; at its highest. */
+  readonly moreMiB: number;
+  /** At most so much is promised. */
+  readonly goalMiB: number;
+  /** Of another client's throughput alone. */
+  readonly kept?: number;
+  /** What the strangers held or sent. */
+  readonly did: string;
+}
+
+/** Who is at the door in one scene, and what they did. */
+type Scene = (strangers: Strangers, place: Place) => Promise<() => string>;
+
+/** Crowds that do nothing. */
+const CROWDS: readonly (readonly [what: string, scene: Scene])[] = [
+  [
+    'a thousand half-open and a thousand idle connections',
+    async (strangers, place) => {
+      await strangers.idle(place, 'door', THOUSAND);
+      await strangers.halfOpen(place, THOUSAND);
+      return () => `${strangers.open} open`;
+    },
+  ],
+  [
+    'a thousand idle ones that wrote 1 MiB before',
+    async (strangers, place) => {
+      await strangers.idle(place, 'door', THOUSAND, MiB);
+      return () => `${strangers.open} open`;
+    },
+  ],
+  [
+    'a thousand that stop in the middle of an option of 1 MiB',
+    async (strangers, place) => {
+      await strangers.halfOpen(place, THOUSAND, 'most of an option');
+      return () => `${strangers.open} open`;
+    },
+  ],
+];
+
+const payload = Buffer.alloc(REQUEST_BYTES, 1);
+/** What one client sends that reads no reply. */
+const DEAF: readonly (readonly [what: string, next: () => Buffer])[] = [
+  ['64 MiB writes', () => Buffer.concat([requestHeader(CMD.WRITE, 0, REQUEST_BYTES), payload])],
+  ['64 MiB reads', () => requestHeader(CMD.READ, 0, REQUEST_BYTES)],
+  ['4 KiB reads', () => requestHeader(CMD.READ, 0, 4096)],
+];
+
+/** What strangers and bad clients cost: memory, and the throughput of a client that means well. */
+export async function door(
+  scope: Scope,
+  { seconds, rounds }: Options,
+  say: (line: string) => void,
+): Promise<{ rows: Row[]; text: string }> {
+  const vdis = [
+    ['good', DISK_BYTES],
+    ['door', DISK_BYTES],
+  ] as const;
+  const server = await startSheep(scope, 'door', vdis, ['-n', '127.0.0.1:0']);
+  const place = await tcpPlace(scope);
+  const whole = { uri: server.uri, pattern: 'write', blockBytes: MiB, depth: 8 };
+  await runFio(scope.children, whole);
+  const reads: FioJob = {
+    ...{ uri: server.uri, pattern: 'randread', blockBytes: 4096, depth: 32, seconds },
+  };
+  await runFio(scope.children, reads);
+
+  const rows: Row[] = [];
+  for (const [what, scene] of CROWDS) {
+    const [kept, more, did] = [[] as number[], [] as number[], [] as string[]];
+    for (let round = 0; round < rounds; round += 1) {
+      const alone = (await runFio(scope.children, reads)).requestsPerSecond;
+      const before = beginPeak(server);
+      await using strangers = new Strangers();
+      const tell = await scene(strangers, place);
+      const beside = (await runFio(scope.children, reads)).requestsPerSecond;
+      more.push(peakAbove(server, before));
+      did.push(tell());
+      kept.push(beside / alone);
+      say(`${what}: ${did.at(-1)}, ${more.at(-1)} MiB, ${kept.at(-1)?.toFixed(2)} kept`);
+      await strangers[Symbol.asyncDispose]();
+      await sleep(CALM_MS);
+    }
+    rows.push({
+      what,
+      ...{ moreMiB: median(more), goalMiB: 100, kept: median(kept), did: did.at(-1) ?? '' },
+    });
+  }
+  for (const [what, next] of DEAF) {
+    const more: number[] = [];
+    let taken = 0;
+    for (let round = 0; round < rounds; round += 1) {
+      await sleep(CALM_MS);
+      const before = beginPeak(server);
+      await using strangers = new Strangers();
+      taken = await strangers.deaf(place, 'door', 2 * seconds, next);
+      more.push(peakAbove(server, before));
+      say(`${what}, no reply read: ${Math.round(taken / MiB)} MiB sent, ${more.at(-1)} MiB more`);
+    }
+    const did = `${Math.round(taken / MiB)} MiB sent`;
+    rows.push({ what: `${what}, no reply read`, moreMiB: median(more), goalMiB: 128, did });
+  }
+  await scope.children.stop(server.child);
+  const head = ['at the door', 'did', 'more memory', 'promised', 'others keep'];
+  const cells = rows.map(({ what, did, moreMiB, goalMiB, kept }) => [
+    ...[what, did, `${moreMiB} MiB`, `${goalMiB} MiB`],
+    kept === undefined ? '' : kept.toFixed(2),
+  ]);
+  return { rows, text: table(head, cells) };
+}
+
+/** From here on `VmHWM` is the highest of what follows. */
+function beginPeak({ pid }: Server): number {
+  resetPeak(pid);
+  return memoryBytes(pid, 'VmRSS');
+}
+function peakAbove({ pid }: Server, before: number): number {
+  return Math.round((memoryBytes(pid, 'VmHWM') - before) / MiB);
+}
+
+/** The port that the server was given. */
+async function tcpPlace(scope: Scope): Promise<Place> {
+  const told = JSON.parse(await readFile(join(scope.directory, 'door', 'sheep.json'), 'utf8'));
+  for (const address of told.nbd as string[]) {
+    const where = parseAddress(address);
+    if ('host' in where) return where;
+  }
+  throw new Error('NBD is served on no TCP port');
+}

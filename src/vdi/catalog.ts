@@ -1,7 +1,8 @@
 import { SheepError } from '../base/errors.ts';
 import { formatVid, VID_MAX, type Vid } from '../base/ids.ts';
 import type { Coordinator, Entry, Swap } from '../contracts/coordinator.ts';
-import { isId, type SnapshotRef } from './names.ts';
+import { DEFAULT_RULES } from './access-rules.ts';
+import { isId, parseExportName, type SnapshotRef } from './names.ts';
 import { decodeRecord, encodeRecord, type VolumeRecord } from './record.ts';
 
 /** The keys of the directory in the coordinator; FORMATS.md. */
@@ -45,7 +46,20 @@ export interface Found {
   readonly keyRevision: bigint;
 }
 
-/** What there is, read from the coordinator at each call: names and tags to vids to records. */
+/** The vid that nobody has. */
+const NO_VID = 0;
+/** Decoded where there is no record. */
+const NO_RECORD = encodeRecord({
+  ...{ name: 'none', vid: 1, family: 1, parent: 0, tag: '' },
+  ...{ sizeBytes: 2 ** 30, shrunkFromBytes: 0, objectBytes: 2 ** 22 },
+  ...{ attachEpoch: 1, createdMs: 1, allow: DEFAULT_RULES, state: 'ready' },
+});
+
+/**
+ * What there is, read from the coordinator at each call: names and tags to vids to records. A name,
+ * tag or ID that is not there takes the same steps as one that is, so that whoever may not know of a
+ * VDI does not learn of it from how long he waited.
+ */
 export class Catalog {
   readonly #coordinator: Coordinator;
 
@@ -163,25 +177,45 @@ export class Catalog {
       );
     }
     const vid = Number(snapshot);
-    const found = vid >= 1 && vid <= VID_MAX ? await this.read(vid) : undefined;
-    if (found === undefined || !is(found.record)) return undefined;
-    return this.#follow(tagKey(name, found.record.tag), (record) => record.vid === vid);
+    const found = await this.read(vid >= 1 && vid <= VID_MAX ? vid : NO_VID);
+    const tag = found !== undefined && is(found.record) ? found.record.tag : '';
+    return this.#follow(tagKey(name, tag), (record) => record.vid === vid);
+  }
+
+  /**
+   * The access rules of an export; undefined if there is none of this name.
+   * @param text  `NAME`, `NAME@TAG` or `NAME@ID`
+   * @throws SheepError `ERR_BAD_INPUT` if nothing can have this name
+   */
+  async rulesFor(text: string): Promise<readonly string[] | undefined> {
+    const { name, snapshot } = parseExportName(text);
+    const own = snapshot === undefined ? undefined : await this.findSnapshot(name, snapshot);
+    const working = await this.find(name);
+    if (snapshot === undefined) return working?.allow;
+    return own && (working ?? own).allow;
+  }
+
+  /** Those that count for a record: a snapshot follows its VDI, as long as there is one. */
+  async rulesOf(record: VolumeRecord): Promise<readonly string[]> {
+    if (record.state !== 'snapshot') return record.allow;
+    return ((await this.find(record.name)) ?? record).allow;
   }
 
   /** The record of a vid. */
   async read(vid: Vid): Promise<Omit<Found, 'keyRevision'> | undefined> {
     const key = recordKey(vid);
     const entry = await this.#coordinator.get(key);
-    return entry && { record: decodeRecord(entry.value, key), revision: entry.revision };
+    const record = decodeRecord(entry?.value ?? NO_RECORD, key);
+    return entry && { record, revision: entry.revision };
   }
 
   /** The record to which a key of a name or of a tag leads. */
   async #follow(key: string, fits: (record: VolumeRecord) => boolean): Promise<Found | undefined> {
     for (;;) {
       const named = await this.#coordinator.get(key);
-      if (named === undefined) return undefined;
-      const vid = decodeVid(named, 16);
+      const vid = named === undefined ? NO_VID : decodeVid(named, 16);
       const found = await this.read(vid);
+      if (named === undefined) return undefined;
       if (found !== undefined && fits(found.record)) {
         return { ...found, keyRevision: named.revision };
       }

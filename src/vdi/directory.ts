@@ -3,6 +3,7 @@ import { SheepError } from '../base/errors.ts';
 import type { Vid } from '../base/ids.ts';
 import type { Coordinator } from '../contracts/coordinator.ts';
 import type { Clock } from '../contracts/seams.ts';
+import { canonicalRules, DEFAULT_RULES } from './access-rules.ts';
 import { Catalog, encodeVid, type Found, nameKey, recordKey, tagKey, written } from './catalog.ts';
 import {
   checkObjectCount,
@@ -22,6 +23,8 @@ export interface NewVolume {
   /** Whole blocks: see `parseVdiSize`. */
   readonly sizeBytes: number;
   readonly objectBytes: number;
+  /** Who may attach it: access-rules.ts; absent: the default. */
+  readonly allow?: readonly string[];
 }
 
 /** Who is who after a snapshot: what was the working VDI, and the child that is it now. */
@@ -61,8 +64,9 @@ export class VdiDirectory extends Catalog {
   ): Promise<VolumeRecord> {
     const name = parseVdiName(wanted.name);
     checkObjectCount(wanted.sizeBytes, wanted.objectBytes);
+    const allow = canonicalRules(wanted.allow ?? DEFAULT_RULES);
     await this.#newcomers.refuseTaken(name);
-    const record = await this.#newcomers.begin({ ...wanted, name });
+    const record = await this.#newcomers.begin({ ...wanted, name, allow });
     return this.#newcomers.orAbandon(record, async () => {
       await make(record);
       return this.#newcomers.giveName(record);
@@ -78,7 +82,8 @@ export class VdiDirectory extends Catalog {
     await this.#newcomers.refuseTaken(name);
     const from = await this.getTagged(source);
     const { sizeBytes, objectBytes } = from.record;
-    const record = await this.#newcomers.begin({ name, sizeBytes, objectBytes }, from);
+    const allow = await this.rulesOf(from.record);
+    const record = await this.#newcomers.begin({ name, sizeBytes, objectBytes, allow }, from);
     return this.#newcomers.orAbandon(record, async () => {
       await make(record, from.record);
       return this.#newcomers.giveName(record);
@@ -100,8 +105,8 @@ export class VdiDirectory extends Catalog {
     parseTag(tag);
     const before = await this.getNamed(name);
     await this.#newcomers.refuseTag(name, tag);
-    const { sizeBytes, objectBytes, vid } = before.record;
-    const child = await this.#newcomers.begin({ name, sizeBytes, objectBytes }, before);
+    const { vid } = before.record;
+    const child = await this.#newcomers.begin(before.record, before);
     return this.#newcomers.orAbandon(child, async () => {
       let frozen: Frozen | undefined;
       await make(child, async () => {
@@ -124,17 +129,17 @@ export class VdiDirectory extends Catalog {
     make: MakeDisk,
   ): Promise<{ record: VolumeRecord; replaced?: VolumeRecord }> {
     const from = await this.getTagged({ name, snapshot });
-    const { sizeBytes, objectBytes } = from.record;
-    const record = await this.#newcomers.begin({ name, sizeBytes, objectBytes }, from);
+    const record = await this.#newcomers.begin(from.record, from);
     return this.#newcomers.orAbandon(record, async () => {
       await make(record, from.record);
       for (;;) {
         const old = await this.findNamed(name);
-        const createdMs = old?.record.createdMs ?? record.createdMs;
+        // Only its data is what it was: who may attach it stays as it is.
+        const { createdMs, allow } = old?.record ?? record;
         const replaced = old && ({ ...old.record, state: 'deleting' } as const);
         const swaps = [this.#newcomers.naming(record, old?.keyRevision ?? 0n)];
         if (old && replaced) swaps.push(written(replaced, old.revision));
-        const ready = await this.#newcomers.setReady({ ...record, createdMs }, swaps);
+        const ready = await this.#newcomers.setReady({ ...record, createdMs, allow }, swaps);
         if (ready) return { record: ready, ...(replaced && { replaced }) };
       }
     });
@@ -172,6 +177,16 @@ export class VdiDirectory extends Catalog {
     });
   }
 
+  /**
+   * From now on these may attach it and its snapshots.
+   * @param allow  rules of access-rules.ts
+   * @throws SheepError `ERR_NOT_FOUND`, `ERR_BAD_INPUT`
+   */
+  allow(name: string, allow: readonly string[]): Promise<VolumeRecord> {
+    const rules = canonicalRules(allow);
+    return this.#change(name, (record) => ({ ...record, allow: rules }));
+  }
+
   /** Nothing is left behind its end. */
   endCleared(name: string): Promise<VolumeRecord> {
     return this.#change(name, (record) => ({ ...record, shrunkFromBytes: 0 }));
@@ -184,7 +199,11 @@ export class VdiDirectory extends Catalog {
    * @throws SheepError `ERR_NOT_FOUND`
    */
   delete(name: string): Promise<VolumeRecord> {
-    return this.#delete(nameKey(name), () => this.getNamed(name));
+    return this.#delete(nameKey(name), async () => {
+      const found = await this.getNamed(name);
+      await this.#leaveRules(found.record);
+      return found;
+    });
   }
 
   /** The same for a snapshot and its tag. @throws SheepError `ERR_NOT_FOUND` */
@@ -236,6 +255,22 @@ export class VdiDirectory extends Catalog {
     }
   }
 
+  /**
+   * Its snapshots get the rules that they follow now for their own: without them a deletion would
+   * open what was closed. Until it is gone these count for nothing, and its own record must not
+   * change meanwhile: so it is one change for whoever asks.
+   */
+  async #leaveRules({ name, allow }: VolumeRecord): Promise<void> {
+    for (const { vid } of await this.snapshots(name)) {
+      for (;;) {
+        const found = await this.read(vid);
+        if (found?.record.state !== 'snapshot' || sameRules(found.record.allow, allow)) break;
+        const swap = written({ ...found.record, allow }, found.revision);
+        if (await this.#coordinator.swap([swap])) break;
+      }
+    }
+  }
+
   /** One change of the record of a working VDI, done again if somebody else was faster. */
   async #change(
     name: string,
@@ -258,9 +293,9 @@ export class VdiDirectory extends Catalog {
       await this.#newcomers.refuseTag(name, tag);
       // People ask when a VDI was made, and when a snapshot was taken.
       const snapshot = { ...record, state: 'snapshot', tag, createdMs: child.createdMs } as const;
-      const { attachEpoch, createdMs, sizeBytes } = record;
+      const { attachEpoch, createdMs, sizeBytes, allow } = record;
       const working = await this.#newcomers.setReady(
-        { ...child, attachEpoch, createdMs, sizeBytes },
+        { ...child, attachEpoch, createdMs, sizeBytes, allow },
         [
           written(snapshot, revision),
           this.#newcomers.naming(child, keyRevision),
@@ -270,4 +305,8 @@ export class VdiDirectory extends Catalog {
       if (working !== undefined) return { snapshot, working };
     }
   }
+}
+
+function sameRules(some: readonly string[], others: readonly string[]): boolean {
+  return some.join() === others.join(); // no rule contains a comma
 }

@@ -16,7 +16,7 @@ import {
 import { exportName, type VolumeRecord } from './record.ts';
 
 /** Of what a record is begun. */
-type NewDisk = Pick<VolumeRecord, 'name' | 'sizeBytes' | 'objectBytes'>;
+type NewDisk = Pick<VolumeRecord, 'name' | 'sizeBytes' | 'objectBytes' | 'allow'>;
 
 /**
  * How a record comes to be: begun without a name, so that a stop leaves something that can be
@@ -54,6 +54,7 @@ export class Newcomers {
         objectBytes: wanted.objectBytes,
         attachEpoch: 0,
         createdMs: Math.floor(this.#clock.wallMs()),
+        allow: wanted.allow,
         state: 'making',
       };
       const now = source && (await this.#catalog.read(source.record.vid));

@@ -2,6 +2,7 @@ import { isFault, SheepError } from '../base/errors.ts';
 import { VID_MAX, type Vid } from '../base/ids.ts';
 import { BLOCK_BYTES } from '../base/units.ts';
 import type { ObjectWriteCall } from '../contracts/object-store.ts';
+import { canonicalRules } from './access-rules.ts';
 import {
   checkObjectCount,
   parseObjectSize,
@@ -39,6 +40,8 @@ export interface VolumeRecord {
   readonly attachEpoch: number;
   /** Wall time of its creation in milliseconds since 1970. */
   readonly createdMs: number;
+  /** Who may attach it: access-rules.ts. A snapshot's own count only while its VDI is gone. */
+  readonly allow: readonly string[];
   readonly state: VolumeState;
 }
 
@@ -57,7 +60,7 @@ export function plainCall({ attachEpoch }: VolumeRecord): ObjectWriteCall {
 }
 
 /** Format of the record's JSON text; FORMATS.md. */
-const RECORD_VERSION = 2;
+const RECORD_VERSION = 3;
 
 const FIELDS = [
   'version',
@@ -71,12 +74,13 @@ const FIELDS = [
   'objectBytes',
   'attachEpoch',
   'createdMs',
+  'allow',
   'state',
 ] as const;
 type Field = (typeof FIELDS)[number];
 
 export function encodeRecord(record: VolumeRecord): Uint8Array {
-  const fields: Record<Field, string | number> = {
+  const fields: Record<Field, string | number | readonly string[]> = {
     version: RECORD_VERSION,
     name: record.name,
     vid: record.vid,
@@ -88,6 +92,7 @@ export function encodeRecord(record: VolumeRecord): Uint8Array {
     objectBytes: record.objectBytes,
     attachEpoch: record.attachEpoch,
     createdMs: record.createdMs,
+    allow: record.allow,
     state: record.state,
   };
   return new TextEncoder().encode(JSON.stringify(fields));
@@ -138,10 +143,23 @@ export function decodeRecord(bytes: Uint8Array, from: string): VolumeRecord {
     objectBytes: number('objectBytes', 1, 2 ** 32),
     attachEpoch: number('attachEpoch', 0, 2 ** 32 - 1),
     createdMs: number('createdMs', 0, Number.MAX_SAFE_INTEGER),
+    allow: rules(fields['allow'], from),
     state,
   };
   checkRules(record, from);
   return record;
+}
+
+/** Whoever meets a rule that is not as it was written lets nobody in. */
+function rules(value: unknown, from: string): readonly string[] {
+  const texts = Array.isArray(value) ? value.filter((each) => typeof each === 'string') : [];
+  try {
+    const canonical = canonicalRules(texts);
+    if (JSON.stringify(canonical) === JSON.stringify(value)) return canonical;
+  } catch (cause) {
+    if (!isFault(cause, 'ERR_BAD_INPUT')) throw cause;
+  }
+  throw damaged(from, 'allow', value);
 }
 
 /** The rules that held when it was made, by the same words. */

@@ -220,7 +220,7 @@ const RECORD: VolumeRecord = {
     sizeBytes: 16 * MiB,
     shrunkFromBytes: 0,
   },
-  ...{ objectBytes: 4 * MiB, attachEpoch: 1, createdMs: 0, state: 'ready' },
+  ...{ objectBytes: 4 * MiB, attachEpoch: 1, createdMs: 0, allow: ['default'], state: 'ready' },
 };
 
 /** Time passes where somebody works or sleeps, and nowhere else. */

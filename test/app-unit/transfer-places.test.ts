@@ -19,6 +19,7 @@ function family(...lines: readonly string[]): VolumeRecord[] {
       parent: Number(parent),
       ...sizes,
       ...times,
+      allow: [],
       state,
     };
   });

@@ -50,6 +50,7 @@ const record: VolumeRecord = {
   objectBytes: 4 * MiB,
   attachEpoch: 3,
   createdMs: 1_795_000_000_000,
+  allow: ['unix', 'cidr:10.0.0.0/8', 'cert:web'],
   state: 'ready',
 };
 
@@ -99,15 +100,15 @@ describe('each format is these bytes and no others', () => {
 
   test('of the volume record', () => {
     const made = encodeVolumeRecord(record);
-    const stored = golden('volume-record-v2', made);
+    const stored = golden('volume-record-v3', made);
     expect(text(made)).toBe(text(stored));
     expect(decodeRecord(stored, 'key')).toEqual(record);
   });
 
-  test('of the volume record in version 1, which knew no snapshots and is refused', () => {
-    const stored = golden('volume-record-v1', new Uint8Array(0));
+  test.for([1, 2])('of the volume record in version %i, which is refused', (version) => {
+    const stored = golden(`volume-record-v${version}`, new Uint8Array(0));
     expect(() => decodeRecord(stored, 'key')).toThrow(
-      expect.objectContaining({ code: 'ERR_VERSION', facts: { version: 1, supported: 2 } }),
+      expect.objectContaining({ code: 'ERR_VERSION', facts: { version, supported: 3 } }),
     );
   });
 });

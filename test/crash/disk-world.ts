@@ -57,6 +57,7 @@ export function recordOf(attachEpoch: number, more: Partial<VolumeRecord> = {}):
     objectBytes: OBJECT_BYTES,
     attachEpoch,
     createdMs: 0,
+    allow: ['default'],
     state: 'ready',
     ...more,
   };

@@ -63,6 +63,7 @@ describe('the directory of VDIs', () => {
       objectBytes: 4 * MiB,
       attachEpoch: 0,
       createdMs: 1234,
+      allow: ['default'],
       state: 'ready',
     });
     expect(await world.directory.info('demo')).toEqual(record);

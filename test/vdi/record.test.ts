@@ -15,15 +15,17 @@ const record: VolumeRecord = {
   objectBytes: 4 * MiB,
   attachEpoch: 3,
   createdMs: 1_795_000_000_000,
+  allow: ['unix', 'cidr:10.0.0.0/8'],
   state: 'ready',
 };
 const golden =
-  '{"version":2,"name":"demo","vid":42,"family":42,"parent":0,"tag":"",' +
-  '"sizeBytes":8589934592,"shrunkFromBytes":0,"objectBytes":4194304,"attachEpoch":3,"createdMs":1795000000000,"state":"ready"}';
+  '{"version":3,"name":"demo","vid":42,"family":42,"parent":0,"tag":"",' +
+  '"sizeBytes":8589934592,"shrunkFromBytes":0,"objectBytes":4194304,"attachEpoch":3,"createdMs":1795000000000,' +
+  '"allow":["unix","cidr:10.0.0.0/8"],"state":"ready"}';
 const bytes = (text: string) => new TextEncoder().encode(text);
 
 describe('the volume record', () => {
-  test('version 2 is this text and no other', () => {
+  test('version 3 is this text and no other', () => {
     expect(new TextDecoder().decode(encodeRecord(record))).toBe(golden);
     expect(decodeRecord(bytes(golden), 'key')).toEqual(record);
   });
@@ -38,11 +40,11 @@ describe('the volume record', () => {
   });
 
   test('a newer one is refused with both versions named', () => {
-    const newer = bytes(golden.replace('"version":2', '"version":3,"tags":[]'));
+    const newer = bytes(golden.replace('"version":3', '"version":4,"tags":[]'));
     expect(() => decodeRecord(newer, 'vdi/records/0000002a')).toThrow(
       expect.objectContaining({
         code: 'ERR_VERSION',
-        message: expect.stringMatching(/0000002a has format version 3, this sheep reads 2/),
+        message: expect.stringMatching(/0000002a has format version 4, this sheep reads 3/),
       }),
     );
   });
@@ -66,7 +68,15 @@ describe('the volume record', () => {
     ['"tag":"",', '', /wrong tag: absent/],
     ['"state":"ready"', '"state":"snapshot"', /wrong tag: ""/],
     ['"shrunkFromBytes":0', '"shrunkFromBytes":4096', /wrong shrunkFromBytes: 4096/],
-    ['"version":2', '"version":null', /wrong version: null/],
+    ['"version":3', '"version":null', /wrong version: null/],
+    ['"allow":["unix","cidr:10.0.0.0/8"],', '', /wrong allow: absent/],
+    ['["unix","cidr:10.0.0.0/8"]', '[]', /wrong allow: \[\]/],
+    ['["unix","cidr:10.0.0.0/8"]', '"unix"', /wrong allow: "unix"/],
+    ['"unix",', '"unix","unix",', /wrong allow/],
+    ['"unix",', '7,', /wrong allow: \[7/],
+    ['cidr:10.0.0.0/8', 'cidr:10.0.0.1/8', /wrong allow/],
+    ['cidr:10.0.0.0/8', 'CIDR:10.0.0.0/8', /wrong allow/],
+    ['cidr:10.0.0.0/8', 'cert:%61', /wrong allow/],
     ['{', '[', /not JSON/],
     [golden, '[]', /not a JSON object/],
     [golden, 'null', /not a JSON object/],

@@ -20,6 +20,7 @@ export function recordOf(more: Partial<VolumeRecord> = {}): VolumeRecord {
     objectBytes: 32 * KiB,
     attachEpoch: 1,
     createdMs: 0,
+    allow: ['default'],
     state: 'ready',
     ...more,
   };

@@ -23,11 +23,13 @@ export interface Disk {
   /** Opens for reading and writing. `create`: makes it if it is not there; `exclusive`, which goes
    * with it: refuses if it is; `truncate`: empties it. */
   open(path: string, mode?: OpenMode): Promise<DiskFile>;
-  /** The same, at once: for names that are likely in the directory cache. */
-  openNow(path: string, mode?: OpenMode): DiskFile;
+  /**
+   * Opens a file for reading and writing, at once, if the kernel knows its name without asking the
+   * medium. Undefined says nothing, not even that it is not there: `open` tells.
+   */
+  openCachedNow(path: string): DiskFile | undefined;
   rename(from: string, to: string): Promise<void>;
   remove(path: string): Promise<void>;
-  removeNow(path: string): void;
   /** Makes it with its parents; one that is there already is no error. */
   makeDirectory(path: string): Promise<void>;
   /** Names in a directory, sorted; [] if it does not exist. */

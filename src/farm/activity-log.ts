@@ -2,8 +2,8 @@ import { type ObjectName, objectKey, type Stamp } from '../base/ids.ts';
 import { blockSum, isZero } from './checksums.ts';
 import type { Journal, JournalPoint } from './journal.ts';
 import { ENTRY, type EntryType, type JournalEntry, type SequencedEntry } from './journal-format.ts';
-import type { Suspect } from './load.ts';
 import { type Origins, pagesIn } from './origins.ts';
+import type { Suspect } from './rebuild.ts';
 
 /** An object that may change in place at any time, and what the journal still says of it. */
 export interface Listed extends Suspect {

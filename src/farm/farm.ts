@@ -45,6 +45,7 @@ export class Farm implements ObjectStore {
     this.#inheritance = new Inheritance({
       ...parts,
       store: this,
+      loadNow: (name, key) => this.#objects.loadNow(name, key),
       load: (name) => {
         const key = objectKey(name.kind, name.vid, name.index);
         return parts.open.pass(key, false, async () => this.#objects.load(name, key));
@@ -60,7 +61,7 @@ export class Farm implements ObjectStore {
   read(name: ObjectName, at: number, into: Uint8Array, call?: ReadCall): Completion {
     const key = objectKey(name.kind, name.vid, name.index);
     const anew = call?.proveAnew === true;
-    const object = anew ? undefined : this.#parts.open.findReadable(key);
+    const object = anew ? undefined : this.#readableNow(name, key);
     if (object !== undefined) {
       if (object.origins === undefined) {
         if (object.readNow(at, into)) return;
@@ -71,6 +72,11 @@ export class Farm implements ObjectStore {
       if (anew) await this.#inheritance.readAnew(loaded, at, into);
       else await this.#inheritance.readAny(loaded, at, into);
     });
+  }
+
+  /** For a reader who holds no gate; undefined says nothing. */
+  #readableNow(name: ObjectName, key: number | string): OpenObject | undefined {
+    return this.#parts.open.findReadable(key) ?? this.#objects.loadNow(name, key);
   }
 
   write(name: ObjectName, at: number, from: Uint8Array, call: ObjectWriteCall): Completion {
@@ -189,7 +195,7 @@ export class Farm implements ObjectStore {
     length: number,
   ): readonly ObjectExtent[] | Promise<readonly ObjectExtent[]> {
     const key = objectKey(name.kind, name.vid, name.index);
-    const object = this.#parts.open.findReadable(key);
+    const object = this.#readableNow(name, key);
     if (object !== undefined) {
       return this.#extents(object, at, length);
     }
@@ -200,7 +206,7 @@ export class Farm implements ObjectStore {
 
   sources(name: ObjectName): Uint32Array | Promise<Uint32Array> {
     const key = objectKey(name.kind, name.vid, name.index);
-    const object = this.#parts.open.findReadable(key);
+    const object = this.#readableNow(name, key);
     if (object !== undefined) {
       if (!hasUnsure(object)) return sourcesNow(object);
     }

@@ -12,6 +12,8 @@ import { type BlockRun, Origins } from './origins.ts';
 
 export interface InheritanceParts {
   readonly open: OpenSet;
+  /** As `LiveObjects.loadNow`. */
+  readonly loadNow: (name: ObjectName, key: number | string) => OpenObject | undefined;
   readonly activity: ActivityLog;
   /** Whose gates are passed inside the gate of the object that inherits: never the other way round. */
   readonly store: Pick<ObjectStore, 'read' | 'extents' | 'sources'>;
@@ -31,6 +33,8 @@ export class Inheritance {
   readNow(object: OpenObject, at: number, into: Uint8Array): boolean {
     const end = at + into.length;
     for (let from = at; from < end; ) {
+      // Nobody is at its gate: an origin that was opened for it may have taken its place.
+      if (object.closed) return false;
       const to = endOfRun(object, from, end);
       const whole = from === at && to === end;
       if (!this.#runNow(object, from, whole ? into : into.subarray(from - at, to - at))) {
@@ -50,7 +54,9 @@ export class Inheritance {
       return object.readNow(at, into);
     }
     const vid = sourceOf(object, first);
-    const origin = this.#parts.open.findReadable(objectKey(kind, vid, index));
+    const key = objectKey(kind, vid, index);
+    const { open, loadNow } = this.#parts;
+    const origin = open.findReadable(key) ?? loadNow({ ...object.name, vid }, key);
     if (origin === undefined) return false;
     return origin.origins === undefined ? origin.readNow(at, into) : this.readNow(origin, at, into);
   }
@@ -109,28 +115,36 @@ export class Inheritance {
     at: number,
     length: number,
   ): readonly ObjectExtent[] | Promise<readonly ObjectExtent[]> {
-    const parts: (readonly ObjectExtent[] | Promise<readonly ObjectExtent[]>)[] = [];
+    const runs: (() => readonly ObjectExtent[] | Promise<readonly ObjectExtent[]>)[] = [];
     const end = at + length;
     for (let from = at; from < end; ) {
       const to = endOfRun(object, from, end);
-      parts.push(this.#extentsOfRun(object, from, to - from));
+      runs.push(this.#extentsOfRun(object, from, to - from));
       from = to;
     }
+    // Only now, because an origin that is opened may take the place of this object.
+    const parts = runs.map((found) => found());
     const waits = parts.some((part) => part instanceof Promise);
     if (!waits) return joined((parts as (readonly ObjectExtent[])[]).flat());
     return Promise.all(parts).then((all) => joined(all.flat()));
   }
 
+  /** What needs nothing of the object any more. */
   #extentsOfRun(
     object: OpenObject,
     at: number,
     length: number,
-  ): readonly ObjectExtent[] | Promise<readonly ObjectExtent[]> {
+  ): () => readonly ObjectExtent[] | Promise<readonly ObjectExtent[]> {
     const block = Math.floor(at / BLOCK_BYTES);
-    if (object.table[block] !== INHERITED) return object.extents(at, length);
+    if (object.table[block] !== INHERITED) {
+      const own = object.extents(at, length);
+      return () => own;
+    }
     const origin = originOf(object, block);
-    const found = this.#parts.store.extents(origin, at, length);
-    return found instanceof Promise ? present(object, origin, () => found) : found;
+    return () => {
+      const found = this.#parts.store.extents(origin, at, length);
+      return found instanceof Promise ? present(object, origin, () => found) : found;
+    };
   }
 
   /**

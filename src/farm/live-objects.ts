@@ -6,10 +6,11 @@ import type { Random } from '../contracts/seams.ts';
 import type { ActivityLog } from './activity-log.ts';
 import type { BlockSums } from './checksums.ts';
 import type { Flusher } from './flusher.ts';
-import { createObject, loadObject, type Suspect } from './load.ts';
+import { createObject, loadObject, loadObjectNow } from './load.ts';
 import type { OpenObject } from './open-object.ts';
 import type { OpenSet } from './open-set.ts';
 import type { Origins } from './origins.ts';
+import type { Suspect } from './rebuild.ts';
 
 export interface ObjectParts {
   readonly disk: Disk;
@@ -29,6 +30,18 @@ export class LiveObjects {
 
   constructor(parts: ObjectParts) {
     this.#parts = parts;
+  }
+
+  /**
+   * For a reader who holds no gate: opens what is not open, if that can be done at once and nobody is
+   * at the gate. Undefined says nothing.
+   */
+  loadNow(name: ObjectName, key: number | string): OpenObject | undefined {
+    const { disk, directory, sums, activity, open } = this.#parts;
+    if (open.hasGate(key) || activity.find(key)?.suspect === true) return undefined;
+    const object = loadObjectNow(disk, directory, name, sums);
+    if (object !== undefined) open.add(object);
+    return object;
   }
 
   /** Readers may ask together: it is opened once. @throws SheepError `ERR_MISSING`, `ERR_CORRUPT` */

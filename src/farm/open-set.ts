@@ -60,6 +60,11 @@ export class OpenSet {
     return object?.gate === undefined || object.gate.readable ? object : undefined;
   }
 
+  /** Somebody is inside the object of this key, or waits for it; opening it is that, too. */
+  hasGate(key: number | string): boolean {
+    return this.#gates.find(key) !== undefined;
+  }
+
   add(object: OpenObject): void {
     object.gate = this.#gates.find(object.key);
     this.#recent.set(object.key, object);

@@ -38,10 +38,19 @@ export class Origins {
 
   /** As they stand in the object's file; what lies behind its end is 0. */
   static async read(file: DiskFile, objectBytes: number): Promise<Origins> {
+    const cached = Origins.readNow(file, objectBytes);
+    if (cached !== undefined) return cached;
     const origins = new Origins(takeTable(blocksOf(objectBytes)));
-    const at = originsAtOf(objectBytes);
-    if (file.readNow(at, origins.bytes) < 0) await file.read(at, origins.bytes);
+    await file.read(originsAtOf(objectBytes), origins.bytes);
     return origins;
+  }
+
+  /** The same, or undefined if it would have to wait. */
+  static readNow(file: DiskFile, objectBytes: number): Origins | undefined {
+    const origins = new Origins(takeTable(blocksOf(objectBytes)));
+    if (file.readNow(originsAtOf(objectBytes), origins.bytes) >= 0) return origins;
+    origins.close();
+    return undefined;
   }
 
   /** 0 for none. */

@@ -1,12 +1,14 @@
 import * as fs from 'node:fs';
 import { access, mkdir, open, readdir, readFile, rename, statfs, unlink } from 'node:fs/promises';
 import { assert } from '../base/assert.ts';
-import type { Disk, DiskFile, OpenMode } from '../contracts/disk.ts';
+import type { Disk, OpenMode } from '../contracts/disk.ts';
 import { attempt, diskError, systemCode } from './disk-error.ts';
 import { NodeFile, settled } from './node-file.ts';
-import { lockNow, syncFileSystem } from './syscalls.ts';
+import { lockNow, openCached, syncFileSystem } from './syscalls.ts';
 
-const { O_CREAT, O_DIRECTORY, O_EXCL, O_RDONLY, O_RDWR, O_TRUNC } = fs.constants;
+const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOATIME, O_RDONLY, O_RDWR, O_TRUNC } = fs.constants;
+/** Node sets it by itself, and has no name for it. */
+const O_CLOEXEC = 0o2000000;
 
 /** The store holds people's disks: only the user of the daemon may read them. */
 const FILE_MODE = 0o600;
@@ -17,10 +19,12 @@ export function nodeDisk(): Disk {
   return {
     open: (path, mode) =>
       attempt('open', path, async () => new NodeFile(await openQuietly(path, mode), path)),
-    openNow: (path, mode) => attemptNow('open', path, () => openFile(path, mode)),
+    openCachedNow: (path) => {
+      const fd = openCached(path, O_RDWR | O_NOATIME | O_CLOEXEC);
+      return fd < 0 ? undefined : new NodeFile(fd, path);
+    },
     rename: (from, to) => attempt('rename', from, () => rename(from, to)),
     remove: (path) => attempt('remove', path, () => unlink(path)),
-    removeNow: (path) => attemptNow('remove', path, () => fs.unlinkSync(path)),
     makeDirectory: (path) =>
       attempt('make directory', path, async () => {
         await mkdir(path, { recursive: true, mode: DIRECTORY_MODE });
@@ -61,15 +65,11 @@ export function nodeDisk(): Disk {
 const BOOT_ID = '/proc/sys/kernel/random/boot_id';
 const yes = () => true;
 
-function openFile(path: string, mode?: OpenMode): DiskFile {
-  return new NodeFile(fs.openSync(path, openFlags(mode), FILE_MODE), path);
-}
-
 /** Nobody asks when an object was last read, and to keep it costs part of each read. */
 async function openQuietly(path: string, mode?: OpenMode): Promise<number> {
   const flags = openFlags(mode);
   try {
-    return await openDescriptor(path, flags | fs.constants.O_NOATIME);
+    return await openDescriptor(path, flags | O_NOATIME);
   } catch (error) {
     // Files of another user's: only their owner may ask for it.
     if (systemCode(error) !== 'EPERM') throw error;

@@ -20,7 +20,7 @@ const SYNC_FILE_RANGE_WRITE = 2;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 
-const { EAGAIN, EINTR, ENOSYS, EOPNOTSUPP } = koffi.os.errno;
+const { EAGAIN, EINTR, EINVAL, ENOSYS, EOPNOTSUPP } = koffi.os.errno;
 
 type Address = number | bigint;
 const rawPreadv2: (fd: number, iovec: Address, count: number, at: number, flags: number) => number =
@@ -35,6 +35,17 @@ const rawLseek: KoffiFunc<(fd: number, offset: number, whence: number) => number
 );
 const rawSyncFileRange: (fd: number, at: number, length: number, flags: number) => number =
   libc.func('int sync_file_range(int fd, int64_t at, int64_t length, unsigned int flags)');
+/** The C library has no function for openat2; its number is the same on every architecture. */
+const OPENAT2 = 437;
+const rawOpenat2: (
+  number: number,
+  directory: number,
+  path: Address,
+  how: Address,
+  howBytes: number,
+) => number = libc.func(
+  'int64_t syscall(int64_t number, int64_t directory, uintptr_t path, uintptr_t how, size_t bytes)',
+);
 const rawSyncfs: KoffiFunc<(fd: number) => number> = libc.func('int syncfs(int fd)');
 
 /** The next byte would have to come from the medium. */
@@ -79,6 +90,35 @@ export function readCached(fd: number, at: number, into: Uint8Array, skip: numbe
     if (errno === EOPNOTSUPP || errno === ENOSYS) return NOT_SUPPORTED;
     if (errno !== EINTR) throw systemError('preadv2', errno);
   }
+}
+
+const AT_FDCWD = -100;
+const RESOLVE_CACHED = 0x20n;
+const PATH_BYTES_MAX = 4096;
+/** struct open_how: flags, mode, resolve. */
+const openHow = new BigUint64Array([0n, 0n, RESOLVE_CACHED]);
+const openHowAddress = Number(koffi.address(openHow.buffer));
+const pathBytes = new Uint8Array(PATH_BYTES_MAX);
+const pathAddress = Number(koffi.address(pathBytes.buffer));
+const encoder = new TextEncoder();
+let opensCached = true;
+
+/**
+ * openat2(2) with RESOLVE_CACHED: a descriptor if the name is in the kernel's lookup cache, so that
+ * nothing is asked of the medium; else -1, whatever the reason.
+ */
+export function openCached(path: string, flags: number): number {
+  if (!opensCached) return -1;
+  const { read, written } = encoder.encodeInto(path, pathBytes);
+  if (read < path.length || written === PATH_BYTES_MAX) return -1;
+  pathBytes[written] = 0;
+  openHow[0] = BigInt(flags);
+  const fd = rawOpenat2(OPENAT2, AT_FDCWD, pathAddress, openHowAddress, openHow.byteLength);
+  if (fd >= 0) return fd;
+  // Before Linux 5.12.
+  const errno = koffi.errno();
+  if (errno === ENOSYS || errno === EINVAL) opensCached = false;
+  return -1;
 }
 
 /** An exclusive flock(2), or at once an error with `code` EAGAIN where another has it. */

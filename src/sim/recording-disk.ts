@@ -44,19 +44,16 @@ export class RecordingDisk implements Disk {
     const { place, result } = await this.#log.later(effect, () => this.#inner.open(path, mode));
     return new RecordingFile(result, this.#log, place);
   }
-  openNow(path: string, mode: OpenMode = {}): DiskFile {
-    const file = this.#inner.openNow(path, mode);
-    return new RecordingFile(file, this.#log, this.#log.now({ kind: 'open', path, mode }));
+  openCachedNow(path: string): DiskFile | undefined {
+    const file = this.#inner.openCachedNow(path);
+    if (file === undefined) return undefined;
+    return new RecordingFile(file, this.#log, this.#log.now({ kind: 'open', path, mode: {} }));
   }
   async rename(from: string, to: string): Promise<void> {
     await this.#log.later({ kind: 'rename', from, to }, () => this.#inner.rename(from, to));
   }
   async remove(path: string): Promise<void> {
     await this.#log.later({ kind: 'remove', path }, () => this.#inner.remove(path));
-  }
-  removeNow(path: string): void {
-    this.#inner.removeNow(path);
-    this.#log.now({ kind: 'remove', path });
   }
   async makeDirectory(path: string): Promise<void> {
     await this.#log.later({ kind: 'makeDirectory', path }, () => this.#inner.makeDirectory(path));

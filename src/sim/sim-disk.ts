@@ -79,19 +79,17 @@ export class SimDisk implements Disk, Cuttable {
     const file = await this.#process.later('open', path, { kind: 'open', path, mode });
     return this.#handle(opened(file), path);
   }
-  openNow(path: string, mode: OpenMode = {}): DiskFile {
-    checkMode(mode);
-    const file = this.#process.now('open', path, { kind: 'open', path, mode });
-    return this.#handle(opened(file), path);
+  openCachedNow(path: string): DiskFile | undefined {
+    const cached = this.#options.cached ?? always;
+    if (!cached(path) || !this.#process.wouldSucceed('open', path)) return undefined;
+    const node = this.tree.names.find('open', path);
+    return node?.kind === 'file' ? this.#handle(node, path) : undefined;
   }
   async rename(from: string, to: string): Promise<void> {
     await this.#process.later('rename', from, { kind: 'rename', from, to });
   }
   async remove(path: string): Promise<void> {
     await this.#process.later('remove', path, { kind: 'remove', path });
-  }
-  removeNow(path: string): void {
-    this.#process.now('remove', path, { kind: 'remove', path });
   }
   async makeDirectory(path: string): Promise<void> {
     await this.#process.later('makeDirectory', path, { kind: 'makeDirectory', path });

@@ -61,6 +61,12 @@ export class SimProcess {
     this.check(operation, path);
   }
 
+  /** Whether `check` would find nothing wrong. */
+  wouldSucceed(operation: DiskOperation, path: string): boolean {
+    const failing = this.#failures.some((failure) => failure.operation === operation);
+    return !this.halted && !failing && this.fault(operation, path) === undefined;
+  }
+
   check(operation: DiskOperation, path: string): void {
     this.#checkAlive(operation, path);
     const failure = this.#failureOf(operation, path);

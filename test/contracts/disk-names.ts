@@ -1,12 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { Disk } from '../../src/contracts/disk.ts';
 import { contents, contentsOf, create, expectBytes, type FreshDisk, filled } from './disk-world.ts';
-
-type Remove = (disk: Disk, path: string) => Promise<void>;
-const REMOVES: readonly [string, Remove][] = [
-  ['remove', (disk, path) => disk.remove(path)],
-  ['removeNow', async (disk, path) => disk.removeNow(path)],
-];
 
 /** The part of the contract that is about names and directories. */
 export function diskNamesContract(name: string, fresh: FreshDisk): void {
@@ -69,14 +62,14 @@ export function diskNamesContract(name: string, fresh: FreshDisk): void {
       expect(await disk.exists(`${root}/d`)).toBe(false);
     });
 
-    test.for(REMOVES)('%s removes a name', async ([, remove]) => {
+    test('removes a name', async () => {
       await using world = await fresh();
       const { disk, root } = world;
       await create(disk, `${root}/a`, filled(10, 1));
-      await remove(disk, `${root}/a`);
+      await disk.remove(`${root}/a`);
       expect(await disk.exists(`${root}/a`)).toBe(false);
-      await expect(remove(disk, `${root}/a`)).rejects.toMatchObject({ code: 'ERR_NOT_FOUND' });
-      await expect(remove(disk, root)).rejects.toMatchObject({ code: 'ERR_IO' });
+      await expect(disk.remove(`${root}/a`)).rejects.toMatchObject({ code: 'ERR_NOT_FOUND' });
+      await expect(disk.remove(root)).rejects.toMatchObject({ code: 'ERR_IO' });
     });
 
     test('a file that is removed while it is open goes on', async () => {

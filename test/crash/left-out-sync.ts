@@ -34,10 +34,12 @@ export function withoutSync(disk: Disk, site: SyncSite, skipped: () => void): Di
   });
   return {
     open: async (path, mode) => file(await disk.open(path, mode), path),
-    openNow: (path, mode) => file(disk.openNow(path, mode), path),
+    openCachedNow: (path) => {
+      const found = disk.openCachedNow(path);
+      return found && file(found, path);
+    },
     rename: (from, to) => disk.rename(from, to),
     remove: (path) => disk.remove(path),
-    removeNow: (path) => disk.removeNow(path),
     makeDirectory: (path) => disk.makeDirectory(path),
     list: (path) => disk.list(path),
     exists: (path) => disk.exists(path),

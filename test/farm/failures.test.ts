@@ -31,9 +31,11 @@ class BreakingOff {
         if (key === 'open')
           return async (...args: Parameters<Disk['open']>) =>
             this.#file(await target.open(...args), args[0]);
-        if (key === 'openNow')
-          return (...args: Parameters<Disk['openNow']>) =>
-            this.#file(target.openNow(...args), args[0]);
+        if (key === 'openCachedNow')
+          return (path: string) => {
+            const file = target.openCachedNow(path);
+            return file && this.#file(file, path);
+          };
         const value = Reflect.get(target, key, target);
         return typeof value === 'function' ? value.bind(target) : value;
       },

@@ -53,14 +53,22 @@ async function heirAtRest(): Promise<SimStore> {
 }
 
 describe('an object that inherits', () => {
-  test('is read at once where its origin is open, and through the pool where it is not', async () => {
-    const store = await heirAtRest();
+  test('is read through the pool where its name is not in the cache', async () => {
+    let cached = true;
+    const store = await heir({ disk: { cached: () => cached } });
+    await store.restart();
+    cached = false;
     const one = new Uint8Array(B);
-    const all = new Uint8Array(8 * B);
     const opening = store.farm.read(W, B, one);
     expect(opening).toBeInstanceOf(Promise);
     await opening;
     expect(one).toEqual(blocks(1, 2));
+  });
+
+  test('is read at once where it is, also if nothing is open yet', async () => {
+    const store = await heirAtRest();
+    const one = new Uint8Array(B);
+    const all = new Uint8Array(8 * B);
     expect(store.farm.read(W, 2 * B, one)).toBeUndefined();
     expect(one).toEqual(blocks(1, 3));
     expect(store.farm.read(W, 0, all)).toBeUndefined();
@@ -95,6 +103,17 @@ describe('an object that inherits', () => {
     expect(await read(store.farm, generation(last), 7 * B, B)).toEqual(blocks(1, 8));
     expect(opened).toEqual([pathOf(generation(last)), pathOf(P)]);
     expect(await values(store.farm, generation(last))).toBe('54 55 53 4 5 6 7 8');
+  });
+
+  test('is read, and told of, where there is room for one open object at a time', async () => {
+    const store = await heir({ limits: { ...SMALL_LIMITS, openObjects: 1 } });
+    await store.farm.write(generation(6), B, blocks(1, 6), { ...CREATE, inherits: W.vid });
+    await store.restart();
+    expect(await values(store.farm, generation(6))).toBe('9 6 3 4 5 6 7 8');
+    await store.farm.read(generation(6), 0, new Uint8Array(8 * B));
+    expect(await store.farm.extents(generation(6), 0, OBJECT_BYTES)).toEqual([
+      { length: OBJECT_BYTES, content: 'data' },
+    ]);
   });
 
   test('needs none of its ancestors that hold nothing for it', async () => {
@@ -359,7 +378,7 @@ function watched(disk: Disk, opened: string[]): Disk {
       const value = Reflect.get(inner, key, inner) as unknown;
       if (typeof value !== 'function') return value;
       return (...values: unknown[]) => {
-        if (key === 'open') opened.push(String(values[0]));
+        if (key === 'open' || key === 'openCachedNow') opened.push(String(values[0]));
         return Reflect.apply(value, inner, values) as unknown;
       };
     },

@@ -34,15 +34,14 @@ describe('names after a power cut', () => {
   test('a sync of a directory covers what it held when the sync began', async () => {
     const { disk } = await withFile();
     const syncing = disk.syncDirectory('/store');
-    disk.openNow('/store/b', { create: true });
-    await syncing;
+    await Promise.all([disk.open('/store/b', { create: true }), syncing]);
     expect(await afterCuts(disk, names)).toEqual(['a', 'a b']);
   });
 
   test('each name falls back on its own', async () => {
     const { disk } = await withFile();
-    disk.openNow('/store/b', { create: true });
-    disk.removeNow('/store/a');
+    await disk.open('/store/b', { create: true });
+    await disk.remove('/store/a');
     expect(await afterCuts(disk, names)).toEqual(['', 'a', 'a b', 'b']);
   });
 

@@ -265,14 +265,14 @@ describe('a process that is killed', () => {
     const { delay, hold, letGo } = holding();
     const { disk, file } = await withFile({ delay, totalBytes: MiB });
     file.writeNow(0, filled(24 * KiB, 1));
-    const removed = disk.openNow('/store/b', { create: true });
+    const removed = await disk.open('/store/b', { create: true });
     removed.writeNow(0, filled(4 * KiB, 1));
-    disk.removeNow('/store/b');
+    await disk.remove('/store/b');
     hold('open');
     const opening = disk.open('/store/a');
     const next = disk.kill('everything');
     expect((await next.space('/')).freeBytes).toBe(MiB - 24 * KiB);
-    next.removeNow('/store/a');
+    await next.remove('/store/a');
     expect((await next.space('/')).freeBytes).toBe(MiB);
     letGo();
     await opening;

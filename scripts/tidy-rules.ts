@@ -24,6 +24,9 @@ export const PACKAGE_FOLDERS: Readonly<Record<string, readonly string[]>> = {
   pino: ['host'],
   koffi: ['host'],
   fastify: ['app'],
+  '@fastify/websocket': ['app'],
+  'prom-client': ['app'],
+  ws: ['cli'],
   'lru-cache': ['host', 'vdi', 'cache', 'farm', 'cluster'],
 };
 

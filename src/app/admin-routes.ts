@@ -1,11 +1,13 @@
 import type { FastifyInstance } from 'fastify';
 import { addCheckRoutes } from './admin-check-routes.ts';
+import { addEventRoutes } from './admin-event-routes.ts';
 import { addSnapshotRoutes } from './admin-snapshot-routes.ts';
 import type { AdminSubject } from './admin-subject.ts';
 import { addVdiRoutes } from './admin-vdi-routes.ts';
 
 /** The admin API; everything is JSON. `collie` is its client. */
-export function addRoutes(server: FastifyInstance, subject: AdminSubject): void {
+export async function addRoutes(server: FastifyInstance, subject: AdminSubject): Promise<void> {
+  await addEventRoutes(server, subject);
   server.get('/v1/info', () => subject.info());
   server.get('/v1/health', () => subject.health());
   server.get('/v1/stats', () => subject.stats());

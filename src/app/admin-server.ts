@@ -1,5 +1,5 @@
 import { type FastifyInstance, type FastifyReply, fastify } from 'fastify';
-import { describeError, FAULTS, type Facts, SheepError } from '../base/errors.ts';
+import { describeError, FAULTS, plainFacts, SheepError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { KiB } from '../base/units.ts';
 import { type Door, refusalOf } from './admin-guard.ts';
@@ -81,7 +81,11 @@ export function adminServer(
 /** How an error is told: its status, and what says why. */
 export function errorAnswer(error: unknown): { status: number; body: ErrorView } {
   if (error instanceof SheepError) {
-    const body = { code: error.code, message: describeError(error), facts: plain(error.facts) };
+    const body = {
+      code: error.code,
+      message: describeError(error),
+      facts: plainFacts(error.facts),
+    };
     return { status: FAULTS[error.code].http, body };
   }
   const status = statusOf(error);
@@ -105,14 +109,4 @@ export function errorAnswer(error: unknown): { status: number; body: ErrorView }
 function statusOf(error: unknown): number {
   if (!(error instanceof Error) || !('statusCode' in error)) return 500;
   return typeof error.statusCode === 'number' ? error.statusCode : 500;
-}
-
-/** JSON has no bigint. */
-function plain(facts: Facts): ErrorView['facts'] {
-  return Object.fromEntries(
-    Object.entries(facts).map(([name, value]) => [
-      name,
-      typeof value === 'bigint' ? value.toString() : value,
-    ]),
-  );
 }

@@ -1,7 +1,9 @@
+import type { Clock } from '../contracts/seams.ts';
 import type { VdiDirectory } from '../vdi/directory.ts';
 import type { HealthView, InfoView, StatsView } from './admin-views.ts';
 import type { Checks } from './checks.ts';
 import type { Deletions } from './deletions.ts';
+import type { Events } from './events.ts';
 import type { Volumes } from './volumes.ts';
 
 /** What the admin API shows and changes. */
@@ -10,6 +12,8 @@ export interface AdminSubject {
   readonly volumes: Volumes;
   readonly deletions: Deletions;
   readonly checks: Checks;
+  readonly events: Events;
+  readonly clock: Clock;
   info(): Promise<InfoView>;
   health(): Promise<HealthView>;
   stats(): Promise<StatsView>;

@@ -1,3 +1,4 @@
+import type { PlainFacts } from '../base/errors.ts';
 import type { Farm } from '../farm/farm.ts';
 import type { ConnectionInfo } from '../nbd/server.ts';
 import type { VolumeRecord } from '../vdi/record.ts';
@@ -115,5 +116,17 @@ export interface ErrorView {
   readonly code: string;
   /** One sentence for people. */
   readonly message: string;
-  readonly facts: Readonly<Record<string, string | number | boolean | undefined>>;
+  readonly facts: PlainFacts;
+}
+
+/** What a message of `GET /v1/events` says. */
+export interface EventView {
+  /** Counted from the start of the sheep, from 1 on. */
+  readonly seq: number;
+  /** Wall time in milliseconds since 1970. */
+  readonly timeMs: number;
+  readonly level: 'info' | 'warn' | 'error';
+  /** Its name, in dots: docs/OPERATIONS.md says what each means. */
+  readonly event: string;
+  readonly facts: PlainFacts;
 }

@@ -42,8 +42,8 @@ export async function serveAdmin(
   const listening: Address[] = [];
   for (const address of addresses) {
     const server = adminServer(doorOf(address, token), host.log);
-    addRoutes(server, subject);
     opening.defer(() => server.close());
+    await addRoutes(server, subject);
     await server.ready();
     const listener: Listener = opening.use(await host.listenHttp(server.server, address));
     listening.push(listener.address);

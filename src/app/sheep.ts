@@ -15,6 +15,7 @@ import { openToken, serveAdmin } from './admin.ts';
 import type { AdminSubject } from './admin-subject.ts';
 import { Checks } from './checks.ts';
 import { Deletions } from './deletions.ts';
+import { Events } from './events.ts';
 import { healthOf } from './health.ts';
 import type { Host } from './host.ts';
 import { writeSmallFile } from './small-file.ts';
@@ -36,7 +37,9 @@ const DRAIN_MS = 30_000;
  * The whole daemon, once, in order. Disposing it undoes each line from the last to the first.
  * @throws SheepError if anything of it cannot be opened; then nothing is left open
  */
-export async function startSheep(host: Host, config: SheepConfig): Promise<Sheep> {
+export async function startSheep(machine: Host, config: SheepConfig): Promise<Sheep> {
+  const events = new Events(machine.log, machine.clock);
+  const host: Host = { ...machine, log: events };
   const { disk, clock, random, log } = host;
   const { directory: store, checksums } = config;
   const wanted = config.vdis.map(parseWanted);
@@ -84,6 +87,7 @@ export async function startSheep(host: Host, config: SheepConfig): Promise<Sheep
     volumes,
     deletions,
     checks,
+    events,
     nbd,
     startedMs,
   };
@@ -103,6 +107,9 @@ export async function startSheep(host: Host, config: SheepConfig): Promise<Sheep
   owned.defer(() => disk.remove(`${store}/sheep.json`));
   log.event('info', 'sheep.ready', { nbd: nbd.addresses.join(' '), store });
 
+  owned.defer(() => {
+    log.event('info', 'sheep.draining', { clients: nbd.connections().length });
+  });
   const held = owned.move();
   return {
     nbd: nbd.addresses,
@@ -120,12 +127,14 @@ interface Parts {
   readonly volumes: Volumes;
   readonly deletions: Deletions;
   readonly checks: Checks;
+  readonly events: Events;
   readonly nbd: NbdServer;
   readonly startedMs: number;
 }
 
 function subjectOf(parts: Parts, admin: readonly Address[], requestStop: () => void): AdminSubject {
   const { host, config, farm, directory, volumes, deletions, checks, nbd, startedMs } = parts;
+  const { events } = parts;
   const node = () => ({
     nodeId: farm.identity.nodeId,
     version: host.version,
@@ -139,6 +148,8 @@ function subjectOf(parts: Parts, admin: readonly Address[], requestStop: () => v
     volumes,
     deletions,
     checks,
+    events,
+    clock: host.clock,
     requestStop,
     info: async () => ({
       cluster: { driver: 'local', clusterId: farm.identity.clusterId, nodes: 1 },

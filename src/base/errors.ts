@@ -38,6 +38,17 @@ export const FAULTS = {
 export type FaultCode = keyof typeof FAULTS;
 export type Facts = Readonly<Record<string, string | number | bigint | boolean | undefined>>;
 
+/** Facts as JSON can carry them: it has no bigint. */
+export function plainFacts(facts: Facts): PlainFacts {
+  return Object.fromEntries(
+    Object.entries(facts).map(([name, value]) => [
+      name,
+      typeof value === 'bigint' ? value.toString() : value,
+    ]),
+  );
+}
+export type PlainFacts = Readonly<Record<string, string | number | boolean | undefined>>;
+
 /** The one error we throw on purpose. `facts` are for the log; the message is for people. */
 export class SheepError extends Error {
   override readonly name = 'SheepError';

@@ -1,5 +1,5 @@
 import { pino } from 'pino';
-import type { Facts } from '../base/errors.ts';
+import { plainFacts } from '../base/errors.ts';
 import type { Log, LogLevel } from '../base/log.ts';
 import { MiB } from '../base/units.ts';
 
@@ -37,7 +37,7 @@ export function openNodeLog(fd: number, level: LogLevel, readable: boolean): Nod
     stream,
   );
   return {
-    event: (eventLevel, name, facts) => logger[eventLevel](plain(facts), name),
+    event: (eventLevel, name, facts = {}) => logger[eventLevel](plainFacts(facts), name),
     close: () =>
       new Promise((settle) => {
         destination.once('close', settle);
@@ -55,23 +55,25 @@ export function openNodeLog(fd: number, level: LogLevel, readable: boolean): Nod
   };
 }
 
-/** JSON has no bigint. */
-function plain(facts: Facts | undefined): Record<string, unknown> {
-  return Object.fromEntries(
-    Object.entries(facts ?? {}).map(([name, value]) => [
-      name,
-      typeof value === 'bigint' ? value.toString() : value,
-    ]),
-  );
-}
-
-/** `12:30:01.123 warn  farm.opened directory=./data`. */
 function readableLine(line: string): string {
   const { time, level, event, ...facts }: Record<string, unknown> = JSON.parse(line);
+  return `${readableEvent(String(time), String(level), String(event), facts)}\n`;
+}
+
+/**
+ * `12:30:01.123 warn  farm.opened directory=./data`.
+ * @param time  ISO 8601, in UTC
+ */
+export function readableEvent(
+  time: string,
+  level: string,
+  event: string,
+  facts: Readonly<Record<string, unknown>>,
+): string {
   const shown = Object.entries(facts).map(([name, value]) => {
     const text = String(value);
     return `${name}=${/^[\w./:@%,+-]+$/.test(text) ? text : JSON.stringify(text)}`;
   });
-  const words = [String(time).slice(11, 23), String(level).padEnd(5), String(event), ...shown];
-  return `${words.join(' ')}\n`;
+  // Whatever a stranger put into a name moves no cursor.
+  return [time.slice(11, 23), level.padEnd(5), event, ...shown].join(' ').replace(/\p{Cc}+/gu, ' ');
 }

@@ -33,13 +33,14 @@ export interface Sheep extends AsyncDisposable {
 /** What clients may need to finish when the daemon stops. */
 const DRAIN_MS = 30_000;
 
-/**
- * The whole daemon, once, in order. Disposing it undoes each line from the last to the first.
- * @throws SheepError if anything of it cannot be opened; then nothing is left open
- */
-export async function startSheep(machine: Host, config: SheepConfig): Promise<Sheep> {
-  const events = new Events(machine.log, machine.clock);
-  const host: Host = { ...machine, log: events };
+/** @throws SheepError if anything of it cannot be opened; then nothing is left open */
+export function startSheep(host: Host, config: SheepConfig): Promise<Sheep> {
+  const events = new Events(host.log, host.clock);
+  return openSheep({ ...host, log: events }, events, config);
+}
+
+/** The whole daemon, once, in order. Disposing it undoes each line from the last to the first. */
+async function openSheep(host: Host, events: Events, config: SheepConfig): Promise<Sheep> {
   const { disk, clock, random, log } = host;
   const { directory: store, checksums } = config;
   const wanted = config.vdis.map(parseWanted);

@@ -56,7 +56,7 @@ export class Connection implements StreamEvents {
   readonly #sinceMs: number;
   #phase: 'handshake' | 'transmission' | 'ending' | 'closed' = 'handshake';
   readonly #negotiation: Negotiation;
-  readonly #inbound = new Inbound();
+  #inbound: Inbound | undefined;
   #transmission: Transmission | undefined;
   #outbound: Outbound | undefined;
   #export: { readonly name: string; terms: Terms; readonly attachedAtMs: number } | undefined;
@@ -175,9 +175,10 @@ export class Connection implements StreamEvents {
   #feed(chunk: Uint8Array, at: number, loan: Loan): number {
     if (this.#phase === 'handshake') at = this.#negotiation.feed(chunk, at);
     const transmission = this.#transmission;
-    if (this.#phase === 'transmission' && transmission !== undefined) {
+    const inbound = this.#inbound;
+    if (this.#phase === 'transmission' && transmission && inbound) {
       transmission.borrow(loan);
-      at = this.#inbound.push(chunk, at, transmission);
+      at = inbound.push(chunk, at, transmission);
       transmission.pushed(at < chunk.length);
       return at;
     }
@@ -214,6 +215,7 @@ export class Connection implements StreamEvents {
     this.#transmission = new Transmission(device, terms, this.#outbound, limits, {
       progress: () => this.#proceed(),
       broken: (why) => this.#broken(why),
+    this.#inbound = new Inbound(terms.form === 'extended');
       fatal,
       once: (level, event, about, facts) => this.#once(level, event, about, facts),
     });

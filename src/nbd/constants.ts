@@ -13,6 +13,9 @@ export const OPTION_REPLY_MAGIC = 0x0003e889045565a9n;
 export const REQUEST_MAGIC = 0x25609513;
 export const SIMPLE_REPLY_MAGIC = 0x67446698;
 export const CHUNK_MAGIC = 0x668e33ef;
+/** The same with extended headers; these and all that belongs to them: extension-ext-header. */
+export const EXTENDED_REQUEST_MAGIC = 0x21e41c71;
+export const EXTENDED_CHUNK_MAGIC = 0x6e8a278c;
 
 /** "Handshake flags" (server, 16 bits) and "Client flags" (32 bits): the same two bits. */
 export const HANDSHAKE_FLAG = { fixedNewstyle: 1 << 0, noZeroes: 1 << 1 } as const;
@@ -28,6 +31,7 @@ export const OPT = {
   STRUCTURED_REPLY: 8,
   LIST_META_CONTEXT: 9,
   SET_META_CONTEXT: 10,
+  EXTENDED_HEADERS: 11,
 } as const;
 
 /** "Option reply types"; bit 31 marks an error. */
@@ -43,6 +47,7 @@ export const REP = {
   ERR_UNKNOWN: 0x8000_0006,
   ERR_SHUTDOWN: 0x8000_0007,
   ERR_TOO_BIG: 0x8000_0009,
+  ERR_EXT_HEADER_REQD: 0x8000_000a,
 } as const;
 
 /** "NBD_REP_INFO": what one information reply tells. */
@@ -60,6 +65,7 @@ export const EXPORT_FLAG = {
   CAN_MULTI_CONN: 1 << 8,
   SEND_CACHE: 1 << 10,
   SEND_FAST_ZERO: 1 << 11,
+  BLOCK_STATUS_PAYLOAD: 1 << 12,
 } as const;
 
 /** "Request types". */
@@ -81,6 +87,7 @@ export const CMD_FLAG = {
   DF: 1 << 2,
   REQ_ONE: 1 << 3,
   FAST_ZERO: 1 << 4,
+  PAYLOAD_LEN: 1 << 5,
 } as const;
 
 /** "Structured reply flags" and "Structured reply types"; bit 15 marks an error. */
@@ -90,6 +97,7 @@ export const CHUNK = {
   OFFSET_DATA: 1,
   OFFSET_HOLE: 2,
   BLOCK_STATUS: 5,
+  BLOCK_STATUS_EXT: 6,
   ERROR: 0x8001,
 } as const;
 

@@ -1,13 +1,15 @@
 import { Writer } from '../base/bytes.ts';
 import { SheepError } from '../base/errors.ts';
 import {
-  CHUNK,
   CHUNK_FLAG_DONE,
   CHUNK_MAGIC,
+  EXTENDED_CHUNK_MAGIC,
+  EXTENDED_REQUEST_MAGIC,
   GREETING_MAGIC,
   HANDSHAKE_FLAG,
   OPTION_MAGIC,
   OPTION_REPLY_MAGIC,
+  REQUEST_MAGIC,
   SIMPLE_REPLY_MAGIC,
 } from './constants.ts';
 
@@ -16,18 +18,26 @@ import {
  * put into a reply buffer at a place, because a request must not cost an object.
  */
 
-/** magic u32 | flags u16 | type u16 | cookie u64 | offset u64 | length u32. */
-export const REQUEST_BYTES = 28;
+/** magic u32 | flags u16 | type u16 | cookie u64 | offset u64 | length u32, or u64 if extended. */
+export const REQUEST_FORM = {
+  compact: { magic: REQUEST_MAGIC, bytes: 28 },
+  extended: { magic: EXTENDED_REQUEST_MAGIC, bytes: 32 },
+} as const;
 export const REQUEST_AT = { flags: 4, type: 6, cookie: 8, offset: 16, length: 24 } as const;
+
+/** What a reply repeats of its request: cookie and offset, in halves, not computed with. */
+export interface Repeated {
+  readonly cookieHigh: number;
+  readonly cookieLow: number;
+  readonly offsetHigh: number;
+  readonly offsetLow: number;
+}
 
 export const CLIENT_FLAGS_BYTES = 4;
 export const OPTION_HEADER_BYTES = 16;
 export const SIMPLE_REPLY_BYTES = 16;
 export const CHUNK_HEADER_BYTES = 20;
-/** A chunk's header and the offset that starts the payload of data and holes. */
-export const DATA_CHUNK_BYTES = 28;
-export const HOLE_CHUNK_BYTES = 32;
-const ERROR_CHUNK_BYTES = 26;
+export const EXTENDED_CHUNK_HEADER_BYTES = 32;
 const EXPORT_NAME_PADDING_BYTES = 124;
 
 /** magic u64 | option magic u64 | handshake flags u16. */
@@ -66,29 +76,19 @@ export function exportNameReply(sizeBytes: number, flags: number, padded: boolea
   return (padded ? writer.zeroes(EXPORT_NAME_PADDING_BYTES) : writer).done();
 }
 
-/**
- * magic u32 | error u32 | cookie u64; data follows a READ without error. The cookie is opaque to
- * us, so its halves are carried as two numbers.
- */
-export function putSimpleReply(
-  view: DataView,
-  at: number,
-  cookieHigh: number,
-  cookieLow: number,
-  errno: number,
-): void {
+/** magic u32 | error u32 | cookie u64; data follows a READ without error. */
+export function putSimpleReply(view: DataView, at: number, request: Repeated, errno: number): void {
   view.setUint32(at, SIMPLE_REPLY_MAGIC);
   view.setUint32(at + 4, errno);
-  view.setUint32(at + 8, cookieHigh);
-  view.setUint32(at + 12, cookieLow);
+  view.setInt32(at + 8, request.cookieHigh);
+  view.setInt32(at + 12, request.cookieLow);
 }
 
 /** magic u32 | flags u16 | type u16 | cookie u64 | payload length u32. */
 export function putChunkHeader(
   view: DataView,
   at: number,
-  cookieHigh: number,
-  cookieLow: number,
+  request: Repeated,
   type: number,
   done: boolean,
   length: number,
@@ -96,31 +96,34 @@ export function putChunkHeader(
   view.setUint32(at, CHUNK_MAGIC);
   view.setUint16(at + 4, done ? CHUNK_FLAG_DONE : 0);
   view.setUint16(at + 6, type);
-  view.setUint32(at + 8, cookieHigh);
-  view.setUint32(at + 12, cookieLow);
+  view.setInt32(at + 8, request.cookieHigh);
+  view.setInt32(at + 12, request.cookieLow);
   view.setUint32(at + 16, length);
 }
 
-/** A 64-bit field from a number below 2^53. */
-export function putOffset(view: DataView, at: number, offset: number): void {
-  view.setUint32(at, Math.floor(offset / 2 ** 32));
-  view.setUint32(at + 4, offset % 2 ** 32);
+/** magic u32 | flags u16 | type u16 | cookie u64 | the request's offset u64 | payload length u64. */
+export function putExtendedChunkHeader(
+  view: DataView,
+  at: number,
+  request: Repeated,
+  type: number,
+  done: boolean,
+  length: number,
+): void {
+  view.setUint32(at, EXTENDED_CHUNK_MAGIC);
+  view.setUint16(at + 4, done ? CHUNK_FLAG_DONE : 0);
+  view.setUint16(at + 6, type);
+  view.setInt32(at + 8, request.cookieHigh);
+  view.setInt32(at + 12, request.cookieLow);
+  view.setInt32(at + 16, request.offsetHigh);
+  view.setInt32(at + 20, request.offsetLow);
+  putNumber64(view, at + 24, length);
 }
 
-/** An error chunk: error u32 | text length u16 | text. It ends its reply. */
-export function errorChunk(
-  cookieHigh: number,
-  cookieLow: number,
-  errno: number,
-  text: Uint8Array,
-): Uint8Array {
-  const bytes = new Uint8Array(ERROR_CHUNK_BYTES + text.length);
-  const view = new DataView(bytes.buffer);
-  putChunkHeader(view, 0, cookieHigh, cookieLow, CHUNK.ERROR, true, 6 + text.length);
-  view.setUint32(20, errno);
-  view.setUint16(24, text.length);
-  bytes.set(text, ERROR_CHUNK_BYTES);
-  return bytes;
+/** A 64-bit field from a number below 2^53. */
+export function putNumber64(view: DataView, at: number, value: number): void {
+  view.setUint32(at, Math.floor(value / 2 ** 32));
+  view.setUint32(at + 4, value % 2 ** 32);
 }
 
 /** Several frames as one run of bytes: a single one is not copied. */

@@ -50,7 +50,13 @@ export function answer(state: State, given: Answer, now: Circumstances): Step {
   if (question.ask === 'meta')
     return metaContexts(agreed, option, question.about, info, now.limits);
   if (question.ask === 'open') return opened(agreed, option, question.about, info, now);
-  const told = infoReplies(option, question.about, info, agreed.structured, now.limits);
+  const told = infoReplies(
+    option,
+    question.about,
+    info,
+    { form: agreed.form, contexts: true },
+    now.limits,
+  );
   return reply(agreed, [...told.map(send), ack(option)]);
 }
 
@@ -81,20 +87,17 @@ function opened(
   info: DeviceInfo,
   now: Circumstances,
 ): Step {
-  const { structured, selected } = agreed;
-  const terms: Terms = {
-    sizeBytes: info.sizeBytes,
-    readOnly: info.readOnly,
-    structured,
-    contexts: selected?.exportName === about.name ? selected.contexts : [],
-  };
+  const { form, selected } = agreed;
+  const contexts = selected?.exportName === about.name ? selected.contexts : [];
+  const terms: Terms = { sizeBytes: info.sizeBytes, readOnly: info.readOnly, form, contexts };
+  const extensions = { form, contexts: contexts.length > 0 };
   const begin: Effect = { do: 'begin', terms, name: about.name };
   if (option === OPT.EXPORT_NAME) {
-    const flags = exportFlags(info, structured);
+    const flags = exportFlags(info, extensions);
     const bytes = exportNameReply(info.sizeBytes, flags, !agreed.noZeroes);
     return { state: { at: 'over' }, effects: [send(bytes), begin] };
   }
-  const told = infoReplies(option, about, info, structured, now.limits).map(send);
+  const told = infoReplies(option, about, info, extensions, now.limits).map(send);
   return { state: { at: 'over' }, effects: [...told, ack(option), begin] };
 }
 

@@ -5,7 +5,7 @@ import { optionReply } from './frames.ts';
 import type { NbdLimits } from './limits.ts';
 import type { Selection } from './meta-contexts.ts';
 import { errorReply, type InfoOption, type MetaOption } from './options.ts';
-import type { Terms } from './validate.ts';
+import type { ReplyForm, Terms } from './validate.ts';
 
 /**
  * The handshake ("Newstyle negotiation") as a table: a state says how many bytes it needs, `step`
@@ -33,7 +33,7 @@ export type State =
 export interface Agreed {
   readonly fixed: boolean;
   readonly noZeroes: boolean;
-  readonly structured: boolean;
+  readonly form: ReplyForm;
   /** The latest selection of metadata contexts. */
   readonly selected?: Selection;
   readonly optionsSeen: number;

@@ -15,6 +15,7 @@ import {
 } from './handshake-state.ts';
 import type { NbdLimits } from './limits.ts';
 import { decodeExportName, decodeInfoOption, decodeMetaOption, errorReply } from './options.ts';
+import type { ReplyForm } from './validate.ts';
 
 export const FIRST_STATE: State = { at: 'client-flags' };
 
@@ -62,7 +63,7 @@ function clientFlags(bytes: Uint8Array): Step {
   const agreed: Agreed = {
     fixed: (flags & HANDSHAKE_FLAG.fixedNewstyle) !== 0,
     noZeroes: (flags & HANDSHAKE_FLAG.noZeroes) !== 0,
-    structured: false,
+    form: 'simple',
     optionsSeen: 0,
     exportsShown: 0,
   };
@@ -120,6 +121,7 @@ function option(agreed: Agreed, option: number, data: Uint8Array, now: Circumsta
 
 function exportName(agreed: Agreed, data: Uint8Array, now: Circumstances): Step {
   if (now.stopping) return refuse('the server is stopping');
+  if (agreed.form === 'extended') return refuse('EXPORT_NAME with extended headers');
   try {
     const name = decodeExportName(data, now.limits);
     const about = { name, wanted: new Set<number>() };
@@ -142,12 +144,18 @@ function fixedOption(agreed: Agreed, option: number, data: Uint8Array, limits: N
       return ask(agreed, { ask: 'open', option, about: decodeInfoOption(data, limits) });
     case OPT.STRUCTURED_REPLY:
       noData(option, data);
-      if (agreed.structured) return fail(agreed, option, REP.ERR_INVALID, 'agreed before', limits);
-      return reply({ ...agreed, structured: true }, [ack(option)]);
+      if (agreed.form === 'extended') {
+        const why = 'extended headers imply them';
+        return fail(agreed, option, REP.ERR_EXT_HEADER_REQD, why, limits);
+      }
+      return agree(agreed, option, 'structured', limits);
+    case OPT.EXTENDED_HEADERS:
+      noData(option, data);
+      return agree(agreed, option, 'extended', limits);
     case OPT.LIST_META_CONTEXT:
       return ask(agreed, { ask: 'meta', option, about: decodeMetaOption(data, limits) });
     case OPT.SET_META_CONTEXT:
-      if (!agreed.structured) {
+      if (agreed.form === 'simple') {
         const why = 'structured replies come first';
         return fail(agreed, option, REP.ERR_INVALID, why, limits);
       }
@@ -163,6 +171,12 @@ function fixedOption(agreed: Agreed, option: number, data: Uint8Array, limits: N
       return fail(agreed, option, REP.ERR_UNSUP, 'this server does not know the option', limits);
   }
 }
+
+function agree(agreed: Agreed, option: number, form: ReplyForm, limits: NbdLimits): Step {
+  if (agreed.form === form) return fail(agreed, option, REP.ERR_INVALID, 'agreed before', limits);
+  return reply({ ...agreed, form }, [ack(option)]);
+}
+
 function noData(option: number, data: Uint8Array): void {
   if (data.length === 0) return;
   throw new SheepError('ERR_BAD_FRAME', `${nameOf(OPT, option)} has no data`);

@@ -6,9 +6,11 @@ import type { Completion } from '../contracts/call.ts';
 import { attempt } from './attempt.ts';
 import { CMD, CMD_FLAG, nameOf } from './constants.ts';
 import { type Refusal, refusalOf } from './errno.ts';
+import type { Request } from './head.ts';
 import type { NbdLimits } from './limits.ts';
 import type { Outbound } from './outbound.ts';
 import { Replies } from './replies.ts';
+import type { ReplyForm } from './validate.ts';
 
 /** What a transmission tells its connection. */
 export interface TransmissionEvents {
@@ -20,15 +22,6 @@ export interface TransmissionEvents {
   fatal(error: AssertionFailure): void;
   /** An event worth a line, at most once for each `name` and `about`. */
   once(level: LogLevel, name: string, about: string, facts: Facts): void;
-}
-
-/** A request that outlives the call in which it arrived. */
-export interface Request {
-  /** The client's name for it: opaque, so its halves are two numbers. */
-  readonly high: number;
-  readonly low: number;
-  readonly type: number;
-  readonly flags: number;
 }
 
 /** The requests of one connection that wait for the device, and how each is answered. */
@@ -43,14 +36,14 @@ export class InFlight {
 
   constructor(
     device: BlockDevice,
-    structured: boolean,
+    form: ReplyForm,
     outbound: Outbound,
     limits: NbdLimits,
     events: TransmissionEvents,
   ) {
     this.device = device;
     this.outbound = outbound;
-    this.replies = new Replies(outbound, structured, limits);
+    this.replies = new Replies(outbound, form, limits);
     this.limits = limits;
     this.#events = events;
   }
@@ -87,7 +80,7 @@ export class InFlight {
     );
   }
   succeed(request: Request): void {
-    this.replies.done(request.high, request.low);
+    this.replies.done(request);
     this.end();
   }
   fail(request: Request, error: unknown): void {
@@ -97,7 +90,7 @@ export class InFlight {
 
   /** The device failed: the true cause goes to the log, a number and a sentence to the client. */
   answerFailure(request: Request, error: unknown): void {
-    this.replies.refused(request.high, request.low, this.explain(request, error));
+    this.replies.refused(request, this.explain(request, error));
   }
   explain({ type, flags }: Request, error: unknown): Refusal {
     if (error instanceof AssertionFailure) this.#events.fatal(error);
@@ -111,10 +104,11 @@ export class InFlight {
   }
 
   /** The client asked what it must not, or what does not fit; the connection goes on. */
-  answerRefusal(high: number, low: number, type: number, refused: Refusal): void {
+  answerRefusal(request: Request, refused: Refusal): void {
+    const { type } = request;
     const facts = { command: nameOf(CMD, type), errno: refused.errno, why: refused.text };
     this.#events.once('warn', 'nbd.request-refused', `${type} ${refused.text}`, facts);
-    this.replies.refused(high, low, refused);
+    this.replies.refused(request, refused);
   }
 
   broken(why: string): void {

@@ -1,49 +1,60 @@
-import { CMD, REQUEST_MAGIC } from './constants.ts';
-import { REQUEST_AT, REQUEST_BYTES } from './frames.ts';
+import { REQUEST_FORM } from './frames.ts';
 
 export interface RequestSink {
   /** True: no further request now. Asked before each. */
   readonly blocked: boolean;
-  /** A whole header stands at `view[at]`; borrowed until this returns. */
-  request(view: DataView, at: number): void;
+  /**
+   * A whole header stands at `view[at]`; borrowed until this returns.
+   * @returns how many bytes of payload follow it
+   */
+  request(view: DataView, at: number): number;
   /** Something else stands where a request should; nothing is passed on after this. */
   malformed(): void;
-  /** The next bytes of the current WRITE's payload, at least one; borrowed as the chunk is. */
+  /** The next bytes of the current payload, at least one; borrowed as the chunk is. */
   payload(bytes: Uint8Array, last: boolean): void;
 }
 
 /** Cuts received chunks into headers and payload pieces, in place: no copy, no object a request. */
 export class Inbound {
-  readonly #held = new DataView(new ArrayBuffer(REQUEST_BYTES));
+  readonly #magic: number;
+  readonly #headerBytes: number;
+  readonly #held = new DataView(new ArrayBuffer(REQUEST_FORM.extended.bytes));
   #heldLength = 0;
   #payloadLeft = 0;
   #malformed = false;
 
+  /** @param extended  of the two forms of headers this one was agreed; the other is malformed */
+  constructor(extended: boolean) {
+    const form = extended ? REQUEST_FORM.extended : REQUEST_FORM.compact;
+    this.#magic = form.magic;
+    this.#headerBytes = form.bytes;
+  }
+
   /** Passes on `chunk` from byte `at`; returns where it stopped: at the end, or blocked. */
   push(chunk: Uint8Array, at: number, sink: RequestSink): number {
     const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.length);
+    const headerBytes = this.#headerBytes;
     const end = chunk.length;
     while (at < end) {
       if (this.#malformed) return end;
       if (this.#payloadLeft > 0) at += this.#passPayload(chunk, at, sink);
       else if (sink.blocked) return at;
-      else if (this.#heldLength > 0 || end - at < REQUEST_BYTES) at += this.#hold(chunk, at, sink);
-      else at += this.#begin(view, at, sink);
+      else if (this.#heldLength > 0 || end - at < headerBytes) at += this.#hold(chunk, at, sink);
+      else {
+        this.#begin(view, at, sink);
+        at += headerBytes;
+      }
     }
     return at;
   }
 
-  #begin(view: DataView, at: number, sink: RequestSink): number {
-    if (view.getUint32(at) !== REQUEST_MAGIC) {
+  #begin(view: DataView, at: number, sink: RequestSink): void {
+    if (view.getUint32(at) !== this.#magic) {
       this.#malformed = true;
       sink.malformed();
-      return REQUEST_BYTES;
+      return;
     }
-    if (view.getUint16(at + REQUEST_AT.type) === CMD.WRITE) {
-      this.#payloadLeft = view.getUint32(at + REQUEST_AT.length);
-    }
-    sink.request(view, at);
-    return REQUEST_BYTES;
+    this.#payloadLeft = sink.request(view, at);
   }
 
   #passPayload(chunk: Uint8Array, at: number, sink: RequestSink): number {
@@ -54,10 +65,10 @@ export class Inbound {
   }
 
   #hold(chunk: Uint8Array, at: number, sink: RequestSink): number {
-    const piece = chunk.subarray(at, at + REQUEST_BYTES - this.#heldLength);
+    const piece = chunk.subarray(at, at + this.#headerBytes - this.#heldLength);
     new Uint8Array(this.#held.buffer).set(piece, this.#heldLength);
     this.#heldLength += piece.length;
-    if (this.#heldLength < REQUEST_BYTES) return piece.length;
+    if (this.#heldLength < this.#headerBytes) return piece.length;
     this.#heldLength = 0;
     this.#begin(this.#held, 0, sink);
     return piece.length;

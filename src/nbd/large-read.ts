@@ -1,15 +1,9 @@
 import type { Completion } from '../contracts/call.ts';
 import { attempt } from './attempt.ts';
-import { CHUNK, ERRNO } from './constants.ts';
+import { ERRNO } from './constants.ts';
 import type { Refusal } from './errno.ts';
-import {
-  DATA_CHUNK_BYTES,
-  putChunkHeader,
-  putOffset,
-  putSimpleReply,
-  SIMPLE_REPLY_BYTES,
-} from './frames.ts';
-import type { InFlight, Request } from './in-flight.ts';
+import type { Request } from './head.ts';
+import type { InFlight } from './in-flight.ts';
 import type { NbdLimits } from './limits.ts';
 import type { Held } from './outbound.ts';
 
@@ -67,22 +61,22 @@ export class CutRead implements LargeRead {
 
   #piece(offset: number, length: number): void {
     const { device, outbound, replies } = this.#flight;
-    const { high, low } = this.#request;
+    const request = this.#request;
     if (device.zeroNow?.(offset, length)) {
-      replies.hole(high, low, offset, length, false);
+      replies.hole(request, offset, length, false);
       return;
     }
-    const at = outbound.reserve(DATA_CHUNK_BYTES + length);
+    const header = replies.dataHeaderBytes;
+    const at = outbound.reserve(header + length);
     const { bytes, view } = outbound.slab;
-    putChunkHeader(view, at, high, low, CHUNK.OFFSET_DATA, false, 8 + length);
-    putOffset(view, at + 20, offset);
-    const into = bytes.subarray(at + DATA_CHUNK_BYTES, at + DATA_CHUNK_BYTES + length);
+    replies.putDataHeader(view, at, request, offset, length, false);
+    const into = bytes.subarray(at + header, at + header + length);
     let waiting: Completion;
     try {
       waiting = device.read(offset, into);
     } catch (error) {
       outbound.cancel(at);
-      this.#refusal ??= this.#flight.explain(this.#request, error);
+      this.#refusal ??= this.#flight.explain(request, error);
       return;
     }
     if (waiting !== undefined) this.#await(waiting, outbound.hold(at));
@@ -107,9 +101,9 @@ export class CutRead implements LargeRead {
   #settled(): void {
     this.#open -= 1;
     if (this.#open > 0) return;
-    const { high, low } = this.#request;
-    if (this.#refusal === undefined) this.#flight.replies.readDone(high, low);
-    else this.#flight.replies.refused(high, low, this.#refusal);
+    const { replies } = this.#flight;
+    if (this.#refusal === undefined) replies.readDone(this.#request);
+    else replies.refused(this.#request, this.#refusal);
     this.#flight.end();
   }
 }
@@ -158,10 +152,13 @@ export class WholeRead implements LargeRead {
   }
 
   #piece(offset: number, length: number): void {
-    const { device, outbound } = this.#flight;
-    const header = offset === this.#range.at ? this.#headerBytes : 0;
+    const { device, outbound, replies } = this.#flight;
+    const { request, at: begin, end } = this.#range;
+    const header = offset === begin ? replies.dataHeaderBytes : 0;
     const at = outbound.reserve(header + length);
-    if (header > 0) this.#putHeader(outbound.slab.view, at);
+    if (header > 0) {
+      replies.putDataHeader(outbound.slab.view, at, request, begin, end - begin, true);
+    }
     const into = outbound.slab.bytes.subarray(at + header, at + header + length);
     this.#pieces.push(outbound.hold(at));
     this.#open += 1;
@@ -169,24 +166,10 @@ export class WholeRead implements LargeRead {
       () => device.read(offset, into),
       () => this.#settled(),
       (error) => {
-        this.#refusal ??= this.#flight.explain(this.#range.request, error);
+        this.#refusal ??= this.#flight.explain(request, error);
         this.#settled();
       },
     );
-  }
-
-  get #headerBytes(): number {
-    return this.#flight.replies.structured ? DATA_CHUNK_BYTES : SIMPLE_REPLY_BYTES;
-  }
-  #putHeader(view: DataView, at: number): void {
-    const { request, at: offset, end } = this.#range;
-    const { high, low } = request;
-    if (this.#flight.replies.structured) {
-      putChunkHeader(view, at, high, low, CHUNK.OFFSET_DATA, true, 8 + end - offset);
-      putOffset(view, at + 20, offset);
-    } else {
-      putSimpleReply(view, at, high, low, 0);
-    }
   }
 
   #settled(): void {
@@ -213,7 +196,7 @@ export class WholeRead implements LargeRead {
     for (const piece of pieces) outbound.dropHeld(piece);
     const { request, at } = this.#range;
     const headerIsOut = this.#windowEnd > at + limits.readWholeMaxBytes;
-    if (!headerIsOut) replies.refused(request.high, request.low, refusal);
+    if (!headerIsOut) replies.refused(request, refusal);
     else if (!outbound.closed) this.#flight.broken('an error in the middle of a reply');
     this.#end();
   }

@@ -80,8 +80,8 @@ export const NBD_LIMITS = {
 };
 export type NbdLimits = Readonly<typeof NBD_LIMITS>;
 
-/** The frame before the data of a READ: a structured header and its offset. */
-const READ_HEADER_BYTES = 28;
+/** The longest frame before the data of a READ: an extended header and its offset. */
+const READ_HEADER_BYTES = 40;
 
 /** Relations that the code relies on; a set of limits that breaks one is refused at start. */
 export function checkLimits(limits: NbdLimits): NbdLimits {
@@ -89,9 +89,9 @@ export function checkLimits(limits: NbdLimits): NbdLimits {
   assert(limits.slabBytes >= limits.readPieceBytes + READ_HEADER_BYTES, 'a piece fits a slab');
   assert(limits.slabsAssured >= whole, 'a whole READ fits what every connection has');
   assert(limits.slabsMax >= limits.slabsAssured, 'the assured slabs are some of all');
-  assert(limits.slabBytes >= 28 + 8 * limits.extentsMax, 'an extent list fits a slab');
+  assert(limits.slabBytes >= 40 + 16 * limits.extentsMax, 'an extent list fits a slab');
   assert(limits.extentsMax >= limits.contextsMax, 'each context has an extent');
-  assert(limits.slabBytes >= 26 + limits.errorTextMaxBytes, 'an error fits a slab');
+  assert(limits.slabBytes >= 38 + limits.errorTextMaxBytes, 'an error fits a slab');
   assert(limits.readPieceBytes % BLOCK_BYTES === 0, 'pieces end at block borders');
   assert(limits.writePieceBytes % BLOCK_BYTES === 0, 'pieces end at block borders');
   assert(limits.readWholeMaxBytes >= 64 * KiB, 'an unfragmented READ of 64 KiB must work');

@@ -5,6 +5,7 @@ import type { ExportEntry } from '../contracts/exports.ts';
 import { EXPORT_FLAG, INFO, OPT, REP } from './constants.ts';
 import { optionReply } from './frames.ts';
 import type { NbdLimits } from './limits.ts';
+import type { ReplyForm } from './validate.ts';
 
 /**
  * Payloads of options and of their replies. Every decoder refuses what is not exactly its form with
@@ -73,16 +74,23 @@ export function errorReply(option: number, type: number, text: string, limits: N
   return optionReply(option, type, cutUtf8(text, limits.errorTextMaxBytes));
 }
 
+/** What beyond the base of the protocol a client may use. */
+export interface Extensions {
+  readonly form: ReplyForm;
+  /** It has selected metadata contexts, or may still do so. */
+  readonly contexts: boolean;
+}
+
 /** The NBD_REP_INFOs for an export; size, flags and block sizes are told whether asked or not. */
 export function infoReplies(
   option: number,
   asked: InfoOption,
   info: DeviceInfo,
-  structured: boolean,
+  extensions: Extensions,
   limits: NbdLimits,
 ): Uint8Array<ArrayBuffer>[] {
   const reply = (payload: Writer) => optionReply(option, REP.INFO, payload.done());
-  const flags = exportFlags(info, structured);
+  const flags = exportFlags(info, extensions);
   const replies = [
     reply(new Writer().u16(INFO.EXPORT).u64(info.sizeBytes).u16(flags)),
     reply(
@@ -106,7 +114,7 @@ export function infoReplies(
  * The transmission flags. Multi-conn is true because connections to one export share one device,
  * and a settled write is what every later read of it shows.
  */
-export function exportFlags(info: DeviceInfo, structured: boolean): number {
+export function exportFlags(info: DeviceInfo, { form, contexts }: Extensions): number {
   const always =
     EXPORT_FLAG.HAS_FLAGS |
     EXPORT_FLAG.SEND_FLUSH |
@@ -118,7 +126,8 @@ export function exportFlags(info: DeviceInfo, structured: boolean): number {
   return (
     always |
     (info.readOnly ? EXPORT_FLAG.READ_ONLY : writing) |
-    (structured ? EXPORT_FLAG.SEND_DF : 0)
+    (form === 'simple' ? 0 : EXPORT_FLAG.SEND_DF) |
+    (form === 'extended' && contexts ? EXPORT_FLAG.BLOCK_STATUS_PAYLOAD : 0)
   );
 }
 

@@ -96,12 +96,6 @@ export class Outbound implements SlabOwner {
     if (held.slab === this.#slab) this.#heldHere -= 1;
   }
 
-  /** A frame made elsewhere, in its turn. */
-  put(frame: Uint8Array): void {
-    const at = this.reserve(frame.length);
-    this.slab.bytes.set(frame, at);
-  }
-
   /** Sends what has gathered. Called once per received chunk, and when waiting replies complete. */
   flush(): void {
     const slab = this.#slab;

@@ -1,13 +1,7 @@
 import type { Completion } from '../contracts/call.ts';
-import { CHUNK, CMD, CMD_FLAG } from './constants.ts';
-import {
-  DATA_CHUNK_BYTES,
-  putChunkHeader,
-  putOffset,
-  putSimpleReply,
-  SIMPLE_REPLY_BYTES,
-} from './frames.ts';
-import type { InFlight, Request } from './in-flight.ts';
+import { CMD_FLAG } from './constants.ts';
+import type { Head, Request } from './head.ts';
+import type { InFlight } from './in-flight.ts';
 import { CutRead, type LargeRead, WholeRead } from './large-read.ts';
 
 /** READ: the device fills the reply where it will be sent from. */
@@ -26,18 +20,19 @@ export class Reads {
     return this.#large !== undefined;
   }
 
-  begin(high: number, low: number, flags: number, offset: number, length: number): void {
+  begin(head: Head): void {
     const { limits, replies } = this.#flight;
+    const { flags, offset, length } = head;
     const whole = !replies.structured || (flags & CMD_FLAG.DF) !== 0;
     this.bytes += length;
     if (length === 0) {
-      replies.readDone(high, low);
+      replies.readDone(head);
     } else if (length > limits.readPieceBytes) {
-      this.#beginLarge({ high, low, type: CMD.READ, flags }, offset, length, whole);
+      this.#beginLarge(head.kept(), offset, length, whole);
     } else if (!whole && length >= limits.holeProbeBytes && this.#zeroNow(offset, length)) {
-      replies.hole(high, low, offset, length, true);
+      replies.hole(head, offset, length, true);
     } else {
-      this.#beginSmall(high, low, flags, offset, length);
+      this.#beginSmall(head);
     }
   }
 
@@ -50,26 +45,22 @@ export class Reads {
     return this.#flight.device.zeroNow?.(offset, length) ?? false;
   }
 
-  #beginSmall(high: number, low: number, flags: number, offset: number, length: number): void {
+  #beginSmall(head: Head): void {
     const { device, outbound, replies } = this.#flight;
-    const header = replies.structured ? DATA_CHUNK_BYTES : SIMPLE_REPLY_BYTES;
+    const { offset, length } = head;
+    const header = replies.dataHeaderBytes;
     const at = outbound.reserve(header + length);
     const { bytes, view } = outbound.slab;
-    if (replies.structured) {
-      putChunkHeader(view, at, high, low, CHUNK.OFFSET_DATA, true, 8 + length);
-      putOffset(view, at + 20, offset);
-    } else {
-      putSimpleReply(view, at, high, low, 0);
-    }
+    replies.putDataHeader(view, at, head, offset, length, true);
     let waiting: Completion;
     try {
       waiting = device.read(offset, bytes.subarray(at + header, at + header + length));
     } catch (error) {
       outbound.cancel(at);
-      this.#flight.answerFailure({ high, low, type: CMD.READ, flags }, error);
+      this.#flight.answerFailure(head, error);
       return;
     }
-    if (waiting !== undefined) this.#await({ high, low, type: CMD.READ, flags }, waiting, at);
+    if (waiting !== undefined) this.#await(head.kept(), waiting, at);
   }
 
   /** The reply keeps its place, which began at `at`, and leaves when it is complete. */

@@ -3,7 +3,8 @@ import { SheepError } from '../base/errors.ts';
 import { allSettled } from '../base/parallel.ts';
 import type { Described, Extent } from '../contracts/block-device.ts';
 import { BASE_ALLOCATION, CMD_FLAG, STATE_FLAG } from './constants.ts';
-import type { InFlight, Request } from './in-flight.ts';
+import type { Request } from './head.ts';
+import type { InFlight } from './in-flight.ts';
 import type { MetaContext } from './meta-contexts.ts';
 
 type Told = Described[] | Promise<Described[]>;
@@ -11,12 +12,10 @@ type Told = Described[] | Promise<Described[]>;
 /** BLOCK_STATUS: what the device says of a range, one chunk for each selected context. */
 export class Statuses {
   readonly #flight: InFlight;
-  readonly #contexts: readonly MetaContext[];
   #waiting = 0;
 
-  constructor(flight: InFlight, contexts: readonly MetaContext[]) {
+  constructor(flight: InFlight) {
     this.#flight = flight;
-    this.#contexts = contexts;
   }
 
   /** True: no further request now. */
@@ -24,14 +23,16 @@ export class Statuses {
     return this.#waiting >= this.#flight.limits.statusesMax;
   }
 
-  begin(request: Request, at: number, length: number): void {
+  /** @param contexts  at least one */
+  begin(request: Request, at: number, length: number, contexts: readonly MetaContext[]): void {
     const { extentsMax } = this.#flight.limits;
     const one = (request.flags & CMD_FLAG.REQ_ONE) !== 0;
-    const countMax = one ? 1 : Math.floor(extentsMax / this.#contexts.length);
+    const countMax = one ? 1 : Math.floor(extentsMax / contexts.length);
     this.#flight.begin();
-    const told = this.#contexts.map(({ name }) => this.#ask(name, at, length, countMax));
-    if (told.every((extents) => Array.isArray(extents))) this.#answer(request, length, told);
-    else void this.#await(request, length, told);
+    const told = contexts.map(({ name }) => this.#ask(name, at, length, countMax));
+    const answer = (all: readonly Described[][]) => this.#answer(request, length, contexts, all);
+    if (told.every((extents) => Array.isArray(extents))) answer(told);
+    else void this.#await(request, told, answer);
   }
 
   /** Never throws: what the device throws at once is one failure with what it rejects with later. */
@@ -50,12 +51,16 @@ export class Statuses {
   }
 
   /** The device is in use until all are settled, also when one has failed. */
-  async #await(request: Request, length: number, told: readonly Told[]): Promise<void> {
+  async #await(
+    request: Request,
+    told: readonly Told[],
+    answer: (told: readonly Described[][]) => void,
+  ): Promise<void> {
     this.#waiting += 1;
     try {
       const waiting = told.map(async (extents) => await extents);
       await allSettled(waiting);
-      this.#answer(request, length, await Promise.all(waiting));
+      answer(await Promise.all(waiting));
     } catch (error) {
       this.#flight.fail(request, error);
     } finally {
@@ -63,17 +68,21 @@ export class Statuses {
     }
   }
 
-  #answer(request: Request, length: number, told: readonly Described[][]): void {
+  #answer(
+    request: Request,
+    length: number,
+    contexts: readonly MetaContext[],
+    told: readonly Described[][],
+  ): void {
     try {
       for (const extents of told) check(extents, length);
     } catch (error) {
       this.#flight.fail(request, error);
       return;
     }
-    const { high, low } = request;
-    for (const [index, { id }] of this.#contexts.entries()) {
-      const last = index === this.#contexts.length - 1;
-      this.#flight.replies.blockStatus(high, low, id, told[index] ?? [], last);
+    for (const [index, { id }] of contexts.entries()) {
+      const last = index === contexts.length - 1;
+      this.#flight.replies.blockStatus(request, id, told[index] ?? [], last);
     }
     this.#flight.end();
   }

@@ -2,8 +2,9 @@ import type { BlockDevice } from '../contracts/block-device.ts';
 import type { Loan } from '../contracts/net.ts';
 import { DURABLE, PLAIN } from './attempt.ts';
 import { CMD, CMD_FLAG } from './constants.ts';
-import { REQUEST_AT } from './frames.ts';
-import { InFlight, type Request, type TransmissionEvents } from './in-flight.ts';
+import { ExtraPayload } from './extra-payload.ts';
+import { Head } from './head.ts';
+import { InFlight, type TransmissionEvents } from './in-flight.ts';
 import type { RequestSink } from './inbound.ts';
 import type { NbdLimits } from './limits.ts';
 import type { Outbound } from './outbound.ts';
@@ -20,10 +21,12 @@ import { Writes } from './writes.ts';
 export class Transmission implements RequestSink {
   readonly #terms: Terms;
   readonly #limits: NbdLimits;
+  readonly #head: Head;
   readonly #flight: InFlight;
   readonly #reads: Reads;
   readonly #writes: Writes;
   readonly #statuses: Statuses;
+  readonly #extra: ExtraPayload;
   #requests = 0;
   #ending = false;
   #stalled = false;
@@ -38,18 +41,20 @@ export class Transmission implements RequestSink {
   ) {
     this.#terms = terms;
     this.#limits = limits;
+    this.#head = new Head(terms.form === 'extended');
     const progress = () => {
       this.#reads.advance();
       outbound.flush();
       events.progress();
     };
-    this.#flight = new InFlight(device, terms.structured, outbound, limits, {
+    this.#flight = new InFlight(device, terms.form, outbound, limits, {
       ...events,
       progress,
     });
     this.#reads = new Reads(this.#flight);
-    this.#writes = new Writes(this.#flight);
-    this.#statuses = new Statuses(this.#flight, terms.contexts);
+    this.#writes = new Writes(this.#flight, this.#head);
+    this.#statuses = new Statuses(this.#flight);
+    this.#extra = new ExtraPayload(this.#flight, this.#head, terms, this.#statuses);
   }
 
   get blocked(): boolean {
@@ -105,32 +110,29 @@ export class Transmission implements RequestSink {
     if (this.#stalled || this.#reads.busy) this.#flight.look();
   }
 
-  request(view: DataView, at: number): void {
-    const flags = view.getUint16(at + REQUEST_AT.flags);
-    const type = view.getUint16(at + REQUEST_AT.type);
-    const high = view.getUint32(at + REQUEST_AT.cookie);
-    const low = view.getUint32(at + REQUEST_AT.cookie + 4);
-    const offsetHigh = view.getUint32(at + REQUEST_AT.offset);
-    const offsetLow = view.getUint32(at + REQUEST_AT.offset + 4);
-    const length = view.getUint32(at + REQUEST_AT.length);
+  request(view: DataView, at: number): number {
+    const head = this.#head;
+    head.read(view, at);
     this.#requests += 1;
+    const { type } = head;
     if (type === CMD.DISC) {
       this.end();
-      return;
+      return 0;
     }
-    const terms = this.#terms;
-    const refused = refusal(terms, this.#limits, type, flags, offsetHigh, offsetLow, length);
-    const offset = offsetHigh * 2 ** 32 + offsetLow;
+    if (head.hasExtraPayload) {
+      if (!this.#extra.begin()) this.#broken('a payload that nobody asked for, too long to skip');
+      return head.length;
+    }
+    const refused = refusal(this.#terms, this.#limits, head, head.length);
     if (type === CMD.WRITE) {
-      const mayGoOn = this.#writes.begin(high, low, flags, offset, length, refused);
+      const mayGoOn = this.#writes.begin(refused);
       if (!mayGoOn) this.#broken('a refused payload too long to skip');
-    } else if (refused !== undefined) {
-      this.#flight.answerRefusal(high, low, type, refused);
-    } else if (type === CMD.READ) {
-      this.#reads.begin(high, low, flags, offset, length);
-    } else {
-      this.#effect({ high, low, type, flags }, offset, length);
+      return head.length;
     }
+    if (refused !== undefined) this.#flight.answerRefusal(head, refused);
+    else if (type === CMD.READ) this.#reads.begin(head);
+    else this.#effect(head);
+    return 0;
   }
 
   malformed(): void {
@@ -138,15 +140,17 @@ export class Transmission implements RequestSink {
   }
 
   payload(bytes: Uint8Array, last: boolean): void {
-    this.#writes.payload(bytes, last);
+    if (this.#head.type === CMD.WRITE) this.#writes.payload(bytes, last);
+    else this.#extra.push(bytes, last);
   }
 
   /** Commands without data of their own. */
-  #effect(request: Request, offset: number, length: number): void {
-    const { type, flags } = request;
+  #effect(head: Head): void {
+    const { type, flags, offset, length } = head;
     const { device } = this.#flight;
+    const request = head.kept();
     if (type === CMD.BLOCK_STATUS) {
-      this.#statuses.begin(request, offset, length);
+      this.#statuses.begin(request, offset, length, this.#terms.contexts);
       return;
     }
     this.#flight.begin();

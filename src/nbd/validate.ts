@@ -1,15 +1,21 @@
 import { CMD, CMD_FLAG, ERRNO } from './constants.ts';
 import type { Refusal } from './errno.ts';
+import type { Head } from './head.ts';
 import type { NbdLimits } from './limits.ts';
 import type { MetaContext } from './meta-contexts.ts';
+
+/**
+ * How replies are framed: without length, in chunks, or in chunks with the longer headers that
+ * requests then have too ("Extended headers").
+ */
+export type ReplyForm = 'simple' | 'structured' | 'extended';
 
 /** What was agreed in the handshake and what the export is; fixed for a connection. */
 export interface Terms {
   readonly sizeBytes: number;
   readonly readOnly: boolean;
-  /** The client understands structured replies. */
-  readonly structured: boolean;
-  /** Selected for this export, in the order in which their status is told; only if `structured`. */
+  readonly form: ReplyForm;
+  /** Selected for this export, in the order in which their status is told; not if `simple`. */
   readonly contexts: readonly MetaContext[];
 }
 
@@ -24,7 +30,10 @@ const NO_CONTEXT: Refusal = { errno: ERRNO.EINVAL, text: 'no metadata context wa
 const EMPTY: Refusal = { errno: ERRNO.EINVAL, text: 'an extent cannot be empty' };
 
 interface Rule {
-  /** FUA is legal on every command, because we advertise it ("NBD_FLAG_SEND_FUA"). */
+  /**
+   * FUA is legal on every command, because we advertise it ("NBD_FLAG_SEND_FUA"). PAYLOAD_LEN is
+   * with extended headers only.
+   */
   readonly flags: number;
   readonly changes: boolean;
   /** What to answer if the range is not inside the export; absent: it has no range. */
@@ -35,7 +44,12 @@ interface Rule {
 /** Flags, class and range of each command; the order of the checks stands in `refusal`. */
 const RULES: readonly (Rule | undefined)[] = inOrder({
   [CMD.READ]: { flags: CMD_FLAG.FUA | CMD_FLAG.DF, changes: false, outside: BEYOND, payload: true },
-  [CMD.WRITE]: { flags: CMD_FLAG.FUA, changes: true, outside: NO_ROOM, payload: true },
+  [CMD.WRITE]: {
+    flags: CMD_FLAG.FUA | CMD_FLAG.PAYLOAD_LEN,
+    changes: true,
+    outside: NO_ROOM,
+    payload: true,
+  },
   // Offset and length of a FLUSH are reserved; a flush that is refused for them helps nobody.
   [CMD.FLUSH]: { flags: CMD_FLAG.FUA, changes: false, payload: false },
   [CMD.TRIM]: { flags: CMD_FLAG.FUA, changes: true, outside: BEYOND, payload: false },
@@ -47,7 +61,7 @@ const RULES: readonly (Rule | undefined)[] = inOrder({
     payload: false,
   },
   [CMD.BLOCK_STATUS]: {
-    flags: CMD_FLAG.FUA | CMD_FLAG.REQ_ONE,
+    flags: CMD_FLAG.FUA | CMD_FLAG.REQ_ONE | CMD_FLAG.PAYLOAD_LEN,
     changes: false,
     outside: BEYOND,
     payload: false,
@@ -61,26 +75,23 @@ function inOrder(rules: Readonly<Record<number, Rule>>): (Rule | undefined)[] {
 
 /**
  * Why a request cannot be served, or undefined. Pure.
- * @param offsetHigh  upper and lower half of the 64-bit offset, as unsigned numbers
+ * @param length  of what it reads or changes; from 2^53 on neither this nor the offset is exact,
+ *                but then they are above every size we serve
  */
 export function refusal(
   terms: Terms,
   limits: NbdLimits,
-  type: number,
-  flags: number,
-  offsetHigh: number,
-  offsetLow: number,
+  { type, flags, offset }: Pick<Head, 'type' | 'flags' | 'offset'>,
   length: number,
 ): Refusal | undefined {
   const rule = RULES[type];
   if (rule === undefined) return NO_COMMAND;
   if ((flags & ~rule.flags) !== 0) return BAD_FLAG;
   const whole = (flags & CMD_FLAG.DF) !== 0;
-  if (whole && !terms.structured) return BAD_FLAG;
+  if (whole && terms.form === 'simple') return BAD_FLAG;
+  if ((flags & CMD_FLAG.PAYLOAD_LEN) !== 0 && terms.form !== 'extended') return BAD_FLAG;
   if (rule.changes && terms.readOnly) return READ_ONLY;
   if (rule.outside !== undefined) {
-    const offset = offsetHigh * 2 ** 32 + offsetLow;
-    // From 2^53 on the sum above is not exact, but then it is above every size we serve.
     if (offset > terms.sizeBytes || length > terms.sizeBytes - offset) return rule.outside;
   }
   if (rule.payload && length > limits.payloadMaxBytes) return TOO_LONG;

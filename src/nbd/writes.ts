@@ -1,9 +1,10 @@
 import type { Completion } from '../contracts/call.ts';
 import type { Loan } from '../contracts/net.ts';
 import { attempt, DURABLE, FLUSHED_SOON, PLAIN } from './attempt.ts';
-import { CMD, CMD_FLAG } from './constants.ts';
+import { CMD_FLAG } from './constants.ts';
 import type { Refusal } from './errno.ts';
-import type { InFlight, Request } from './in-flight.ts';
+import type { Head } from './head.ts';
+import type { InFlight } from './in-flight.ts';
 import { Carry, type PieceSink, WritePieces } from './write-pieces.ts';
 
 /** WRITE: the payload goes to the device from where it was received. */
@@ -14,51 +15,39 @@ export class Writes {
   /** Given to the device so far. */
   bytes = 0;
 
-  // The WRITE whose payload is arriving.
-  #high = 0;
-  #low = 0;
-  #flags = 0;
-  #at = 0;
-  #length = 0;
+  /** Of the WRITE whose payload is arriving. */
+  readonly #head: Head;
   #refused: Refusal | undefined;
   #pieces: WritePieces | undefined;
   readonly #carry = new Carry();
 
-  constructor(flight: InFlight) {
+  /** @param head  the connection's: it stays what it is until the payload is over */
+  constructor(flight: InFlight, head: Head) {
     this.#flight = flight;
+    this.#head = head;
   }
 
   /** @returns false if the payload is refused and too long to be swallowed */
-  begin(
-    high: number,
-    low: number,
-    flags: number,
-    offset: number,
-    length: number,
-    refused: Refusal | undefined,
-  ): boolean {
-    this.#high = high;
-    this.#low = low;
-    this.#flags = flags;
-    this.#at = offset;
-    this.#length = length;
+  begin(refused: Refusal | undefined): boolean {
+    const { length } = this.#head;
     this.#refused = refused;
     if (refused !== undefined) {
-      if (length === 0) this.#flight.answerRefusal(high, low, CMD.WRITE, refused);
+      if (length === 0) this.#flight.answerRefusal(this.#head, refused);
       return length <= this.#flight.limits.writeSkipMaxBytes;
     }
-    if (length === 0) this.#flight.replies.done(high, low);
+    if (length === 0) this.#flight.replies.done(this.#head);
     return true;
   }
 
   payload(bytes: Uint8Array, last: boolean): void {
     const refused = this.#refused;
     if (refused !== undefined) {
-      if (last) this.#flight.answerRefusal(this.#high, this.#low, CMD.WRITE, refused);
-    } else if (bytes.length === this.#length && bytes.length <= this.#pieceBytes) {
+      if (last) this.#flight.answerRefusal(this.#head, refused);
+    } else if (bytes.length === this.#head.length && bytes.length <= this.#pieceBytes) {
       this.#whole(bytes);
     } else {
-      this.#pieces ??= new WritePieces(this.#at, this.#carry, this.#pieceBytes, this.#inPieces());
+      const { offset } = this.#head;
+      this.#pieces ??= new WritePieces(offset, this.#carry, this.#pieceBytes, this.#inPieces());
       this.#pieces.push(bytes, last, this.loan);
       if (last) this.#pieces = undefined;
     }
@@ -73,27 +62,25 @@ export class Writes {
   get #pieceBytes(): number {
     return this.#flight.limits.writePieceBytes;
   }
-  get #request(): Request {
-    return { high: this.#high, low: this.#low, type: CMD.WRITE, flags: this.#flags };
-  }
 
   /** All of the payload at once. */
   #whole(bytes: Uint8Array): void {
     const { device, replies } = this.#flight;
+    const head = this.#head;
     this.bytes += bytes.length;
     let waiting: Completion;
     try {
-      const durable = (this.#flags & CMD_FLAG.FUA) !== 0;
-      waiting = device.write(this.#at, bytes, durable ? DURABLE : PLAIN);
+      const durable = (head.flags & CMD_FLAG.FUA) !== 0;
+      waiting = device.write(head.offset, bytes, durable ? DURABLE : PLAIN);
     } catch (error) {
-      this.#flight.answerFailure(this.#request, error);
+      this.#flight.answerFailure(head, error);
       return;
     }
-    if (waiting === undefined) replies.done(this.#high, this.#low);
+    if (waiting === undefined) replies.done(head);
     else this.#await(waiting);
   }
   #await(waiting: Promise<void>): void {
-    const request = this.#request;
+    const request = this.#head.kept();
     const { loan } = this;
     loan.hold();
     this.#flight.begin();
@@ -114,8 +101,8 @@ export class Writes {
    * FUA after a flush of their range. After a failure the rest of the payload is only swallowed.
    */
   #inPieces(): PieceSink {
-    const request = this.#request;
-    const range = { at: this.#at, length: this.#length };
+    const request = this.#head.kept();
+    const range = { at: this.#head.offset, length: this.#head.length };
     const flight = this.#flight;
     /** Pieces in flight, and one for the payload that is still arriving. */
     let open = 1;

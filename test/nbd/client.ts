@@ -13,23 +13,31 @@ export interface RequestFields {
   readonly flags?: number;
   readonly cookie?: bigint;
   readonly offset?: bigint | number;
-  readonly length?: number;
+  readonly length?: number | bigint;
   readonly magic?: number;
   readonly payload?: Uint8Array;
 }
 
-export function requestBytes(fields: RequestFields): Uint8Array<ArrayBuffer> {
+/** @param extended  the header has 64 bits for the length, and a magic of its own */
+export function requestBytes(fields: RequestFields, extended = false): Uint8Array<ArrayBuffer> {
   const { type, flags = 0, cookie = 0n, offset = 0, payload = new Uint8Array(0) } = fields;
   const length = fields.length ?? payload.length;
-  return new Writer(28 + payload.length)
-    .u32(fields.magic ?? 0x25609513)
+  const writer = new Writer(32 + payload.length)
+    .u32(fields.magic ?? (extended ? 0x21e41c71 : 0x25609513))
     .u16(flags)
     .u16(type)
     .u64(cookie)
-    .u64(offset)
-    .u32(length)
-    .bytes(payload)
-    .done();
+    .u64(offset);
+  if (extended) writer.u64(length);
+  else writer.u32(Number(length));
+  return writer.bytes(payload).done();
+}
+
+/** What a BLOCK_STATUS carries to be told of some contexts only. */
+export function statusPayload(length: number | bigint, ...ids: readonly number[]) {
+  const writer = new Writer().u64(length);
+  for (const id of ids) writer.u32(id);
+  return writer.done();
 }
 
 export function optionBytes(option: number, data = new Uint8Array(0), length = data.length) {
@@ -86,6 +94,8 @@ interface Partial extends Reply {
 
 export interface GoOptions {
   readonly structured?: boolean;
+  /** Extended headers; they imply structured replies. */
+  readonly extended?: boolean;
   /** Selects base:allocation, or these contexts. */
   readonly meta?: boolean | readonly string[];
 }
@@ -98,7 +108,9 @@ export class TestClient {
   readonly #bytes = new ByteQueue();
   #ended = false;
   #wake: () => void = () => undefined;
-  readonly #asked = new Map<bigint, { offset: number; length: number }[]>();
+  readonly #asked = new Map<bigint, { offset: bigint; length: number }[]>();
+  /** The form of requests that is sent, and the only one of replies that is taken. */
+  extended = false;
   readonly #partial = new Map<bigint, Partial>();
 
   constructor(stream: ByteStream) {
@@ -185,12 +197,15 @@ export class TestClient {
     }
   }
   /** The whole way into transmission. */
-  async go(name: string, { structured = true, meta = false }: GoOptions = {}): Promise<void> {
+  async go(name: string, options: GoOptions = {}): Promise<void> {
+    const { structured = true, extended = false, meta = false } = options;
     await this.greet();
-    if (structured) await this.#agreed(OPT.STRUCTURED_REPLY);
+    if (extended) await this.#agreed(OPT.EXTENDED_HEADERS);
+    else if (structured) await this.#agreed(OPT.STRUCTURED_REPLY);
     const contexts = meta === true ? ['base:allocation'] : meta || [];
     if (meta) await this.#agreed(OPT.SET_META_CONTEXT, metaData(name, ...contexts));
     await this.#agreed(OPT.GO, infoData(name));
+    this.extended = extended;
   }
   async #agreed(option: number, data?: Uint8Array<ArrayBuffer>): Promise<void> {
     const last = (await this.option(option, data)).at(-1);
@@ -204,9 +219,9 @@ export class TestClient {
     for (const fields of requests) {
       const { cookie = 0n, type, offset = 0, length = 0 } = fields;
       const asked = this.#asked.get(cookie) ?? [];
-      asked.push({ offset: Number(offset), length: type === CMD.READ ? length : 0 });
+      asked.push({ offset: BigInt(offset), length: type === CMD.READ ? Number(length) : 0 });
       this.#asked.set(cookie, asked);
-      this.send(requestBytes(fields));
+      this.send(requestBytes(fields, this.extended));
     }
   }
   request(fields: RequestFields): Promise<Reply> {
@@ -223,8 +238,10 @@ export class TestClient {
   async reply(): Promise<Reply> {
     for (;;) {
       const magic = new DataView((await this.take(4)).buffer).getUint32(0);
-      if (magic === 0x67446698) return this.#simpleReply();
-      if (magic !== 0x668e33ef) throw new Error(`reply magic ${magic.toString(16)}`);
+      if (magic === 0x67446698 && !this.extended) return this.#simpleReply();
+      if (magic !== (this.extended ? 0x6e8a278c : 0x668e33ef)) {
+        throw new Error(`reply magic ${magic.toString(16)}`);
+      }
       const complete = await this.#chunk();
       if (complete !== undefined) return complete;
     }
@@ -248,13 +265,15 @@ export class TestClient {
   }
 
   async #chunk(): Promise<Reply | undefined> {
-    const header = new DataView((await this.take(16)).buffer);
+    const header = new DataView((await this.take(this.extended ? 28 : 16)).buffer);
     const [flags, type, cookie] = [
       header.getUint16(0),
       header.getUint16(2),
       header.getBigUint64(4),
     ];
-    const payload = await this.take(header.getUint32(12));
+    if (this.extended) this.#checkOffset(cookie, header.getBigUint64(12));
+    const length = this.extended ? Number(header.getBigUint64(20)) : header.getUint32(12);
+    const payload = await this.take(length);
     const partial = this.#partial.get(cookie) ?? this.#begin(cookie);
     this.#partial.set(cookie, partial);
     const view = new DataView(payload.buffer);
@@ -264,7 +283,11 @@ export class TestClient {
       const bytes = hole ? new Uint8Array(view.getUint32(8)) : payload.subarray(8);
       partial.data.set(bytes, offset - partial.start);
       partial.chunks.push({ type, offset, length: bytes.length });
-    } else if (type === CHUNK.BLOCK_STATUS) {
+    } else if (type === CHUNK.BLOCK_STATUS_EXT && this.extended) {
+      const numbers = extendedStatus(view);
+      if (partial.statuses.length === 0) partial.status.push(...numbers);
+      partial.statuses.push(numbers);
+    } else if (type === CHUNK.BLOCK_STATUS && !this.extended) {
       const numbers = Array.from({ length: payload.length / 4 }, (_, at) => view.getUint32(4 * at));
       if (partial.statuses.length === 0) partial.status.push(...numbers);
       partial.statuses.push(numbers);
@@ -280,12 +303,12 @@ export class TestClient {
     return partial;
   }
   #begin(cookie: bigint): Partial {
-    const { offset, length } = this.#asked.get(cookie)?.[0] ?? { offset: 0, length: 0 };
+    const { offset, length } = this.#asked.get(cookie)?.[0] ?? { offset: 0n, length: 0 };
     const data = new Uint8Array(length);
     return {
       cookie,
       structured: true,
-      start: offset,
+      start: Number(offset),
       errno: 0,
       text: '',
       chunks: [],
@@ -294,9 +317,23 @@ export class TestClient {
       statuses: [],
     };
   }
-  #answered(cookie: bigint): { readonly offset: number; readonly length: number } {
+  #checkOffset(cookie: bigint, offset: bigint): void {
+    const asked = this.#asked.get(cookie) ?? [];
+    if (!asked.some((one) => one.offset === offset)) throw new Error(`a reply's offset: ${offset}`);
+  }
+  #answered(cookie: bigint): { readonly length: number } {
     const asked = this.#asked.get(cookie)?.shift();
     if (asked === undefined) throw new Error(`a reply that nobody asked for: ${cookie}`);
     return asked;
   }
+}
+
+/** Context id, then pairs of length and state, from the form with 64 bits for both. */
+function extendedStatus(view: DataView): number[] {
+  const count = view.getUint32(4);
+  if (view.byteLength !== 8 + 16 * count) throw new Error(`${count} extents in a status`);
+  const numbers = Array.from({ length: 2 * count }, (_, index) =>
+    Number(view.getBigUint64(8 + 8 * index)),
+  );
+  return [view.getUint32(0), ...numbers];
 }

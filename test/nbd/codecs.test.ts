@@ -5,14 +5,15 @@ import { CHUNK, CMD, CMD_FLAG, ERRNO, nameOf, OPT } from '../../src/nbd/constant
 import { refusalOf } from '../../src/nbd/errno.ts';
 import {
   decodeOptionHeader,
-  errorChunk,
   exportNameReply,
   greeting,
   optionReply,
   putChunkHeader,
-  putOffset,
+  putExtendedChunkHeader,
+  putNumber64,
   putSimpleReply,
 } from '../../src/nbd/frames.ts';
+import { Head } from '../../src/nbd/head.ts';
 import { Inbound, type RequestSink } from '../../src/nbd/inbound.ts';
 import { checkLimits, NBD_LIMITS } from '../../src/nbd/limits.ts';
 import {
@@ -28,6 +29,13 @@ import { infoData, metaData, optionBytes, requestBytes } from './client.ts';
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
 
 describe('frames are the bytes of doc/proto.md', () => {
+  const repeated = {
+    cookieHigh: 0x01234567,
+    cookieLow: 0x89abcdef,
+    offsetHigh: 0xfedcba98,
+    offsetLow: 0x76543210,
+  };
+
   test('"Newstyle negotiation"', () => {
     expect(hex(greeting())).toBe('4e42444d4147494349484156454f50540003');
     expect(decodeOptionHeader(optionBytes(7, new Uint8Array(5)))).toEqual({ option: 7, length: 5 });
@@ -43,19 +51,24 @@ describe('frames are the bytes of doc/proto.md', () => {
 
   test('"Simple reply message"', () => {
     const view = new DataView(new ArrayBuffer(18));
-    putSimpleReply(view, 2, 0x01234567, 0x89abcdef, 28);
+    putSimpleReply(view, 2, repeated, 28);
     expect(hex(new Uint8Array(view.buffer))).toBe('0000674466980000001c0123456789abcdef');
   });
 
   test('"Structured reply chunk message"', () => {
     const view = new DataView(new ArrayBuffer(28));
-    putChunkHeader(view, 0, 0xffff_ffff, 1, CHUNK.OFFSET_DATA, true, 16);
-    putOffset(view, 20, 2 ** 53 - 1);
+    putChunkHeader(view, 0, repeated, CHUNK.OFFSET_DATA, true, 16);
+    putNumber64(view, 20, 2 ** 53 - 1);
     expect(hex(new Uint8Array(view.buffer))).toBe(
-      '668e33ef00010001ffffffff0000000100000010001fffffffffffff',
+      '668e33ef000100010123456789abcdef00000010001fffffffffffff',
     );
-    expect(hex(errorChunk(1, 2, 5, new TextEncoder().encode('no')))).toBe(
-      '668e33ef000180010000000100000002000000080000000500026e6f',
+  });
+
+  test('"Extended reply chunk message"', () => {
+    const view = new DataView(new ArrayBuffer(33));
+    putExtendedChunkHeader(view, 1, repeated, CHUNK.BLOCK_STATUS_EXT, false, 2 ** 32 + 8);
+    expect(hex(new Uint8Array(view.buffer))).toBe(
+      '006e8a278c000000060123456789abcdeffedcba98765432100000000100000008',
     );
   });
 
@@ -128,17 +141,28 @@ describe('option payloads', () => {
   });
 });
 
-/** Notes what it is told, as text. */
+/** Notes what it is told, as text: the header by its bytes and by what was read of it. */
 class Notes implements RequestSink {
   readonly lines: string[] = [];
   #payload: number[] = [];
   blockedAfter = Number.POSITIVE_INFINITY;
+  readonly #head: Head;
+  readonly #bytes: number;
+
+  constructor(extended: boolean) {
+    this.#head = new Head(extended);
+    this.#bytes = extended ? 32 : 28;
+  }
 
   get blocked(): boolean {
     return this.lines.length >= this.blockedAfter;
   }
-  request(view: DataView, at: number): void {
-    this.lines.push(hex(new Uint8Array(view.buffer, view.byteOffset + at, 28)));
+  request(view: DataView, at: number): number {
+    const head = this.#head;
+    head.read(view, at);
+    const bytes = hex(new Uint8Array(view.buffer, view.byteOffset + at, this.#bytes));
+    this.lines.push(`${bytes} type ${head.type} flags ${head.flags}`);
+    return head.type === CMD.WRITE || head.hasExtraPayload ? head.length : 0;
   }
   malformed(): void {
     this.lines.push('malformed');
@@ -158,12 +182,23 @@ const request = fc.record({
   length: fc.nat(0xffff_ffff),
   payload: fc.uint8Array({ maxLength: 60 }),
 });
-const wireOf = (fields: { type: number; payload: Uint8Array; length: number }) =>
-  fields.type === CMD.WRITE
-    ? requestBytes({ ...fields, length: fields.payload.length })
-    : requestBytes({ ...fields, payload: new Uint8Array(0) });
+interface Wire {
+  readonly type: number;
+  readonly flags: number;
+  readonly payload: Uint8Array;
+  readonly length: number;
+}
+const carries = ({ type, flags }: Wire, extended: boolean) =>
+  type === CMD.WRITE || (extended && (flags & CMD_FLAG.PAYLOAD_LEN) !== 0);
+const wireOf = (fields: Wire, extended: boolean) =>
+  carries(fields, extended)
+    ? requestBytes({ ...fields, length: fields.payload.length }, extended)
+    : requestBytes({ ...fields, payload: new Uint8Array(0) }, extended);
 
-describe('received chunks', () => {
+describe.for([
+  ['compact', false],
+  ['extended', true],
+] as const)('received chunks, with %s headers,', ([, extended]) => {
   const push = (inbound: Inbound, bytes: Uint8Array, cuts: readonly number[], notes: Notes) => {
     for (let at = 0, turn = 0; at < bytes.length; turn += 1) {
       const length = cuts[turn % cuts.length] ?? 1;
@@ -179,13 +214,13 @@ describe('received chunks', () => {
     const cuts = fc.array(fc.integer({ min: 1, max: 70 }), { minLength: 1, maxLength: 6 });
     fc.assert(
       fc.property(fc.array(request, { maxLength: 12 }), cuts, (requests, cut) => {
-        const wire = Buffer.concat(requests.map(wireOf));
-        const [whole, pieces] = [new Notes(), new Notes()];
-        push(new Inbound(), wire, [wire.length], whole);
-        push(new Inbound(), wire, cut, pieces);
+        const wire = Buffer.concat(requests.map((one) => wireOf(one, extended)));
+        const [whole, pieces] = [new Notes(extended), new Notes(extended)];
+        push(new Inbound(extended), wire, [wire.length], whole);
+        push(new Inbound(extended), wire, cut, pieces);
         expect(pieces.lines).toEqual(whole.lines);
-        const writes = requests.filter(({ type, payload }) => type === 1 && payload.length > 0);
-        expect(whole.lines).toHaveLength(requests.length + writes.length);
+        const full = requests.filter((one) => carries(one, extended) && one.payload.length > 0);
+        expect(whole.lines).toHaveLength(requests.length + full.length);
       }),
     );
   });
@@ -196,11 +231,11 @@ describe('received chunks', () => {
         fc.array(request, { minLength: 1, maxLength: 12 }),
         fc.nat(10),
         (requests, stop) => {
-          const wire = Buffer.concat(requests.map(wireOf));
-          const [whole, stopped] = [new Notes(), new Notes()];
-          new Inbound().push(wire, 0, whole);
+          const wire = Buffer.concat(requests.map((one) => wireOf(one, extended)));
+          const [whole, stopped] = [new Notes(extended), new Notes(extended)];
+          new Inbound(extended).push(wire, 0, whole);
           stopped.blockedAfter = stop;
-          const inbound = new Inbound();
+          const inbound = new Inbound(extended);
           const at = inbound.push(wire, 0, stopped);
           // A request that has begun gets its payload.
           expect(stopped.lines.length).toBeLessThanOrEqual(stop + 1);
@@ -213,14 +248,14 @@ describe('received chunks', () => {
   });
 
   test('after another magic nothing is passed on', () => {
-    const notes = new Notes();
-    const inbound = new Inbound();
-    const bad = requestBytes({ type: CMD.WRITE, magic: 1, payload: new Uint8Array(50) });
-    const good = requestBytes({ type: CMD.READ });
+    const notes = new Notes(extended);
+    const inbound = new Inbound(extended);
+    const bad = requestBytes({ type: CMD.WRITE, payload: new Uint8Array(50) }, !extended);
+    const good = requestBytes({ type: CMD.READ }, extended);
     for (const chunk of [Buffer.concat([good, bad, good]), good, good.subarray(0, 3)]) {
       expect(inbound.push(chunk, 0, notes)).toBe(chunk.length);
     }
-    expect(notes.lines).toEqual([hex(good), 'malformed']);
+    expect(notes.lines).toEqual([`${hex(good)} type 0 flags 0`, 'malformed']);
   });
 });
 
@@ -288,7 +323,7 @@ describe('which requests are refused', () => {
   const terms = fc.record({
     sizeBytes: fc.oneof(fc.nat(10_000), fc.constantFrom(2 ** 40, 2 ** 53 - 1)),
     readOnly: fc.boolean(),
-    structured: fc.boolean(),
+    form: fc.constantFrom('simple', 'structured', 'extended'),
     contexts: fc.constantFrom([], [{ id: 1, name: 'base:allocation' }]),
   });
   const offset = fc.oneof(
@@ -297,35 +332,42 @@ describe('which requests are refused', () => {
     fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
   );
   const length = fc.oneof(
-    fc.nat(12_000),
-    fc.constantFrom(64 * 2 ** 20, 64 * 2 ** 20 + 1, 0xffff_ffff),
+    fc.bigInt({ min: 0n, max: 12_000n }),
+    fc.constantFrom(64n << 20n, (64n << 20n) + 1n, 0xffff_ffffn, 1n << 32n, 1n << 50n),
+    fc.bigInt({ min: 2n ** 53n - 10n, max: 2n ** 53n + 10n }),
+    fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
   );
   const flags = fc.oneof(fc.constant(0), fc.constantFrom(1, 2, 4, 8, 16, 32), fc.nat(0xffff));
 
   /** The rules once more, in the words of the protocol and with exact numbers. */
-  function expected(to: Terms, type: number, flag: number, at: bigint, size: number): number {
+  function expected(to: Terms, type: number, flag: number, at: bigint, size: bigint): number {
     const legal: Record<number, number> = { 0: 5, 1: 1, 3: 1, 4: 1, 5: 1, 6: 19, 7: 9 };
     const allowed = legal[type];
     if (allowed === undefined) return ERRNO.EINVAL;
-    if ((flag & ~allowed) !== 0) return ERRNO.EINVAL;
-    if ((flag & CMD_FLAG.DF) !== 0 && !to.structured) return ERRNO.EINVAL;
+    const extended = to.form === 'extended' && (type === CMD.WRITE || type === CMD.BLOCK_STATUS);
+    if ((flag & ~(allowed | (extended ? CMD_FLAG.PAYLOAD_LEN : 0))) !== 0) return ERRNO.EINVAL;
+    if ((flag & CMD_FLAG.DF) !== 0 && to.form === 'simple') return ERRNO.EINVAL;
     const writes = type === CMD.WRITE || type === CMD.TRIM || type === CMD.WRITE_ZEROES;
     if (writes && to.readOnly) return ERRNO.EPERM;
-    if (type !== CMD.FLUSH && at + BigInt(size) > BigInt(to.sizeBytes)) {
+    if (type !== CMD.FLUSH && at + size > BigInt(to.sizeBytes)) {
       return type === CMD.WRITE || type === CMD.WRITE_ZEROES ? ERRNO.ENOSPC : ERRNO.EINVAL;
     }
-    if ((type === CMD.READ || type === CMD.WRITE) && size > 64 * 2 ** 20) return ERRNO.EINVAL;
-    if ((flag & CMD_FLAG.DF) !== 0 && size > 2 * 2 ** 20) return ERRNO.EOVERFLOW;
-    if (type === CMD.BLOCK_STATUS && (to.contexts.length === 0 || size === 0)) return ERRNO.EINVAL;
+    if ((type === CMD.READ || type === CMD.WRITE) && size > 64n << 20n) return ERRNO.EINVAL;
+    if ((flag & CMD_FLAG.DF) !== 0 && size > 2n << 20n) return ERRNO.EOVERFLOW;
+    if (type === CMD.BLOCK_STATUS && (to.contexts.length === 0 || size === 0n)) return ERRNO.EINVAL;
     return 0;
   }
 
   test('every command, flag, range and agreement', () => {
     fc.assert(
-      fc.property(terms, fc.nat(9), flags, offset, length, (to, type, flag, at, size) => {
+      fc.property(terms, fc.nat(9), flags, offset, length, (to, type, flag, at, asked) => {
         if (type === CMD.DISC) return; // it has no reply
-        const [high, low] = [Number(at >> 32n), Number(at & 0xffff_ffffn)];
-        const got = refusal(to, NBD_LIMITS, type, flag, high, low, size)?.errno ?? 0;
+        const extended = to.form === 'extended';
+        const size = extended ? asked : BigInt.asUintN(32, asked);
+        const wire = requestBytes({ type, flags: flag, offset: at, length: size }, extended);
+        const head = new Head(extended);
+        head.read(new DataView(wire.buffer), 0);
+        const got = refusal(to, NBD_LIMITS, head, head.length)?.errno ?? 0;
         expect(got).toBe(expected(to, type, flag, at, size));
       }),
       { numRuns: 5000 },

@@ -410,7 +410,7 @@ describe('doc/proto.md, "Option types": what we do not serve', () => {
     expect(types(await client.option(OPT.STARTTLS, new Uint8Array(2)))).toEqual([REP.ERR_INVALID]);
   });
 
-  test.for([4, 11, 0x07654321, 0xffff_ffff, 0])(
+  test.for([4, 12, 0x07654321, 0xffff_ffff, 0])(
     'option %i is unknown; its data is consumed',
     async (option) => {
       await using served = await Served.start();

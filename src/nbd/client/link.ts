@@ -1,8 +1,8 @@
 import { describeError, SheepError } from '../../base/errors.ts';
 import type { ByteStream, StreamEvents } from '../../contracts/net.ts';
 import { Assembler } from '../assembler.ts';
-import { CMD, REQUEST_MAGIC } from '../constants.ts';
-import { joined, putOffset, REQUEST_AT, REQUEST_BYTES } from '../frames.ts';
+import { CMD } from '../constants.ts';
+import { joined, putNumber64, REQUEST_AT, REQUEST_FORM } from '../frames.ts';
 import { Asked, type Question } from './asked.ts';
 import { FIRST_STATE, need, type State, step, type Wanted } from './handshake.ts';
 import { ReplyReader } from './replies.ts';
@@ -191,13 +191,13 @@ function requestHeader(
   { type, flags, at, length }: Pick<Question, 'type' | 'flags' | 'at' | 'length'>,
   cookie: number,
 ): Uint8Array {
-  const bytes = new Uint8Array(REQUEST_BYTES);
+  const bytes = new Uint8Array(REQUEST_FORM.compact.bytes);
   const view = new DataView(bytes.buffer);
-  view.setUint32(0, REQUEST_MAGIC);
+  view.setUint32(0, REQUEST_FORM.compact.magic);
   view.setUint16(REQUEST_AT.flags, flags);
   view.setUint16(REQUEST_AT.type, type);
-  putOffset(view, REQUEST_AT.cookie, cookie);
-  putOffset(view, REQUEST_AT.offset, at);
+  putNumber64(view, REQUEST_AT.cookie, cookie);
+  putNumber64(view, REQUEST_AT.offset, at);
   view.setUint32(REQUEST_AT.length, length);
   return bytes;
 }

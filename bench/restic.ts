@@ -1,0 +1,56 @@
+import { execFileSync } from 'node:child_process';
+import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Scope } from './scope.ts';
+
+/** A repository of restic's, with its cache beside it, and the defaults for all else. */
+export interface ResticRepository {
+  readonly directory: string;
+  /** Backs a file up. @returns how long that took, the program's start included */
+  backup(file: string): Promise<number>;
+  /** Writes the latest state of a file to standard output, which is thrown away. */
+  restore(file: string): Promise<number>;
+  remove(): Promise<void>;
+}
+
+/** @throws Error that says how to get restic */
+export async function resticRepository(scope: Scope, name: string): Promise<ResticRepository> {
+  resticVersion();
+  const place = join(scope.directory, `restic-${name}`);
+  const directory = join(place, 'repository');
+  const password = join(place, 'password');
+  await mkdir(place, { recursive: true });
+  await writeFile(password, 'bench', { mode: 0o600 });
+  const options = ['-q', '-r', directory, '-p', password, '--cache-dir', join(place, 'cache')];
+  const restic = async (...args: string[]) => {
+    const began = performance.now();
+    await scope.children.run('restic', [...options, ...args]);
+    return performance.now() - began;
+  };
+  await restic('init');
+  return {
+    directory,
+    backup: (file) => restic('backup', file),
+    restore: (file) => restic('restore', 'latest', '--target', place, '--include', file),
+    remove: () => rm(place, { recursive: true, force: true }),
+  };
+}
+
+/** @throws Error that says how to get it */
+export function resticVersion(): string {
+  try {
+    return execFileSync('restic', ['version'], { encoding: 'utf8' }).split(' compiled', 1)[0] ?? '';
+  } catch {
+    throw new Error('restic is what this compares with: apt-get install restic');
+  }
+}
+
+/** What the files of a directory hold, all together. */
+export async function bytesBelow(directory: string): Promise<number> {
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true });
+  let bytes = 0;
+  for (const entry of entries) {
+    if (entry.isFile()) bytes += (await stat(join(entry.parentPath, entry.name))).size;
+  }
+  return bytes;
+}

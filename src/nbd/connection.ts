@@ -18,6 +18,8 @@ export interface Shared {
   readonly exports: Exports;
   readonly clock: Clock;
   readonly log: Log;
+  /** For events of clients that are not attached yet: a line for some of them. */
+  readonly strangers: Log;
   readonly limits: NbdLimits;
   readonly slabs: SlabPool;
   readonly fatal: (error: AssertionFailure) => void;
@@ -78,6 +80,7 @@ export class Connection implements StreamEvents {
       name: stream.peerName,
       transport: stream.transport,
       ...(stream.peerAddress !== undefined && { address: stream.peerAddress }),
+      disconnect: () => this.close(),
     };
     this.#sinceMs = clock.monotonicMs();
     this.#negotiation = new Negotiation(stream, this.#client, exports, limits, {
@@ -212,10 +215,10 @@ export class Connection implements StreamEvents {
     const { limits, slabs, fatal, clock, log } = this.#shared;
     const freed = () => this.#transmission?.slabFreed();
     this.#outbound = new Outbound(this.#stream, slabs, limits, freed);
+    this.#inbound = new Inbound(terms.form === 'extended');
     this.#transmission = new Transmission(device, terms, this.#outbound, limits, {
       progress: () => this.#proceed(),
       broken: (why) => this.#broken(why),
-    this.#inbound = new Inbound(terms.form === 'extended');
       fatal,
       once: (level, event, about, facts) => this.#once(level, event, about, facts),
     });
@@ -269,6 +272,7 @@ export class Connection implements StreamEvents {
     if (this.#logged.has(key)) return;
     this.#logged.add(key);
     const who = { client: this.#client.name, export: this.#export?.name };
-    this.#shared.log.event(level, name, { ...who, ...facts });
+    const log = this.#export === undefined ? this.#shared.strangers : this.#shared.log;
+    log.event(level, name, { ...who, ...facts });
   }
 }

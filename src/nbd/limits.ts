@@ -14,12 +14,16 @@ export const NBD_LIMITS = {
   // Handshake.
   /** From accept to the first request; the clock does not start anew with each option. */
   handshakeMs: 10_000,
-  /** Clients in handshake at once. One more, and the oldest of them has to go: an honest client is
-   * through in milliseconds, so the oldest is the one that does not mean it; refusing the new one
-   * would let silent strangers lock everybody out. */
-  handshakesMax: 100,
-  /** Clients at once; a further one is closed at once, because those attached hold disks. */
-  connectionsMax: 1024,
+  /** Clients in handshake at once; who leaves when one more comes: see admission.ts. An honest one
+   * whose handshake takes half a second is safe from up to 2,000 strangers a second. */
+  handshakesMax: 1024,
+  /** Clients at once, those in handshake included; fewer where few files may be open. */
+  connectionsMax: 4096,
+  /** Of both, what one host may have; so no host locks the others out. */
+  hostShare: 0.5,
+  /** Of each event that clients cause before they are attached, so many lines in so long. */
+  strangerLines: 10,
+  strangerLinesMs: 60_000,
   /** Options that a client may send, and as many more for each export that it was shown: tools ask
    * two or three questions about each. */
   optionsMax: 64,
@@ -100,6 +104,7 @@ export function checkLimits(limits: NbdLimits): NbdLimits {
   assert(limits.writeSkipMaxBytes < 4 * GiB, 'a length is 32 bits');
   assert(limits.optionBytesMax >= 135_172, 'the largest legal GO is accepted');
   assert(limits.optionSkipMaxBytes >= limits.optionBytesMax, 'what is legal can be skipped');
+  assert(limits.hostShare > 0 && limits.hostShare <= 1, 'a share is a part of all');
   assert(limits.blockPreferredBytes >= 512, 'the preferred block is at least a sector');
   return limits;
 }

@@ -4,8 +4,10 @@ import type { Log } from '../base/log.ts';
 import type { Exports } from '../contracts/exports.ts';
 import type { Address, ByteStream, Listener, ListenOptions, Net } from '../contracts/net.ts';
 import type { Clock } from '../contracts/seams.ts';
+import { Admission, hostOf } from './admission.ts';
 import { Connection, type ConnectionInfo } from './connection.ts';
 import { checkLimits, NBD_LIMITS, type NbdLimits } from './limits.ts';
+import { QuietLog } from './quiet-log.ts';
 import { SlabPool } from './slabs.ts';
 
 export type { ConnectionInfo } from './connection.ts';
@@ -58,29 +60,29 @@ class Server implements NbdServer {
   readonly #listeners: Listener[] = [];
   /** In the order in which they came. */
   readonly #connections = new Set<Connection>();
-  readonly #handshakes = new Set<Connection>();
+  readonly #admission: Admission<Connection>;
+  /** For what strangers do, and what is done to them. */
+  readonly #quietLog: Log;
   readonly #sweeping = new AbortController();
   #stopping = false;
   #allOver = Promise.withResolvers<void>();
-  #refused = false;
-  #failing = false;
 
   constructor(options: NbdOptions) {
     this.#options = options;
     this.#limits = checkLimits({ ...NBD_LIMITS, ...options.limits });
     this.#slabs = new SlabPool(this.#limits);
+    this.#admission = new Admission(this.#limits);
+    const { strangerLines, strangerLinesMs } = this.#limits;
+    this.#quietLog = new QuietLog(options.log, options.clock, strangerLines, strangerLinesMs);
   }
 
   async listen(address: Address): Promise<Listener> {
-    const { net, log, unix } = this.#options;
+    const { net, unix } = this.#options;
     const listener = await net.listen(address, (stream) => this.#accept(stream), {
       ...unix,
-      acceptFailed: (cause) => {
-        // One line until it works again: without a free file handle every attempt fails.
-        if (this.#failing) return;
-        this.#failing = true;
-        log.event('warn', 'nbd.accept-failed', { address, cause: describeError(cause) });
-      },
+      // Without a free file handle every attempt fails, and so does the next.
+      acceptFailed: (cause) =>
+        this.#quietLog.event('warn', 'nbd.accept-failed', { address, cause: describeError(cause) }),
     });
     this.#listeners.push(listener);
     this.addresses.push(listener.address);
@@ -132,17 +134,10 @@ class Server implements NbdServer {
   }
 
   #accept(stream: ByteStream): void {
-    this.#failing = false;
-    const full = this.#connections.size >= this.#limits.connectionsMax;
-    if (full) this.#tellRefused(stream);
-    if (full || this.#stopping) {
+    const host = hostOf(stream);
+    if (this.#stopping || !this.#makeRoom(stream, host)) {
       stream.destroy();
       return;
-    }
-    if (this.#handshakes.size >= this.#limits.handshakesMax) {
-      const [oldest] = this.#handshakes;
-      oldest?.close();
-      if (oldest !== undefined) this.#handshakes.delete(oldest);
     }
     const { exports, clock, log, fatal } = this.#options;
     const connection = new Connection(stream, {
@@ -150,23 +145,39 @@ class Server implements NbdServer {
       clock,
       log,
       fatal,
+      strangers: this.#quietLog,
       limits: this.#limits,
       slabs: this.#slabs,
       begun: (one) => this.#begun(one),
       over: (one) => this.#over(one),
     });
     this.#connections.add(connection);
-    this.#handshakes.add(connection);
+    this.#admission.enter(connection, host);
     connection.start();
   }
 
+  /** False if there is no place for one more of `host`. */
+  #makeRoom(stream: ByteStream, host: string): boolean {
+    const verdict = this.#admission.ask(host);
+    const client = stream.peerName;
+    if (!verdict.place) {
+      const { connectionsMax } = this.#limits;
+      const facts = { client, connectionsMax, full: verdict.full };
+      this.#quietLog.event('warn', 'nbd.connections-full', facts);
+    } else if (verdict.evicted !== undefined) {
+      verdict.evicted.close();
+      const { handshakesMax } = this.#limits;
+      this.#quietLog.event('warn', 'nbd.handshakes-full', { client, handshakesMax });
+    }
+    return verdict.place;
+  }
+
   #begun(connection: Connection): void {
-    this.#handshakes.delete(connection);
+    this.#admission.attached(connection);
   }
   #over(connection: Connection): void {
-    this.#handshakes.delete(connection);
+    this.#admission.leave(connection);
     this.#connections.delete(connection);
-    this.#refused = false;
     if (!this.#stopping) return;
     this.#endHandshakes();
     if (this.#connections.size === 0) this.#allOver.resolve();
@@ -174,15 +185,7 @@ class Server implements NbdServer {
 
   /** Handshakes have until the last attached client is gone to be told; then they are closed. */
   #endHandshakes(): void {
-    if (this.#handshakes.size < this.#connections.size) return;
-    for (const connection of this.#handshakes) connection.close();
-  }
-
-  /** One line when the limit is reached, not one for each who knocks. */
-  #tellRefused(stream: ByteStream): void {
-    if (this.#refused) return;
-    this.#refused = true;
-    const facts = { client: stream.peerName, connectionsMax: this.#limits.connectionsMax };
-    this.#options.log.event('warn', 'nbd.connections-full', facts);
+    if (this.#admission.waiting.size < this.#connections.size) return;
+    for (const connection of this.#admission.waiting) connection.close();
   }
 }

@@ -59,7 +59,9 @@ export class MemoryNet implements Net {
     if (accept === undefined) throw new SheepError('ERR_IO', `nobody answers at ${address}`);
     const transport = address.startsWith('unix:') ? 'unix' : 'tcp';
     const ours = new MemoryStream(address, transport, this.#options);
-    const theirs = new MemoryStream(`memory:${this.#ports++}`, transport, this.#options);
+    // All clients of a unix socket have its name.
+    const name = transport === 'unix' ? address : `memory:${this.#ports++}`;
+    const theirs = new MemoryStream(name, transport, this.#options);
     ours.join(theirs);
     theirs.join(ours);
     accept(theirs);

@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest';
+import type { Facts } from '../../src/base/errors.ts';
 import { MiB } from '../../src/base/units.ts';
 import type { ByteStream, Net } from '../../src/contracts/net.ts';
 import { CMD, OPT, REP } from '../../src/nbd/constants.ts';
 import { serveNbd } from '../../src/nbd/server.ts';
-import { infoData, optionBytes, requestBytes, TestClient } from './client.ts';
+import { FORMS, infoData, optionBytes, requestBytes, TestClient } from './client.ts';
 import { ManualClock } from './manual-clock.ts';
 import { MemoryNet } from './memory-net.ts';
 import { Gate, pattern, Served } from './served.ts';
@@ -74,11 +75,12 @@ describe('time', () => {
 
 describe('numbers', () => {
   test('a thousand half-open connections cost the oldest their place, and nobody else’s', async () => {
-    await using served = await Served.start();
+    await using served = await Served.start({ limits: { handshakesMax: 100 } });
     const before = await served.client();
     const strangers: TestClient[] = [];
     for (let count = 0; count < 1000; count += 1) strangers.push(await served.connect());
     await Promise.all(strangers.slice(0, 900).map(({ gone }) => gone));
+    expect(served.named('nbd.handshakes-full').length).toBeLessThanOrEqual(10);
     const after = await served.client();
     for (const client of [before, after]) {
       expect(await client.request({ type: READ, length: 10 })).toMatchObject({ errno: 0 });
@@ -93,7 +95,9 @@ describe('numbers', () => {
       const refused = await served.connect();
       expect(await refused.rest()).toHaveLength(0);
     }
-    expect(served.named('nbd.connections-full')).toHaveLength(1);
+    expect(served.named('nbd.connections-full')).toMatchObject(
+      Array.from({ length: 5 }, () => ({ connectionsMax: 3, full: 'server' })),
+    );
     for (const client of attached) {
       expect(await client.request({ type: FLUSH })).toMatchObject({ errno: 0 });
     }
@@ -101,6 +105,42 @@ describe('numbers', () => {
     await served.settle();
     const next = await served.client();
     expect(await next.request({ type: FLUSH })).toMatchObject({ errno: 0 });
+  });
+
+  test('one socket has its share of the places, and no more', async () => {
+    const limits = { connectionsMax: 8, hostShare: 0.5 };
+    const base = options();
+    const told: Facts[] = [];
+    const log = {
+      event: (_: string, name: string, facts: Facts = {}) => told.push({ name, ...facts }),
+    };
+    const server = await serveNbd({ ...base, log, addresses: ['unix:/a', 'unix:/b'], limits });
+    const [first, ...others] = await Promise.all(
+      ['a', 'a', 'a', 'a', 'a', 'b'].map((name) => TestClient.connect(base.net, `unix:/${name}`)),
+    );
+    await first?.gone;
+    for (const client of others) await client.greet();
+    expect(told).toMatchObject([
+      { name: 'nbd.listening' },
+      { name: 'nbd.listening' },
+      { name: 'nbd.handshakes-full', client: 'unix:/a' },
+    ]);
+    await server.drain(0);
+  });
+
+  test('strangers who break the protocol again and again do not fill the log', async () => {
+    await using served = await Served.start();
+    for (let count = 0; count < 100; count += 1) {
+      const client = await served.connect();
+      client.send(Uint8Array.of(0xff, 0xff, 0xff, 0xff));
+      await client.gone;
+    }
+    expect(served.named('nbd.handshake-refused')).toHaveLength(10);
+    await served.clock.pass(61_000, 1_000);
+    const client = await served.connect();
+    client.send(Uint8Array.of(0xff, 0xff, 0xff, 0xff));
+    await client.gone;
+    expect(served.named('nbd.handshake-refused').slice(10)).toMatchObject([{ unsaid: 90 }]);
   });
 
   test('who is attached to what is told, with counts', async () => {
@@ -345,8 +385,8 @@ describe('clients that go in the middle', () => {
       at += part.length;
     }
     for (let cut = 1; cut < all.length; cut += 23_456) {
-      for (const structured of [false, true]) {
-        const client = await served.client({ structured });
+      for (const form of FORMS) {
+        const client = await served.client({ form });
         await client.sent(all.subarray(0, cut));
         client.stream.destroy();
         await client.gone;

@@ -1,6 +1,7 @@
 import { isFault, SheepError } from '../base/errors.ts';
 import { checkLocalCoordinator, openLocalCoordinator } from '../cluster/local-coordinator.ts';
 import { insecureAddresses, refuseInsecure, type SheepConfig } from '../config/load.ts';
+import type { Exports } from '../contracts/exports.ts';
 import type { Address } from '../contracts/net.ts';
 import { storeIsEmpty } from '../farm/empty.ts';
 import type { Farm } from '../farm/farm.ts';
@@ -11,6 +12,7 @@ import { type NbdServer, serveNbd } from '../nbd/server.ts';
 import { VdiDirectory } from '../vdi/directory.ts';
 import { checkObjectCount, OBJECT_BYTES_DEFAULT, parseNameAndSize } from '../vdi/names.ts';
 import type { VolumeRecord } from '../vdi/record.ts';
+import { Access } from './access.ts';
 import { openToken, serveAdmin } from './admin.ts';
 import type { AdminSubject } from './admin-subject.ts';
 import { Checks } from './checks.ts';
@@ -18,6 +20,7 @@ import { Deletions } from './deletions.ts';
 import { Events } from './events.ts';
 import { healthOf } from './health.ts';
 import type { Host } from './host.ts';
+import { shareFiles } from './open-files.ts';
 import { writeSmallFile } from './small-file.ts';
 import { Volumes } from './volumes.ts';
 
@@ -46,7 +49,8 @@ async function openSheep(host: Host, events: Events, config: SheepConfig): Promi
   const wanted = config.vdis.map(parseWanted);
   await using owned = new AsyncDisposableStack();
 
-  const limits = limitsFor(host.filesMax, host.memoryBytes);
+  const files = shareFiles(host.filesMax);
+  const limits = limitsFor(files.objects, host.memoryBytes);
   const coordinatorOf = async ({ clusterId }: Identity) => ({
     ...{ disk, directory: store, clusterId: uuidBytes(clusterId) },
     create: await storeIsEmpty(disk, store),
@@ -65,15 +69,10 @@ async function openSheep(host: Host, events: Events, config: SheepConfig): Promi
   const replaced = (record: VolumeRecord) => deletions.begin(record);
   const volumes = owned.use(new Volumes(directory, farm, log, replaced, clock));
   for (const vdi of wanted) await createIfMissing(vdi, directory, volumes, host);
+  const circumstances = { networkTrusted: config.insecureNetwork };
+  const access = new Access({ volumes, directory, clock, log, circumstances });
 
-  const nbd = await serveNbd({
-    ...{ net: host.net, clock, log, exports: volumes, fatal: host.fatal },
-    addresses: config.nbd,
-    unix: {
-      ...(config.nbdMode !== undefined && { unixMode: config.nbdMode }),
-      ...(config.nbdGroup !== undefined && { unixGroup: config.nbdGroup }),
-    },
-  });
+  const nbd = await openNbd(host, config, access, files.connections);
   owned.defer(() => nbd.drain(DRAIN_MS));
   // What a socket that was passed on is bound to is known only now.
   refuseInsecure(insecureAddresses({ nbd: nbd.addresses, admin: [] }), config.insecureNetwork);
@@ -86,6 +85,7 @@ async function openSheep(host: Host, events: Events, config: SheepConfig): Promi
     farm,
     directory,
     volumes,
+    access,
     deletions,
     checks,
     events,
@@ -120,12 +120,26 @@ async function openSheep(host: Host, events: Events, config: SheepConfig): Promi
   };
 }
 
+function openNbd(
+  { net, clock, log, fatal }: Host,
+  { nbd: addresses, nbdMode, nbdGroup }: SheepConfig,
+  exports: Exports,
+  connectionsMax: number,
+): Promise<NbdServer> {
+  const unix = {
+    ...(nbdMode !== undefined && { unixMode: nbdMode }),
+    ...(nbdGroup !== undefined && { unixGroup: nbdGroup }),
+  };
+  return serveNbd({ net, clock, log, fatal, exports, addresses, unix, limits: { connectionsMax } });
+}
+
 interface Parts {
   readonly host: Host;
   readonly config: SheepConfig;
   readonly farm: Farm;
   readonly directory: VdiDirectory;
   readonly volumes: Volumes;
+  readonly access: Access;
   readonly deletions: Deletions;
   readonly checks: Checks;
   readonly events: Events;
@@ -135,7 +149,7 @@ interface Parts {
 
 function subjectOf(parts: Parts, admin: readonly Address[], requestStop: () => void): AdminSubject {
   const { host, config, farm, directory, volumes, deletions, checks, nbd, startedMs } = parts;
-  const { events } = parts;
+  const { access, events } = parts;
   const node = () => ({
     nodeId: farm.identity.nodeId,
     version: host.version,
@@ -147,6 +161,7 @@ function subjectOf(parts: Parts, admin: readonly Address[], requestStop: () => v
   return {
     directory,
     volumes,
+    access,
     deletions,
     checks,
     events,

@@ -45,17 +45,14 @@ export const OBJECT_BYTES_MAX = 64 * MiB;
 /** A scan of an object after a crash reads this much at a time. */
 export const SCAN_BYTES = 1 * MiB;
 
-/** Descriptors that are not objects: clients, journal, coordinator, what Node itself opens. */
-const OTHER_FILES = 512;
-
 /**
- * The limits for a process that may have so many files open, on a machine with so much memory. As the
+ * The limits for a store that may have so many files of objects open, on a machine with so much memory. As the
  * kernel does, we begin to sync when a tenth of the memory waits for it: what is written again before
  * that costs the medium nothing. Linux slows writers down when about 15 % of it is dirty; our own
  * bound has to come before that.
  */
-export function limitsFor(filesMax: number, memoryBytes: number): FarmLimits {
-  const share = Math.max(64, Math.floor((filesMax - OTHER_FILES) / 2));
+export function limitsFor(objectFiles: number, memoryBytes: number): FarmLimits {
+  const share = Math.floor(objectFiles / 2);
   const unsyncedMaxBytes = Math.max(64 * MiB, Math.floor(memoryBytes / 8));
   return {
     ...FARM_LIMITS,

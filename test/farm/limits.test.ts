@@ -38,13 +38,13 @@ describe('on a disk of', () => {
 });
 
 test('a process that may open few files opens few, and one with little memory dirties little', () => {
-  for (const filesMax of [100, 1024, 4096, 20_000, 1_048_576]) {
+  for (const objectFiles of [240, 1024, 4096, 20_000, 1_048_576]) {
     for (const memoryBytes of [256 * MiB, 4 * GiB, TiB]) {
-      const limits = limitsFor(filesMax, memoryBytes);
+      const limits = limitsFor(objectFiles, memoryBytes);
       checkLimits(limits);
       const { openObjects, unsyncedObjects, unsyncedMaxBytes } = limits;
-      expect(openObjects).toBeGreaterThanOrEqual(64);
-      expect(openObjects + unsyncedObjects).toBeLessThanOrEqual(Math.max(128, filesMax - 512));
+      expect(openObjects).toBeGreaterThanOrEqual(120);
+      expect(openObjects + unsyncedObjects).toBeLessThanOrEqual(objectFiles);
       expect(unsyncedMaxBytes).toBeLessThanOrEqual(Math.max(64 * MiB, memoryBytes / 8));
     }
   }

@@ -51,12 +51,14 @@ export function shown(record: VolumeRecord, { volumes }: AdminSubject): VdiView 
   };
 }
 
+/** With the access rules that count: a snapshot's are those of its VDI. */
 export async function infoOf(record: VolumeRecord, subject: AdminSubject): Promise<VdiInfoView> {
   const { directory, volumes } = subject;
   const { own, all } = await volumes.countObjects(exportName(record));
   const parent = (await directory.ancestors(record)).find(({ state }) => state === 'snapshot');
   return {
     ...shown(record, subject),
+    allow: await directory.rulesOf(record),
     ...{ objects: own, sharedObjects: all - own },
     ...(parent !== undefined && { madeFrom: exportName(parent) }),
   };

@@ -1,5 +1,6 @@
 import type { Clock } from '../contracts/seams.ts';
 import type { VdiDirectory } from '../vdi/directory.ts';
+import type { Access } from './access.ts';
 import type { HealthView, InfoView, StatsView } from './admin-views.ts';
 import type { Checks } from './checks.ts';
 import type { Deletions } from './deletions.ts';
@@ -10,6 +11,7 @@ import type { Volumes } from './volumes.ts';
 export interface AdminSubject {
   readonly directory: VdiDirectory;
   readonly volumes: Volumes;
+  readonly access: Access;
   readonly deletions: Deletions;
   readonly checks: Checks;
   readonly events: Events;

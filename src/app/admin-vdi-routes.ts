@@ -13,13 +13,31 @@ import {
   VDI_PATH,
 } from './admin-shapes.ts';
 import type { AdminSubject } from './admin-subject.ts';
-import type { DeletionListView, VdiChangedView, VdiInfoView, VdiListView } from './admin-views.ts';
+import type {
+  DeletionListView,
+  VdiChangedView,
+  VdiInfoView,
+  VdiListView,
+  VdiSetView,
+} from './admin-views.ts';
 
 const NEW_VDI = body({ name: NAME, size: SIZE, objectSize: SIZE }, ['name', 'size']);
 interface NewVdi {
   readonly name: string;
   readonly size: number | string;
   readonly objectSize?: number | string;
+}
+const SET = body(
+  {
+    allow: { type: 'array', items: { type: 'string', maxLength: 4096 } },
+    dryRun: { type: 'boolean' },
+  },
+  ['allow'],
+);
+interface SetVdi {
+  /** Access rules. */
+  readonly allow: readonly string[];
+  readonly dryRun?: boolean;
 }
 const RESIZE = body({ size: SIZE, dryRun: { type: 'boolean' } }, ['size']);
 interface Resize {
@@ -29,13 +47,17 @@ interface Resize {
 
 /** Working VDIs. */
 export function addVdiRoutes(server: FastifyInstance, subject: AdminSubject): void {
-  const { directory, volumes, deletions } = subject;
+  const { access, directory, volumes, deletions } = subject;
 
   server.get('/v1/vdis', async (): Promise<VdiListView> => {
     const [all, deleting] = await Promise.all([directory.all(), deletionsOf(subject)]);
     const underWay = new Set(deleting.map(({ vid }) => vid));
+    const rules = await directory.allRules();
     const byName = all.toSorted((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
-    const views = byName.map((record) => shown(record, subject));
+    const views = byName.map((record) => {
+      const vdi = shown(record, subject);
+      return { ...vdi, allow: rules.get(vdi.export) ?? record.allow };
+    });
     return {
       vdis: views.filter(({ state }) => state === 'ready'),
       snapshots: views.filter(({ state }) => state === 'snapshot'),
@@ -66,6 +88,18 @@ export function addVdiRoutes(server: FastifyInstance, subject: AdminSubject): vo
   server.get<{ Params: ByName }>(VDI_PATH, async ({ params: { name } }): Promise<VdiInfoView> => {
     return infoOf(await directory.info(name), subject);
   });
+
+  server.patch<{ Params: ByName; Body: SetVdi }>(
+    VDI_PATH,
+    { schema: { body: SET } },
+    async ({ params: { name }, body: { allow, dryRun = false } }): Promise<VdiSetView> => {
+      const { record, shutOut } = await access.change(name, allow, { dryRun });
+      const clients = shutOut.map(({ client, exportName }) => {
+        return { name: client.name, transport: client.transport, export: exportName };
+      });
+      return { ...shown(record, subject), dryRun, shutOut: clients };
+    },
+  );
 
   server.post<{ Params: ByName; Body: Resize }>(
     `${VDI_PATH}/resize`,

@@ -87,6 +87,16 @@ export interface VdiChangedView extends VdiView {
   readonly dryRun: boolean;
 }
 
+/** `PATCH /v1/vdis/NAME`: the VDI as it is set now. */
+export interface VdiSetView extends VdiChangedView {
+  /** Whom its access rules do not let in any more: he was disconnected. */
+  readonly shutOut: readonly {
+    readonly name: string;
+    readonly transport: 'tcp' | 'unix';
+    readonly export: string;
+  }[];
+}
+
 /** `POST /v1/vdis/NAME/check`, `POST /v1/vdis/NAME/snapshots/TAG/check`: a line each. */
 export type CheckLine =
   | {

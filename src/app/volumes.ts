@@ -1,5 +1,4 @@
-import { describeError, isFault, SheepError } from '../base/errors.ts';
-import { KeyedGates } from '../base/keyed-gates.ts';
+import { isFault } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { BlockDevice, DeviceInfo } from '../contracts/block-device.ts';
 import type { Client, ExportEntry, Exports } from '../contracts/exports.ts';
@@ -15,40 +14,21 @@ import {
   parseVdiName,
   type SnapshotRef,
 } from '../vdi/names.ts';
-import { countObjects, makeVolume, openSnapshot, openVolume } from '../vdi/open-volume.ts';
+import { countObjects, makeVolume } from '../vdi/open-volume.ts';
 import { exportName, type VolumeRecord } from '../vdi/record.ts';
-import type { Volume } from '../vdi/volume.ts';
-import { lent } from './lent.ts';
+import { Attachments, keyOf, snapshotKey, type Use } from './attachments.ts';
 
 /** What a change of a VDI waits while a snapshot of it is about to be taken. */
 const PACE_MS = 5;
 
-/** What clients have open: the working VDI of a name, or a snapshot. */
-interface Attached {
-  readonly device: BlockDevice;
-  /** Only of a working VDI. */
-  readonly volume?: Volume;
-  /** As it was when it was opened. */
-  readonly record: VolumeRecord;
-  readonly clients: Set<Client>;
-}
-
-/**
- * The VDIs and snapshots as NBD exports, and what changes them while they may be in use. Each is
- * opened once, at its first client, and shared by all of them, so that a flush of one covers the
- * writes of the others (multi-conn); it is flushed and closed after the last.
- *
- * A key stands for each: `NAME` for the working VDI, `NAME@ID` for a snapshot.
- */
+/** The VDIs and snapshots as NBD exports, and what changes them while they may be in use. */
 export class Volumes implements Exports, AsyncDisposable {
   readonly #directory: VdiDirectory;
   readonly #store: ObjectStore;
-  readonly #log: Log;
+  readonly #attachments: Attachments;
+  readonly #gates: Attachments['gates'];
   readonly #replaced: (record: VolumeRecord) => void;
   readonly #clock: Clock | undefined;
-  readonly #attached = new Map<string, Attached>();
-  /** Attaching, detaching and changing what stands behind one key happen one after the other. */
-  readonly #gates = new KeyedGates<string>();
 
   /**
    * @param replaced  is told of what a rollback has put another one in the place of, to be removed
@@ -63,7 +43,8 @@ export class Volumes implements Exports, AsyncDisposable {
   ) {
     this.#directory = directory;
     this.#store = store;
-    this.#log = log;
+    this.#attachments = new Attachments(directory, store, log);
+    this.#gates = this.#attachments.gates;
     this.#replaced = replaced;
     this.#clock = clock;
   }
@@ -84,25 +65,17 @@ export class Volumes implements Exports, AsyncDisposable {
   async open(name: string, client: Client): Promise<BlockDevice | undefined> {
     const found = await this.#find(name);
     if (found === undefined) return undefined;
-    const key = keyOf(found);
-    return this.#gates.pass(key, true, async () => {
-      const attached = this.#attached.get(key) ?? (await this.#attach(key));
-      if (attached === undefined) return undefined;
-      // An object of its own for each connection: one client's name may be that of another.
-      const use = { ...client };
-      attached.clients.add(use);
-      const record = attached.volume?.record ?? attached.record;
-      const info = deviceInfo(record, await this.#directory.ancestors(record));
-      return lent(attached.device, info, () => this.#release(key, attached, use));
-    });
+    return this.#attachments.open(keyOf(found), client, (key) => this.#find(key));
   }
 
   /** Who uses a VDI or snapshot now; `NAME@TAG` and `NAME@ID` are the same. */
   clients(name: string): Client[] {
-    const attached =
-      this.#attached.get(name) ??
-      [...this.#attached.values()].find(({ record }) => exportName(record) === name);
-    return [...(attached?.clients ?? [])];
+    return this.#attachments.clients(name);
+  }
+
+  /** Who uses a VDI or any of its snapshots now. */
+  uses(name: string): Use[] {
+    return this.#attachments.uses(name);
   }
 
   /** @throws SheepError as `VdiDirectory.create` */
@@ -121,8 +94,8 @@ export class Volumes implements Exports, AsyncDisposable {
   snapshot(name: string, tag: string): Promise<VolumeRecord> {
     return this.#gates.pass(name, true, () =>
       this.#directory.snapshot(name, tag, async (child, commit) => {
-        const attached = this.#attached.get(name)?.volume;
-        const volume = attached ?? (await this.#openOwned(name));
+        const attached = this.#attachments.volume(name);
+        const volume = attached ?? (await this.#attachments.openOwned(name));
         const prepare = (root: Entries) => makeVolume({ store: this.#store, record: child }, root);
         await volume.freeze(prepare, commit, async () => this.#clock?.sleep(PACE_MS));
       }),
@@ -156,7 +129,7 @@ export class Volumes implements Exports, AsyncDisposable {
     const source = await this.#directory.snapshotInfo({ name, snapshot });
     const id = String(source.vid);
     return this.#gates.passAll([name, snapshotKey({ name, snapshot: id })], async () => {
-      this.#refuseUsed(name, `the VDI '${name}'`, 'roll it back');
+      this.#attachments.refuseUsed(name, `the VDI '${name}'`, 'roll it back');
       if (dryRun) return source;
       const { record, replaced } = await this.#directory.rollback(name, id, this.#copyRoot);
       if (replaced !== undefined) this.#replaced(replaced);
@@ -182,12 +155,12 @@ export class Volumes implements Exports, AsyncDisposable {
       checkVdiSize(sizeBytes);
       checkObjectCount(sizeBytes, before.objectBytes);
       const shrinks = sizeBytes < before.sizeBytes;
-      if (shrinks) this.#refuseUsed(name, `the VDI '${name}'`, 'shrink it');
+      if (shrinks) this.#attachments.refuseUsed(name, `the VDI '${name}'`, 'shrink it');
       if (dryRun) return { ...before, sizeBytes };
-      if (before.shrunkFromBytes > 0) await this.#openOwned(name);
+      if (before.shrunkFromBytes > 0) await this.#attachments.openOwned(name);
       const resized = await this.#directory.resize(name, sizeBytes);
-      if (shrinks) return (await this.#openOwned(name)).record;
-      this.#attached.get(name)?.volume?.resized(resized);
+      if (shrinks) return (await this.#attachments.openOwned(name)).record;
+      this.#attachments.volume(name)?.resized(resized);
       return resized;
     });
   }
@@ -214,7 +187,7 @@ export class Volumes implements Exports, AsyncDisposable {
           ? await this.#directory.info(name)
           : await this.#directory.snapshotInfo(byId);
       const what = snapshot === undefined ? `VDI '${name}'` : `snapshot '${exportName(record)}'`;
-      this.#refuseUsed(key, `the ${what}`, 'delete it');
+      this.#attachments.refuseUsed(key, `the ${what}`, 'delete it');
       if (dryRun) return record;
       return snapshot === undefined
         ? this.#directory.delete(name)
@@ -234,16 +207,14 @@ export class Volumes implements Exports, AsyncDisposable {
         ? await this.#directory.info(vdi)
         : await this.#directory.snapshotInfo({ name: vdi, snapshot });
     return this.#gates.pass(keyOf(record), true, () => {
-      const volume = this.#attached.get(keyOf(record))?.volume;
+      const volume = this.#attachments.volume(keyOf(record));
       return volume?.allocatedObjects() ?? countObjects({ store: this.#store, record });
     });
   }
 
   /** Flushes and closes what connections that had to be cut off have left open. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const [key, attached] of this.#attached) {
-      await this.#gates.pass(key, true, () => this.#detach(key, attached));
-    }
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#attachments[Symbol.asyncDispose]();
   }
 
   /** The record behind an export's name; undefined if there is none or it cannot be a name. */
@@ -262,75 +233,4 @@ export class Volumes implements Exports, AsyncDisposable {
     const root = await readRoot(this.#store, source);
     await makeVolume({ store: this.#store, record }, root);
   };
-
-  /** A VDI that no client uses, as its owner: for one step, after which it is dropped. */
-  async #openOwned(name: string): Promise<Volume> {
-    const record = await this.#directory.attach(name);
-    const volume = await openVolume({ store: this.#store, record, ancestry: this.#directory });
-    if (record.shrunkFromBytes > 0) volume.resized(await this.#directory.endCleared(name));
-    return volume;
-  }
-
-  async #attach(key: string): Promise<Attached | undefined> {
-    const found = await this.#find(key);
-    if (found === undefined) return undefined;
-    const clients = new Set<Client>();
-    const attached = await this.#opened(found, clients);
-    this.#attached.set(key, attached);
-    const { attachEpoch } = attached.record;
-    this.#log.event('info', 'vdi.attached', { vdi: exportName(found), attachEpoch });
-    return attached;
-  }
-
-  async #opened(found: VolumeRecord, clients: Set<Client>): Promise<Attached> {
-    if (found.state === 'snapshot') {
-      const device = await openSnapshot({
-        store: this.#store,
-        record: found,
-        ancestry: this.#directory,
-      });
-      return { device, record: found, clients };
-    }
-    const volume = await this.#openOwned(found.name);
-    return { device: volume, volume, record: volume.record, clients };
-  }
-
-  #release(key: string, attached: Attached, client: Client): Promise<void> {
-    return this.#gates.pass(key, true, async () => {
-      attached.clients.delete(client);
-      if (attached.clients.size === 0) await this.#detach(key, attached);
-    });
-  }
-
-  async #detach(key: string, { device, record }: Attached): Promise<void> {
-    if (!this.#attached.delete(key)) return;
-    const vdi = exportName(record);
-    try {
-      await device[Symbol.asyncDispose](); // which flushes
-    } catch (error) {
-      // Nobody is left to be told: a client that wanted certainty has flushed before it left.
-      const cause = describeError(error);
-      this.#log.event('error', 'vdi.last-flush-failed', { vdi, cause });
-    }
-    this.#log.event('info', 'vdi.detached', { vdi });
-  }
-
-  #refuseUsed(key: string, what: string, then: string): void {
-    const names = this.clients(key).map((client) => client.name);
-    if (names.length === 0) return;
-    const clients = names.join(', ');
-    throw new SheepError(
-      'ERR_BUSY',
-      `${what} is used by ${clients}; disconnect it there, then ${then}`,
-      { name: key, clients },
-    );
-  }
-}
-
-function keyOf({ name, state, vid }: VolumeRecord): string {
-  return state === 'snapshot' ? snapshotKey({ name, snapshot: String(vid) }) : name;
-}
-/** By its ID: a tag may be another snapshot's later. */
-function snapshotKey({ name, snapshot }: SnapshotRef): string {
-  return `${name}@${snapshot}`;
 }

@@ -33,6 +33,7 @@ const LINE_CHARACTERS_MAX = 64 * KiB;
 const SILENCE_MS = {
   DELETE: 24 * 60 * 60 * 1000,
   POST: 24 * 60 * 60 * 1000,
+  PATCH: 24 * 60 * 60 * 1000,
   GET: 60_000,
 } as const;
 

@@ -77,6 +77,7 @@ All commands:
   vdi resize NAME SIZE [--dry-run] | delete [-s TAG] NAME [--dry-run] | check NAME[@TAG]
   vdi import FILE NAME [--size SIZE] [--raw] | export NAME[@TAG] FILE [--from TAG]
   vdi diff NAME@TAG NAME[@TAG] | map NAME[@TAG]
+  vdi set NAME allow=RULE,... [--dry-run]
 
 Without -a the sheep is looked for at unix:./sheepdog-data/admin.sock, then at 127.0.0.1:7001.
 Over TCP collie shows the token in the file that COLLIE_TOKEN_FILE names, or in

@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import type { VdiChangedView, VdiView } from '../app/admin-views.ts';
 import { SheepError } from '../base/errors.ts';
 import type { Collie } from './collie-command.ts';
+import { setCommand } from './collie-vdi-set.ts';
 import { watchDeletion } from './deletion-progress.ts';
 import { formatBytes } from './output.ts';
 import { exportOf, pathOf, snapshotRef, vdiRef } from './vdi-names.ts';
@@ -18,6 +19,7 @@ export function changeCommands(collie: Collie): Command[] {
     cloneCommand(collie),
     rollbackCommand(collie),
     resizeCommand(collie),
+    setCommand(collie),
     deleteCommand(collie),
   ];
 }

@@ -116,6 +116,7 @@ function infoCommand({ call, show }: Collie): Command {
           ['id', `${vdi.vid}`],
           ...(vdi.madeFrom === undefined ? [] : [['made from', vdi.madeFrom] as const]),
           ['created', formatTime(vdi.createdMs)],
+          ['allow', vdi.allow.join(',')],
           ['attached', `${vdi.attachEpoch} times`],
           ['clients', clients === '' ? 'none' : clients],
         ]);

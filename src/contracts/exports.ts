@@ -14,6 +14,8 @@ export interface Client {
   readonly address?: string;
   /** Set once the connection is inside TLS and the client has proven something there. */
   readonly proof?: Proof;
+  /** Ends its connection at once. Absent: it is no connection, but a part of this program. */
+  disconnect?(): void;
 }
 
 export interface ExportEntry {

@@ -3,7 +3,7 @@ import { formatVid, VID_MAX, type Vid } from '../base/ids.ts';
 import type { Coordinator, Entry, Swap } from '../contracts/coordinator.ts';
 import { DEFAULT_RULES } from './access-rules.ts';
 import { isId, parseExportName, type SnapshotRef } from './names.ts';
-import { decodeRecord, encodeRecord, type VolumeRecord } from './record.ts';
+import { decodeRecord, encodeRecord, exportName, type VolumeRecord } from './record.ts';
 
 /** The keys of the directory in the coordinator; FORMATS.md. */
 export const KEYS = {
@@ -193,6 +193,16 @@ export class Catalog {
     const working = await this.find(name);
     if (snapshot === undefined) return working?.allow;
     return own && (working ?? own).allow;
+  }
+
+  /** The access rules of every export, by its name. */
+  async allRules(): Promise<ReadonlyMap<string, readonly string[]>> {
+    const [working, snapshots] = [await this.list(), await this.snapshots()];
+    const rules = new Map(working.map(({ name, allow }) => [name, allow]));
+    for (const snapshot of snapshots) {
+      rules.set(exportName(snapshot), rules.get(snapshot.name) ?? snapshot.allow);
+    }
+    return rules;
   }
 
   /** Those that count for a record: a snapshot follows its VDI, as long as there is one. */

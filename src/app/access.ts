@@ -1,0 +1,133 @@
+import { describeError, isFault } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import type { BlockDevice, DeviceInfo } from '../contracts/block-device.ts';
+import type { Client, ExportEntry, Exports } from '../contracts/exports.ts';
+import type { Clock } from '../contracts/seams.ts';
+import { type Circumstances, canonicalRules, ruleFor } from '../vdi/access-rules.ts';
+import type { VdiDirectory } from '../vdi/directory.ts';
+import type { VolumeRecord } from '../vdi/record.ts';
+import type { Use } from './attachments.ts';
+import type { Volumes } from './volumes.ts';
+
+/**
+ * So long after it was asked a refusal is answered: longer than the look-up takes, so that the clock
+ * does not tell why.
+ */
+const REFUSAL_MS = 10;
+const NOBODY: readonly string[] = ['unix'];
+
+export interface AccessParts {
+  readonly volumes: Exports & Pick<Volumes, 'uses'>;
+  readonly directory: VdiDirectory;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly circumstances: Circumstances;
+}
+
+/**
+ * The exports as each client may know of them. What its rules do not let a client have does not exist
+ * for him: the answer is the same, what is looked up is the same, and so is when it comes. The log
+ * tells the operator.
+ */
+export class Access implements Exports {
+  readonly #parts: AccessParts;
+  /** What each connection was refused: one line for each, however often it asks. */
+  readonly #told = new WeakMap<Client, Set<string>>();
+
+  constructor(parts: AccessParts) {
+    this.#parts = parts;
+  }
+
+  async list(client: Client): Promise<readonly ExportEntry[]> {
+    const { volumes, directory } = this.#parts;
+    const entries = await volumes.list(client);
+    const rules = await directory.allRules();
+    return entries.filter(({ name }) => this.#letsIn(client, rules.get(name)));
+  }
+
+  async info(name: string, client: Client): Promise<DeviceInfo | undefined> {
+    return (await this.#admits(name, client)) ? this.#parts.volumes.info(name, client) : undefined;
+  }
+
+  async open(name: string, client: Client): Promise<BlockDevice | undefined> {
+    if (!(await this.#admits(name, client))) return undefined;
+    const device = await this.#parts.volumes.open(name, client);
+    // Rules that changed since then have not met this client, whose use had not begun yet.
+    if (device === undefined || (await this.#admits(name, client))) return device;
+    await device[Symbol.asyncDispose]();
+    return undefined;
+  }
+
+  /**
+   * Gives a VDI other rules, which hold for its snapshots too. Clients that they do not let in any
+   * more are disconnected.
+   * @param dryRun  only tells whom that would be
+   * @returns the record, and who was disconnected: nothing of them is under way any more
+   * @throws SheepError as `VdiDirectory.allow`
+   */
+  async change(
+    name: string,
+    rules: readonly string[],
+    { dryRun }: { readonly dryRun: boolean },
+  ): Promise<{ record: VolumeRecord; shutOut: readonly Use[] }> {
+    const { directory, volumes, log } = this.#parts;
+    const allow = canonicalRules(rules);
+    const record = dryRun
+      ? { ...(await directory.info(name)), allow }
+      : await directory.allow(name, allow);
+    const shutOut = volumes
+      .uses(name)
+      .filter(({ client }) => client.disconnect !== undefined && !this.#letsIn(client, allow));
+    if (dryRun) return { record, shutOut };
+    log.event('info', 'vdi.access-changed', { vdi: name, allow: allow.join(',') });
+    for (const { client, exportName: vdi } of shutOut) {
+      log.event('warn', 'nbd.shut-out', { ...whoIs(client), vdi });
+      client.disconnect?.();
+    }
+    await Promise.all(shutOut.map(({ released }) => released));
+    return { record, shutOut };
+  }
+
+  /** Answers a refusal late, and always by the same steps. */
+  async #admits(name: string, client: Client): Promise<boolean> {
+    const { clock } = this.#parts;
+    const askedMs = clock.monotonicMs();
+    const rules = await this.#rulesFor(name, client);
+    const admitted = this.#letsIn(client, rules ?? NOBODY) && rules !== undefined;
+    if (admitted) return true;
+    if (rules !== undefined) this.#tell(client, name, { allow: rules.join(',') });
+    await clock.sleep(Math.max(0, askedMs + REFUSAL_MS - clock.monotonicMs()));
+    return false;
+  }
+
+  /** What cannot be read lets nobody in, and no stranger learns that it is there. */
+  async #rulesFor(name: string, client: Client): Promise<readonly string[] | undefined> {
+    try {
+      return await this.#parts.directory.rulesFor(name);
+    } catch (error) {
+      if (isFault(error, 'ERR_BAD_INPUT')) return undefined;
+      if (!isFault(error, 'ERR_CORRUPT') && !isFault(error, 'ERR_VERSION')) throw error;
+      this.#tell(client, name, { cause: describeError(error) });
+      return undefined;
+    }
+  }
+
+  #letsIn(client: Client, rules: readonly string[] | undefined): boolean {
+    return rules !== undefined && ruleFor(client, rules, this.#parts.circumstances) !== undefined;
+  }
+
+  #tell(client: Client, vdi: string, why: { allow: string } | { cause: string }): void {
+    const told = this.#told.get(client) ?? new Set();
+    this.#told.set(client, told);
+    if (told.has(vdi)) return;
+    told.add(vdi);
+    this.#parts.log.event('warn', 'nbd.export-forbidden', { ...whoIs(client), vdi, ...why });
+  }
+}
+
+/** For the log: where a client comes from, and what it has proven, in the words of the rules. */
+function whoIs({ name, proof }: Client): { client: string; proof?: string } {
+  if (proof === undefined) return { client: name };
+  const proven = proof.kind === 'psk' ? `psk:${proof.user}` : `cert:${proof.commonName}`;
+  return { client: name, proof: proven };
+}

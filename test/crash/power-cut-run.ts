@@ -131,9 +131,20 @@ async function checkAndGoOn(
   const after = await violations(third.volume, (block) =>
     model.allowed(block, moment, again, before(block)),
   );
-  after.push(...((await third.family?.violations(second.family?.stories ?? [], moment)) ?? []));
+  const told = second.family?.stories ?? [];
+  const takenBack = moment < openedAt ? mayComeBack(stopped.stories, told) : [];
+  after.push(...((await third.family?.violations([...told, ...takenBack], moment)) ?? []));
   await third.farm[Symbol.asyncDispose]();
   return after.map((sentence) => `second life, ${again} at ${moment}: ${sentence}`);
+}
+
+/**
+ * Snapshots whose deletion a kill had kept in the page cache and nowhere else: until the second life
+ * was open, a power cut may bring them back as they were.
+ */
+function mayComeBack(before: Family['stories'], shown: Family['stories']): Family['stories'] {
+  const gone = before.filter(({ vid }) => !shown.some((story) => story.vid === vid));
+  return gone.map((story) => ({ ...story, begunAt: 0, madeAt: Infinity, deletedAt: Infinity }));
 }
 
 /** What the activity log names before anything was done about it. */

@@ -18,6 +18,7 @@ const TOOLS = {
   losetup: 'mount',
   'qemu-system-x86_64': 'qemu-system-x86',
   setpriv: 'util-linux',
+  openssl: 'openssl',
 } as const satisfies Record<string, string>;
 
 export type Tool = keyof typeof TOOLS;

@@ -1,0 +1,196 @@
+import { constants, X509Certificate } from 'node:crypto';
+import type { Socket } from 'node:net';
+import { createServer, type Server, type TLSSocket, type TlsOptions } from 'node:tls';
+import { assert } from '../base/assert.ts';
+import { SheepError } from '../base/errors.ts';
+import type { Call } from '../contracts/call.ts';
+import type { Proof } from '../contracts/exports.ts';
+import type { ByteStream } from '../contracts/net.ts';
+import type { Secured, ServerTls, TlsFiles, TlsState } from '../contracts/tls.ts';
+import { NodeStream } from './node-stream.ts';
+import { contextOptions, readTlsFiles, type TlsMaterial } from './tls-files.ts';
+
+/**
+ * Ciphers of TLS 1.3, then of 1.2; the first that both sides have is taken. A pre-shared key works
+ * in TLS 1.3 only with a cipher on SHA-256, so one of these stands first.
+ */
+const CIPHERS = [
+  'TLS_AES_128_GCM_SHA256',
+  'TLS_CHACHA20_POLY1305_SHA256',
+  'TLS_AES_256_GCM_SHA384',
+  'ECDHE+AESGCM',
+  'ECDHE+CHACHA20',
+];
+const PSK_CIPHERS = ['ECDHE-PSK-CHACHA20-POLY1305', 'ECDHE-PSK-AES128-CBC-SHA256'];
+
+/** What both sides hold to. */
+export function commonOptions(withPsk: boolean) {
+  return {
+    minVersion: 'TLSv1.2',
+    ciphers: [...CIPHERS, ...(withPsk ? PSK_CIPHERS : [])].join(':'),
+    honorCipherOrder: true,
+    // Every connection proves anew who it is: a ticket would outlive a revocation, and say nothing of
+    // the user of a key. Nor may a connection become somebody else's later on.
+    secureOptions: constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION,
+  } as const;
+}
+
+/** @throws SheepError `ERR_BAD_INPUT` as `readTlsFiles` */
+export async function openServerTls(files: TlsFiles): Promise<ServerTls> {
+  return new NodeServerTls(files, await readTlsFiles(files, 'server'));
+}
+
+/**
+ * The side of a server. `tls.createServer` alone looks at what the certificate of a client is worth:
+ * a `TLSSocket` made for a server only notes that it is worth nothing. So every stream goes through
+ * such a server, which listens nowhere.
+ */
+class NodeServerTls implements ServerTls {
+  readonly #files: TlsFiles;
+  #gate: Gate;
+
+  constructor(files: TlsFiles, material: TlsMaterial) {
+    this.#files = files;
+    this.#gate = new Gate(material);
+  }
+
+  get state(): TlsState {
+    return this.#gate.state;
+  }
+
+  async reload(): Promise<TlsState> {
+    this.#gate = new Gate(await readTlsFiles(this.#files, 'server'));
+    return this.state;
+  }
+
+  async secure(stream: ByteStream, call: Call = {}): Promise<Secured> {
+    assert(stream instanceof NodeStream, 'TLS is for sockets of this machine');
+    const { socket, proof } = await this.#gate.enter(stream.giveUp(), call);
+    return { stream: secureStream(stream, socket), proof };
+  }
+}
+
+/** The stream inside TLS, with the names of the one around it. */
+export function secureStream({ peerName, transport }: ByteStream, socket: TLSSocket): ByteStream {
+  const stream = new NodeStream(peerName, transport, () => socket);
+  stream.receiveFresh();
+  return stream;
+}
+
+interface Entered {
+  readonly socket: TLSSocket;
+  readonly proof: Proof;
+}
+
+/** One state of the files, and the handshakes that go on with it. */
+class Gate {
+  readonly state: TlsState;
+  readonly #server: Server;
+  /** Who waits, by the socket that TLS goes over. */
+  readonly #waiting = new WeakMap<Socket, PromiseWithResolvers<Entered>>();
+  /** The user whose key was asked for last; not yet proven. */
+  readonly #claimed = new WeakMap<TLSSocket, string>();
+
+  constructor(material: TlsMaterial) {
+    this.state = stateOf(material);
+    this.#server = createServer(this.#options(material));
+    this.#server.on('secureConnection', (socket) => {
+      const waiting = this.#waiting.get(socketUnder(socket));
+      const proof = this.#proofOf(socket);
+      if (waiting === undefined || proof === undefined) socket.destroy();
+      else waiting.resolve({ socket, proof });
+    });
+    this.#server.on('tlsClientError', (cause, socket) => {
+      const under = socketUnder(socket);
+      this.#waiting.get(under)?.reject(refused(cause, socket));
+      under.destroy(); // after a time-out Node leaves it open
+    });
+  }
+
+  /** Takes over `under`; whatever comes of it, it is closed if this fails. */
+  async enter(under: Socket, { signal }: Call): Promise<Entered> {
+    const waiting = Promise.withResolvers<Entered>();
+    this.#waiting.set(under, waiting);
+    const aborted = () => {
+      waiting.reject(signal?.reason);
+      under.destroy();
+    };
+    const gone = () =>
+      waiting.reject(new SheepError('ERR_IO', 'the connection ended during the TLS handshake'));
+    under.once('close', gone);
+    signal?.addEventListener('abort', aborted, { once: true });
+    if (signal?.aborted) aborted();
+    else this.#server.emit('connection', under);
+    try {
+      return await waiting.promise;
+    } finally {
+      signal?.removeEventListener('abort', aborted);
+      under.off('close', gone);
+    }
+  }
+
+  #options({ certificate, pskKeys }: TlsMaterial): TlsOptions {
+    return {
+      ...commonOptions(pskKeys !== undefined),
+      ...(certificate !== undefined && {
+        ...contextOptions(certificate),
+        requestCert: true,
+        rejectUnauthorized: true,
+      }),
+      ...(pskKeys !== undefined && {
+        pskCallback: (socket: TLSSocket, user: string) => {
+          const key = pskKeys.get(user);
+          if (key !== undefined) this.#claimed.set(socket, user);
+          return key ?? null;
+        },
+      }),
+    };
+  }
+
+  /** A client without a certificate that came through has the key of the user it named last. */
+  #proofOf(socket: TLSSocket): Proof | undefined {
+    const certificate = socket.getPeerCertificate();
+    if (Object.keys(certificate).length > 0) {
+      return socket.authorized ? certificateProof(certificate.subject) : undefined;
+    }
+    const user = this.#claimed.get(socket);
+    return user === undefined ? undefined : { kind: 'psk', user };
+  }
+}
+
+/** A certificate with several common names, or none, is one of our authority and no more. */
+export function certificateProof(subject: { readonly CN?: unknown }): Proof {
+  return { kind: 'certificate', commonName: typeof subject.CN === 'string' ? subject.CN : '' };
+}
+
+/**
+ * The socket that TLS goes over. Node tells it in no documented way; where it does not tell it,
+ * nobody comes in.
+ */
+function socketUnder(socket: TLSSocket): Socket {
+  return (socket as unknown as { readonly _parent: Socket })._parent;
+}
+
+function refused(cause: Error, socket: TLSSocket): SheepError {
+  // Set when the handshake itself went well, and the certificate in it is worth nothing.
+  const { authorizationError } = socket;
+  if (authorizationError) {
+    const why = `the client's certificate is refused: ${authorizationError}`;
+    return new SheepError('ERR_FORBIDDEN', why, {}, cause);
+  }
+  return new SheepError('ERR_FORBIDDEN', 'the TLS handshake failed', {}, cause);
+}
+
+function stateOf({ certificate, pskKeys }: TlsMaterial): TlsState {
+  const own = certificate === undefined ? undefined : new X509Certificate(certificate.cert);
+  return {
+    ...(own !== undefined && {
+      certificate: {
+        subject: own.subject.replaceAll('\n', ', '),
+        expiresAtMs: own.validToDate.getTime(),
+        revocations: certificate?.crl !== undefined,
+      },
+    }),
+    ...(pskKeys !== undefined && { pskUsers: pskKeys.size }),
+  };
+}

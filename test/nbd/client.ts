@@ -1,11 +1,14 @@
 import { Writer } from '../../src/base/bytes.ts';
+import { MiB } from '../../src/base/units.ts';
 import type { ByteStream, Net } from '../../src/contracts/net.ts';
 import { CHUNK, CMD, OPT, REP } from '../../src/nbd/constants.ts';
+import type { ReplyForm } from '../../src/nbd/validate.ts';
 import { ByteQueue } from './byte-queue.ts';
 
 /** A client's own idea of the wire, written from the protocol text and not from the server. */
 const IHAVEOPT = 0x49484156454f5054n;
 const NBDMAGIC = 0x4e42444d41474943n;
+const READ_MAX_BYTES = 64 * MiB;
 const REPLY_MAGIC = 0x3e889045565a9n;
 
 export interface RequestFields {
@@ -92,10 +95,12 @@ interface Partial extends Reply {
   readonly statuses: number[][];
 }
 
+/** Each form of replies that a client can ask for. */
+export const FORMS = ['simple', 'structured', 'extended'] as const satisfies ReplyForm[];
+
 export interface GoOptions {
-  readonly structured?: boolean;
-  /** Extended headers; they imply structured replies. */
-  readonly extended?: boolean;
+  /** 'structured' if absent. */
+  readonly form?: ReplyForm;
   /** Selects base:allocation, or these contexts. */
   readonly meta?: boolean | readonly string[];
 }
@@ -198,14 +203,14 @@ export class TestClient {
   }
   /** The whole way into transmission. */
   async go(name: string, options: GoOptions = {}): Promise<void> {
-    const { structured = true, extended = false, meta = false } = options;
+    const { form = 'structured', meta = false } = options;
     await this.greet();
-    if (extended) await this.#agreed(OPT.EXTENDED_HEADERS);
-    else if (structured) await this.#agreed(OPT.STRUCTURED_REPLY);
+    if (form === 'extended') await this.#agreed(OPT.EXTENDED_HEADERS);
+    if (form === 'structured') await this.#agreed(OPT.STRUCTURED_REPLY);
     const contexts = meta === true ? ['base:allocation'] : meta || [];
     if (meta) await this.#agreed(OPT.SET_META_CONTEXT, metaData(name, ...contexts));
     await this.#agreed(OPT.GO, infoData(name));
-    this.extended = extended;
+    this.extended = form === 'extended';
   }
   async #agreed(option: number, data?: Uint8Array<ArrayBuffer>): Promise<void> {
     const last = (await this.option(option, data)).at(-1);
@@ -219,7 +224,9 @@ export class TestClient {
     for (const fields of requests) {
       const { cookie = 0n, type, offset = 0, length = 0 } = fields;
       const asked = this.#asked.get(cookie) ?? [];
-      asked.push({ offset: BigInt(offset), length: type === CMD.READ ? Number(length) : 0 });
+      // What is longer is refused, and needs no room here.
+      const room = type === CMD.READ && length <= READ_MAX_BYTES ? Number(length) : 0;
+      asked.push({ offset: BigInt(offset), length: room });
       this.#asked.set(cookie, asked);
       this.send(requestBytes(fields, this.extended));
     }

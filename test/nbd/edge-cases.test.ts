@@ -2,23 +2,30 @@ import { describe, expect, test } from 'vitest';
 import { KiB, MiB, TiB } from '../../src/base/units.ts';
 import type { BlockDevice } from '../../src/contracts/block-device.ts';
 import { CHUNK, CMD, CMD_FLAG, ERRNO, OPT, REP } from '../../src/nbd/constants.ts';
-import { infoData, optionBytes, type RequestFields, requestBytes } from './client.ts';
+import { FORMS, infoData, optionBytes, type RequestFields, requestBytes } from './client.ts';
 import { Gate, pattern, Served } from './served.ts';
 
 const { READ, WRITE, DISC, FLUSH, TRIM, CACHE, WRITE_ZEROES, BLOCK_STATUS } = CMD;
 const { FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO } = CMD_FLAG;
 const SIZE = 1 * MiB;
 
-/** Sends one request and then another, to see that the connection is still in step. */
+/**
+ * Sends one request and then another, to see that the connection is still in step; with compact
+ * headers and with extended ones, to see that the answer is the same.
+ */
 async function answered(served: Served, fields: RequestFields): Promise<number> {
-  const client = await served.client({ meta: true });
-  const { errno } = await client.request({ cookie: 7n, ...fields });
-  expect(await client.request({ type: READ, length: 16, cookie: 8n })).toMatchObject({
-    errno: 0,
-    cookie: 8n,
-  });
-  client.ask({ type: DISC });
-  return errno;
+  const told: number[] = [];
+  for (const form of ['structured', 'extended'] as const) {
+    const client = await served.client({ form, meta: true });
+    told.push((await client.request({ cookie: 7n, ...fields })).errno);
+    expect(await client.request({ type: READ, length: 16, cookie: 8n })).toMatchObject({
+      errno: 0,
+      cookie: 8n,
+    });
+    client.ask({ type: DISC });
+  }
+  expect(told[1]).toBe(told[0]);
+  return told[0] ?? 0;
 }
 
 describe('options', () => {
@@ -68,9 +75,10 @@ describe('"Request message"', () => {
       }
     }
     expect(served.calls.every(({ name, length }) => name === 'read' && length === 16)).toBe(true);
-    for (const structured of [false, true]) {
-      const client = await served.client({ structured });
+    for (const form of FORMS) {
+      const client = await served.client({ form });
       const reply = await client.request({ type: READ, length: 0, cookie: 2n ** 63n });
+      const structured = form !== 'simple';
       expect(reply).toMatchObject({ errno: 0, structured, cookie: 2n ** 63n, chunks: [] });
     }
   });
@@ -134,7 +142,7 @@ describe('"Request message"', () => {
       expect(await answered(served, { type, length: 4096 })).toBe(ERRNO.EINVAL);
     }
     const payload = pattern(5000);
-    for (const flags of [NO_HOLE, DF, REQ_ONE, FAST_ZERO, 1 << 5, 0x8000, 0xffff]) {
+    for (const flags of [NO_HOLE, DF, REQ_ONE, FAST_ZERO, 1 << 6, 0x8000, 0xffff]) {
       expect(await answered(served, { type: WRITE, flags, payload })).toBe(ERRNO.EINVAL);
     }
     const misplaced = [
@@ -147,7 +155,7 @@ describe('"Request message"', () => {
       [WRITE_ZEROES, DF],
       [WRITE_ZEROES, REQ_ONE],
       [BLOCK_STATUS, NO_HOLE],
-      [BLOCK_STATUS, 1 << 5],
+      [BLOCK_STATUS, 1 << 6],
     ] as const;
     for (const [type, flags] of misplaced) {
       expect(await answered(served, { type, flags, length: 4096 })).toBe(ERRNO.EINVAL);
@@ -158,7 +166,7 @@ describe('"Request message"', () => {
 
   test('"NBD_CMD_FLAG_DF": is refused where structured replies were not agreed', async () => {
     await using served = await Served.start();
-    const client = await served.client({ structured: false });
+    const client = await served.client({ form: 'simple' });
     expect(await client.request({ type: READ, flags: DF, length: 16 })).toMatchObject({
       errno: ERRNO.EINVAL,
     });

@@ -7,7 +7,14 @@ import { FIRST_STATE, need, step } from '../../src/nbd/handshake.ts';
 import { answer } from '../../src/nbd/handshake-answers.ts';
 import type { Answer, Effect, State } from '../../src/nbd/handshake-state.ts';
 import { NBD_LIMITS } from '../../src/nbd/limits.ts';
-import { infoData, metaData, optionBytes, type RequestFields, requestBytes } from './client.ts';
+import {
+  FORMS,
+  infoData,
+  metaData,
+  optionBytes,
+  type RequestFields,
+  requestBytes,
+} from './client.ts';
 import { Served } from './served.ts';
 
 interface Operation {
@@ -36,6 +43,7 @@ const optionWire = fc.oneof(
   fc.constantFrom(
     optionBytes(OPT.LIST),
     optionBytes(OPT.STRUCTURED_REPLY),
+    optionBytes(OPT.EXTENDED_HEADERS),
     optionBytes(OPT.INFO, infoData('disk', 1, 2, 3)),
     optionBytes(OPT.GO, infoData('disk')),
     optionBytes(OPT.GO, infoData('none')),
@@ -102,15 +110,15 @@ describe('the server', () => {
     const requestWire = fc
       .record({
         type: fc.nat(9),
-        flags: fc.nat(0x1f),
+        flags: fc.nat(0x3f),
         offset: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
         length: fc.oneof(fc.nat(5000), fc.nat(0xffff_ffff)),
       })
-      .map((fields) => requestBytes(fields));
+      .chain((fields) => fc.boolean().map((extended) => requestBytes(fields, extended)));
     const wires = fc.array(fc.oneof(requestWire, fc.uint8Array({ maxLength: 100 })), {
       maxLength: 6,
     });
-    const before = fc.constantFrom('nothing', 'greeting', 'transmission');
+    const before = fc.constantFrom('nothing', 'greeting', ...FORMS);
     await fc.assert(
       fc.asyncProperty(
         before,
@@ -118,9 +126,10 @@ describe('the server', () => {
         wires,
         fc.nat(200),
         async (from, options, requests, cut) => {
-          const client = from === 'transmission' ? await served.client() : await served.connect();
+          const form = FORMS.find((one) => one === from);
+          const client = form ? await served.client({ form }) : await served.connect();
           if (from === 'greeting') await client.greet();
-          const wire = Buffer.concat(from === 'transmission' ? requests : [options, ...requests]);
+          const wire = Buffer.concat(form ? requests : [options, ...requests]);
           await client.sent(wire.subarray(0, cut));
           await client.sent(wire.subarray(cut));
           client.stream.end();
@@ -154,13 +163,10 @@ describe('the server', () => {
     value: fc.integer({ min: 1, max: 255 }),
   });
 
-  test.for([
-    ['simple', false],
-    ['structured', true],
-  ] as const)(
+  test.for(FORMS)(
     'with %s replies shows what a plain array would, however slow its device',
     { timeout: 60_000 },
-    async ([, structured]) => {
+    async (form) => {
       const run = async (
         operations: readonly Operation[],
         chunkBytes: number,
@@ -176,7 +182,7 @@ describe('the server', () => {
             return turns === 0 ? undefined : served.turns(turns);
           },
         });
-        const client = await served.client({ structured });
+        const client = await served.client({ form });
         const model = new Uint8Array(SIZE);
         for (const { type, fua, range: where, value } of operations) {
           const { at, length } = where;
@@ -205,32 +211,38 @@ describe('the server', () => {
   test('answers every one of many requests in flight once, whatever the device does', async () => {
     const kind = fc.constantFrom('now', 'later', 'throw', 'reject');
     const types = fc.constantFrom(0, 1, 3, 4, 5, 6, 7);
+    const forms = fc.constantFrom('structured', 'extended');
     const many = fc.array(fc.record({ type: types, length: fc.nat(600_000) }), { maxLength: 40 });
     await fc.assert(
-      fc.asyncProperty(many, fc.array(kind, { minLength: 1 }), async (requests, kinds) => {
-        let turn = 0;
-        await using served = await Served.start({
-          contexts,
-          before: () => {
-            const how = kinds[turn++ % kinds.length];
-            if (how === 'throw') throw new SheepError('ERR_IO', 'now');
-            if (how === 'reject') return Promise.reject(new SheepError('ERR_IO', 'later'));
-            return how === 'later' ? served.turns(2) : undefined;
-          },
-        });
-        const client = await served.client({ meta: [BITMAP, 'base:allocation', DEPTH] });
-        for (const [index, { type, length }] of requests.entries()) {
-          const payload = new Uint8Array(type === CMD.WRITE ? length : 0);
-          client.ask({ type, length, payload, cookie: BigInt(index) });
-        }
-        const answered = new Set<bigint>();
-        for (let left = requests.length; left > 0; left -= 1) {
-          answered.add((await client.reply()).cookie);
-        }
-        expect(answered.size).toBe(requests.length);
-        client.ask({ type: CMD.DISC, cookie: 99n });
-        expect(await client.rest()).toHaveLength(0);
-      }),
+      fc.asyncProperty(
+        forms,
+        many,
+        fc.array(kind, { minLength: 1 }),
+        async (form, requests, kinds) => {
+          let turn = 0;
+          await using served = await Served.start({
+            contexts,
+            before: () => {
+              const how = kinds[turn++ % kinds.length];
+              if (how === 'throw') throw new SheepError('ERR_IO', 'now');
+              if (how === 'reject') return Promise.reject(new SheepError('ERR_IO', 'later'));
+              return how === 'later' ? served.turns(2) : undefined;
+            },
+          });
+          const client = await served.client({ form, meta: [BITMAP, 'base:allocation', DEPTH] });
+          for (const [index, { type, length }] of requests.entries()) {
+            const payload = new Uint8Array(type === CMD.WRITE ? length : 0);
+            client.ask({ type, length, payload, cookie: BigInt(index) });
+          }
+          const answered = new Set<bigint>();
+          for (let left = requests.length; left > 0; left -= 1) {
+            answered.add((await client.reply()).cookie);
+          }
+          expect(answered.size).toBe(requests.length);
+          client.ask({ type: CMD.DISC, cookie: 99n });
+          expect(await client.rest()).toHaveLength(0);
+        },
+      ),
       { numRuns: 60 },
     );
   }, 60_000);

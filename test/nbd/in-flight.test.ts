@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { GiB, KiB, MiB } from '../../src/base/units.ts';
 import { CMD, ERRNO } from '../../src/nbd/constants.ts';
+import { FORMS } from './client.ts';
 import { Gate, Served } from './served.ts';
 
 const { READ, DISC, FLUSH, TRIM, CACHE, WRITE_ZEROES, BLOCK_STATUS } = CMD;
@@ -86,7 +87,7 @@ describe('requests that wait', () => {
   test('so it is where replies cannot be cut', async () => {
     const gate = new Gate();
     await using served = await Served.start({ sizeBytes: 4 * MiB, before: () => gate.wait() });
-    const client = await served.client({ structured: false });
+    const client = await served.client({ form: 'simple' });
     for (let count = 0; count < 20; count += 1) client.ask({ type: READ, length: 2 * MiB });
     await served.settle();
     const bytes = served.calls.reduce((sum, { length }) => sum + length, 0);
@@ -97,13 +98,13 @@ describe('requests that wait', () => {
   });
 
   test('a large READ whose client is gone is not read to its end', async () => {
-    for (const structured of [false, true]) {
+    for (const form of FORMS) {
       const gate = new Gate();
       await using served = await Served.start({
         sizeBytes: 64 * MiB,
         before: ({ name }) => (name === 'read' ? gate.wait() : undefined),
       });
-      const client = await served.client({ structured });
+      const client = await served.client({ form });
       client.ask({ type: READ, length: 64 * MiB });
       await served.settle();
       const begun = served.calls.length;
@@ -117,7 +118,7 @@ describe('requests that wait', () => {
 
   test('a client that reads nothing is read no further', async () => {
     await using served = await Served.start({ sizeBytes: 64 * MiB });
-    const client = await served.client({ structured: false });
+    const client = await served.client({ form: 'simple' });
     client.stream.pause();
     for (let count = 0; count < 500; count += 1) client.ask({ type: READ, length: MiB });
     await served.settle();

@@ -106,7 +106,7 @@ describe('doc/proto.md, "Structured replies"', () => {
 describe('doc/proto.md, "Simple reply message"', () => {
   test('a large READ is one run of bytes', async () => {
     await using served = await Served.start({ sizeBytes: 16 * MiB });
-    const client = await served.client({ structured: false });
+    const client = await served.client({ form: 'simple' });
     const bytes = pattern(9_000_001);
     await client.request({ type: WRITE, offset: 3, payload: bytes });
     for (const length of [300_000, 2 * MiB, 2 * MiB + 1, 9_000_001]) {
@@ -121,7 +121,7 @@ describe('doc/proto.md, "Simple reply message"', () => {
       sizeBytes: 16 * MiB,
       before: () => new Promise((done) => setImmediate(done)),
     });
-    const client = await served.client({ structured: false });
+    const client = await served.client({ form: 'simple' });
     const bytes = pattern(5 * MiB);
     await client.request({ type: WRITE, payload: bytes });
     client.ask(
@@ -144,7 +144,7 @@ describe('doc/proto.md, "Simple reply message"', () => {
       sizeBytes: 16 * MiB,
       before: ({ name, length }) => (name === 'read' && length === 10 ? gate.wait() : undefined),
     });
-    const client = await served.client({ structured: false });
+    const client = await served.client({ form: 'simple' });
     client.ask({ type: READ, length: 10, cookie: 1n });
     client.ask({ type: READ, length: 5 * MiB, cookie: 2n });
     await served.settle();
@@ -162,7 +162,7 @@ describe('doc/proto.md, "Simple reply message"', () => {
         if (name === 'read' && at === failAt) throw new SheepError('ERR_IO', 'bad place');
       },
     });
-    const client = await served.client({ structured: false });
+    const client = await served.client({ form: 'simple' });
     failAt = 1 * MiB;
     expect(await client.request({ type: READ, length: 2 * MiB })).toMatchObject({ errno: 5 });
     expect(await client.request({ type: READ, length: 5 * MiB })).toMatchObject({ errno: 5 });

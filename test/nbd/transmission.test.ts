@@ -3,19 +3,19 @@ import { AssertionFailure } from '../../src/base/assert.ts';
 import { type FaultCode, SheepError } from '../../src/base/errors.ts';
 import { MiB } from '../../src/base/units.ts';
 import { CMD, CMD_FLAG, ERRNO } from '../../src/nbd/constants.ts';
+import { FORMS } from './client.ts';
 import type { DeviceCall } from './file-device.ts';
 import { Gate, pattern, Served } from './served.ts';
 
 const { READ, WRITE, FLUSH, TRIM, CACHE, WRITE_ZEROES, BLOCK_STATUS } = CMD;
 const { NO_HOLE, REQ_ONE, FAST_ZERO } = CMD_FLAG;
 
-describe.for([
-  ['simple', false],
-  ['structured', true],
-] as const)('with %s replies', ([, structured]) => {
+describe.for(FORMS)('with %s replies', (form) => {
+  const structured = form !== 'simple';
+
   test('doc/proto.md, "NBD_CMD_READ": data is what was written', async () => {
     await using served = await Served.start();
-    const client = await served.client({ structured });
+    const client = await served.client({ form });
     const bytes = pattern(10_000);
     const written = await client.request({ type: WRITE, offset: 777, payload: bytes, cookie: 1n });
     expect(written).toMatchObject({ errno: 0, cookie: 1n });
@@ -30,7 +30,7 @@ describe.for([
         if (name === 'read') throw new SheepError('ERR_CORRUPT', 'block 7 of /secret/path');
       },
     });
-    const client = await served.client({ structured });
+    const client = await served.client({ form });
     const reply = await client.request({ type: READ, length: 4096, cookie: 3n });
     expect(reply).toMatchObject({ errno: ERRNO.EIO, cookie: 3n, structured });
     expect(reply.text).toBe(structured ? 'stored data is damaged' : '');
@@ -42,7 +42,7 @@ describe.for([
 
   test('cookies come back as they were, all 64 bits', async () => {
     await using served = await Served.start();
-    const client = await served.client({ structured });
+    const client = await served.client({ form });
     for (const cookie of [0n, 2n ** 64n - 1n, 2n ** 63n, 0x8000_0000n, 0x0123_4567_89ab_cdefn]) {
       expect((await client.request({ type: READ, length: 1, cookie })).cookie).toBe(cookie);
       expect((await client.request({ type: FLUSH, cookie })).cookie).toBe(cookie);

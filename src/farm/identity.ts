@@ -1,6 +1,7 @@
-import { isFault, SheepError } from '../base/errors.ts';
+import { SheepError } from '../base/errors.ts';
 import type { Disk } from '../contracts/disk.ts';
 import type { Random } from '../contracts/seams.ts';
+import { readText, replaceText } from './text-file.ts';
 
 /** Of the whole store: object files and journal carry versions of their own. */
 const STORE_VERSION = 1;
@@ -73,7 +74,8 @@ export function parseIdentity(text: string, path: string): Identity {
   return { formatVersion, clusterId, nodeId };
 }
 
-function parseJson(text: string, path: string): Record<string, unknown> {
+/** @throws SheepError `ERR_CORRUPT` */
+export function parseJson(text: string, path: string): Record<string, unknown> {
   try {
     const value: unknown = JSON.parse(text);
     if (typeof value === 'object' && value !== null) return value as Record<string, unknown>;
@@ -83,31 +85,12 @@ function parseJson(text: string, path: string): Record<string, unknown> {
   throw corrupt(path, 'it is not a JSON object');
 }
 
-async function readText(disk: Disk, path: string): Promise<string | undefined> {
-  try {
-    await using file = await disk.open(path);
-    const bytes = new Uint8Array(Math.min(await file.size(), 64 * 1024));
-    await file.read(0, bytes);
-    return new TextDecoder().decode(bytes);
-  } catch (error) {
-    if (isFault(error, 'ERR_NOT_FOUND')) return undefined;
-    throw error;
-  }
-}
-
 async function writeIdentity(disk: Disk, directory: string, identity: Identity): Promise<void> {
-  const draft = `${directory}/store.json.draft`;
-  {
-    await using file = await disk.open(draft, { create: true, truncate: true });
-    await file.write(0, new TextEncoder().encode(`${JSON.stringify(identity, null, 2)}\n`));
-    await file.sync();
-  }
-  await disk.rename(draft, `${directory}/store.json`);
-  await disk.syncDirectory(directory);
+  await replaceText(disk, `${directory}/store.json`, `${JSON.stringify(identity, null, 2)}\n`);
 }
 
 /** A random (version 4) UUID, RFC 9562 section 5.4. */
-function randomUuid(random: Random): string {
+export function randomUuid(random: Random): string {
   const bytes = random.bytes(16);
   bytes[6] = ((bytes[6] as number) & 0x0f) | 0x40;
   bytes[8] = ((bytes[8] as number) & 0x3f) | 0x80;
@@ -115,7 +98,7 @@ function randomUuid(random: Random): string {
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
 }
 
-function isUuid(value: unknown): value is string {
+export function isUuid(value: unknown): value is string {
   return typeof value === 'string' && /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(value);
 }
 

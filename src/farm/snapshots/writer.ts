@@ -1,0 +1,223 @@
+import { assert } from '../../base/assert.ts';
+import { type Compressed, type ContentType, isZero, NAME_BYTES } from '../../base/content.ts';
+import { isFault } from '../../base/errors.ts';
+import type { CpuPool } from '../../contracts/cpu-pool.ts';
+import { OBJECT_HEADER_BYTES } from './pack-format.ts';
+import { type OnItsWay, PackStream } from './pack-stream.ts';
+import { encodeSnap, type Snap } from './snap-contents.ts';
+import type { SnapLogName } from './snap-log.ts';
+import type { SnapEntry, SnapshotStore } from './store.ts';
+import { lockStore, type StoreLock } from './store-lock.ts';
+
+/** What storing slices came to. */
+export interface Stored {
+  /** A name for each slice, one behind the other; zeroes for a slice of zeroes. */
+  readonly names: Uint8Array;
+  /** Slices that were not there yet, and those that were; of zeroes not counted. */
+  readonly newSlices: number;
+  readonly sharedSlices: number;
+  /** What the new ones take on the medium. */
+  readonly storedBytes: number;
+}
+
+/** Who names and compresses: the threads of the pool, or this one. */
+type Work = Pick<CpuPool, 'name' | 'compress'>;
+
+/** Where a sha1 ends in a name. Names that differ only behind it are of contents that collide. */
+const MARK_AT = 20;
+
+/**
+ * Whoever disposes the writer without a snap has stored nothing that anybody finds.
+ * @throws SheepError `ERR_BUSY` with who it is, if there is a writer already
+ */
+export async function beginWriting(store: SnapshotStore): Promise<StoreWriter> {
+  await using beginning = new AsyncDisposableStack();
+  const lock = beginning.use(await lockStore(store.options));
+  await store.refresh();
+  await store.packs.removeDrafts();
+  for (const log of Object.values(store.logs)) await log.mend();
+  beginning.move();
+  return new StoreWriter(store, lock);
+}
+
+/**
+ * The one that writes to a store. What is put may be named by what is put later, and is stable with
+ * the next `barrier`. After a failure everything fails with it: dispose it and begin anew.
+ */
+export class StoreWriter implements AsyncDisposable {
+  readonly #store: SnapshotStore;
+  readonly #lock: StoreLock;
+  readonly #packs: PackStream;
+  /** Content that is not stable yet, by name. */
+  readonly #pending = new Map<string, PromiseWithResolvers<OnItsWay>>();
+  readonly #here: Work;
+
+  constructor(store: SnapshotStore, lock: StoreLock) {
+    this.#store = store;
+    this.#lock = lock;
+    this.#packs = new PackStream(store, (name) => void this.#pending.delete(keyOf(name)));
+    const { here } = store.options.pool;
+    this.#here = {
+      name: async (job) => here.name(job),
+      compress: async (job) => here.compress(job),
+    };
+  }
+
+  /**
+   * Stores a piece of content, unless it is there.
+   * @param payload  not all zeroes
+   */
+  async put(type: ContentType, payload: Uint8Array): Promise<Uint8Array> {
+    // It is compressed where it stands.
+    const { names } = await this.#keep(type, payload.slice(), payload.length, this.#here);
+    assert(!isZero(names), 'content of zeroes is not stored');
+    return names;
+  }
+
+  /**
+   * Stores slices of a disk, those that are not there, by the threads of the pool.
+   * @param bytes  whole slices of the store's length, in memory of the pool; not what it was
+   *               afterwards
+   */
+  putSlices(bytes: Uint8Array): Promise<Stored> {
+    const { options, identity } = this.#store;
+    return this.#keep('data', bytes, identity.sliceBytes, options.pool);
+  }
+
+  /** Settles once everything put so far survives a power cut. */
+  async barrier(): Promise<void> {
+    await this.#packs.barrier();
+  }
+
+  /** Everything put so far and the snap are stable when this settles, and the snap is in its log. */
+  async appendSnap(log: SnapLogName, snap: Snap): Promise<SnapEntry> {
+    const name = await this.put('snap', encodeSnap(snap));
+    await this.barrier();
+    await this.#lock.check();
+    const { epoch, timeMs, tag } = snap;
+    await this.#store.logs[log].append({ kind: 'snap', epoch, timeMs, name, tag });
+    return { log, name, id: this.#store.format(name), epoch, timeMs, tag };
+  }
+
+  /** The snap is gone when this settles; what only it held goes with the next collection. */
+  async cancelSnap({ log, name, epoch, timeMs, tag }: SnapEntry): Promise<void> {
+    await this.#lock.check();
+    await this.#store.logs[log].append({ kind: 'cancel', epoch, timeMs, name, tag });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#packs.abandon();
+    await this.#lock[Symbol.asyncDispose]();
+  }
+
+  async #keep(
+    type: ContentType,
+    bytes: Uint8Array,
+    sliceBytes: number,
+    work: Work,
+  ): Promise<Stored> {
+    await this.#packs.room();
+    const { hash, codec } = this.#store.identity;
+    const names = await work.name({ hash, type, sliceBytes, bytes });
+    const nameOf = (index: number) => names.subarray(index * NAME_BYTES, (index + 1) * NAME_BYTES);
+    const sliceOf = (index: number) => bytes.subarray(index * sliceBytes, (index + 1) * sliceBytes);
+    let [newSlices, sharedSlices, storedBytes] = [0, 0, 0];
+    let asked = Array.from({ length: bytes.length / sliceBytes }, (_, index) => index);
+    asked = asked.filter((index) => !isZero(nameOf(index)));
+    while (asked.length > 0) {
+      const { fresh, there } = this.#claim(asked, nameOf);
+      newSlices += fresh.length;
+      try {
+        const { level } = this.#store;
+        const job = { codec, level, sliceBytes, bytes, which: fresh };
+        const forms = fresh.length === 0 ? [] : await work.compress(job);
+        storedBytes += this.#append(type, sliceBytes, forms, fresh, nameOf, sliceOf);
+      } catch (error) {
+        for (const index of fresh) this.#pending.get(keyOf(nameOf(index)))?.reject(error);
+        throw error;
+      }
+      asked = hash === 'sha1' ? await this.#different(type, there, nameOf, sliceOf) : [];
+      sharedSlices += there.length - asked.length;
+      // Another content of this sha1 was there before: the next mark is asked for.
+      for (const index of asked) nameOf(index)[MARK_AT]! += 1;
+    }
+    return { names, newSlices, sharedSlices, storedBytes };
+  }
+
+  /** Which of them this call has to store: of what is nowhere, each name once. */
+  #claim(asked: readonly number[], nameOf: (index: number) => Uint8Array) {
+    const fresh: number[] = [];
+    const there: number[] = [];
+    for (const index of asked) {
+      const key = keyOf(nameOf(index));
+      if (this.#pending.has(key) || this.#store.has(nameOf(index))) {
+        there.push(index);
+        continue;
+      }
+      const appended = Promise.withResolvers<OnItsWay>();
+      appended.promise.catch(() => undefined); // whoever waits for it is told
+      this.#pending.set(key, appended);
+      fresh.push(index);
+    }
+    return { fresh, there };
+  }
+
+  #append(
+    type: ContentType,
+    rawBytes: number,
+    forms: readonly Compressed[],
+    fresh: readonly number[],
+    nameOf: (index: number) => Uint8Array,
+    sliceOf: (index: number) => Uint8Array,
+  ): number {
+    let storedBytes = 0;
+    for (const [place, index] of fresh.entries()) {
+      const form = forms[place];
+      assert(form !== undefined, 'each slice has become something');
+      const stored = sliceOf(index).subarray(0, form.length);
+      const name = nameOf(index);
+      const onItsWay = this.#packs.append(type, name, rawBytes, form, stored);
+      this.#pending.get(keyOf(name))?.resolve(onItsWay);
+      storedBytes += OBJECT_HEADER_BYTES + form.length;
+    }
+    return storedBytes;
+  }
+
+  /** Those whose name stands for another content: a SHA-1 can be forged. */
+  async #different(
+    type: ContentType,
+    there: readonly number[],
+    nameOf: (index: number) => Uint8Array,
+    sliceOf: (index: number) => Uint8Array,
+  ): Promise<number[]> {
+    const different: number[] = [];
+    for (const index of there) {
+      if (!(await this.#holds(nameOf(index), type, sliceOf(index)))) different.push(index);
+    }
+    return different;
+  }
+
+  /** Whether just this stands there; what is damaged is not it. */
+  async #holds(name: Uint8Array, type: ContentType, payload: Uint8Array): Promise<boolean> {
+    try {
+      const found = await this.#readBack(name, type);
+      return Buffer.compare(found, payload) === 0;
+    } catch (error) {
+      if (isFault(error, 'ERR_CORRUPT')) return false;
+      throw error;
+    }
+  }
+
+  async #readBack(name: Uint8Array, type: ContentType): Promise<Uint8Array> {
+    const onItsWay = await this.#pending.get(keyOf(name))?.promise;
+    if (onItsWay === undefined || !this.#pending.has(keyOf(name))) {
+      return this.#store.read(name, type);
+    }
+    const { draft, entry } = onItsWay;
+    return this.#store.prove(name, type, await draft.readBack(entry), 'a pack being written');
+  }
+}
+
+function keyOf(name: Uint8Array): string {
+  return Buffer.from(name.buffer, name.byteOffset, name.length).toString('latin1');
+}

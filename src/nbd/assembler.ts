@@ -1,6 +1,9 @@
+/** Most options are no longer. */
+const SMALL_BYTES = 256;
+
 /** Turns chunks of any size into runs of asked lengths; for the handshake, where nothing is hot. */
 export class Assembler {
-  #held = new Uint8Array(256);
+  #held = new Uint8Array(SMALL_BYTES);
   #heldLength = 0;
 
   /**
@@ -22,6 +25,12 @@ export class Assembler {
     const run = this.#held.subarray(0, wanted);
     this.#heldLength = 0;
     return { run, used };
+  }
+
+  /** Gives large memory back; what was kept is lost. */
+  forget(): void {
+    this.#heldLength = 0;
+    if (this.#held.length > SMALL_BYTES) this.#held = new Uint8Array(SMALL_BYTES);
   }
 
   /** Memory grows with what arrived, never with what was announced. */

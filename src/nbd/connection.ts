@@ -1,10 +1,12 @@
-import { AssertionFailure } from '../base/assert.ts';
+import { AssertionFailure, assert } from '../base/assert.ts';
 import { describeError, type Facts } from '../base/errors.ts';
 import type { Log, LogLevel } from '../base/log.ts';
 import type { BlockDevice } from '../contracts/block-device.ts';
-import type { Client, Exports } from '../contracts/exports.ts';
+import type { Client, Exports, Proof } from '../contracts/exports.ts';
 import type { ByteStream, Loan, StreamEvents } from '../contracts/net.ts';
 import type { Clock } from '../contracts/seams.ts';
+import type { Tls } from '../contracts/tls.ts';
+import type { Allowance } from './allowance.ts';
 import { Inbound } from './inbound.ts';
 import type { NbdLimits } from './limits.ts';
 import { Negotiation } from './negotiation.ts';
@@ -16,22 +18,34 @@ import type { Terms } from './validate.ts';
 /** What all connections of a server share. */
 export interface Shared {
   readonly exports: Exports;
+  readonly tls: ServerSide | undefined;
   readonly clock: Clock;
   readonly log: Log;
   /** For events of clients that are not attached yet: a line for some of them. */
   readonly strangers: Log;
   readonly limits: NbdLimits;
   readonly slabs: SlabPool;
+  /** For large options and their replies. */
+  readonly options: Allowance;
   readonly fatal: (error: AssertionFailure) => void;
   /** `connection` left the handshake; `over`: it is gone and its device is closed. */
   begun(connection: Connection): void;
   over(connection: Connection): void;
 }
 
+/** How a server offers TLS. */
+export interface ServerSide {
+  readonly side: Tls;
+  /** Nothing is served outside of it. */
+  readonly required: boolean;
+}
+
 /** What an administrator wants to know of an attached client. */
 export interface ConnectionInfo {
   readonly client: string;
   readonly transport: 'tcp' | 'unix';
+  /** What it has proven inside TLS. */
+  readonly proof?: Proof;
   readonly exportName: string;
   readonly readOnly: boolean;
   /** Wall time, in milliseconds. */
@@ -52,12 +66,14 @@ export interface ConnectionInfo {
  * unread bytes in the kernel would make it throw away replies that are still under way.
  */
 export class Connection implements StreamEvents {
-  readonly #stream: ByteStream;
+  #stream: ByteStream;
   readonly #shared: Shared;
-  readonly #client: Client;
+  #client: Client;
   readonly #sinceMs: number;
   #phase: 'handshake' | 'transmission' | 'ending' | 'closed' = 'handshake';
   readonly #negotiation: Negotiation;
+  /** Ends the handshake of TLS while that is under way. */
+  #securing: AbortController | undefined;
   #inbound: Inbound | undefined;
   #transmission: Transmission | undefined;
   #outbound: Outbound | undefined;
@@ -73,7 +89,8 @@ export class Connection implements StreamEvents {
   readonly #logged = new Set<string>();
 
   constructor(stream: ByteStream, shared: Shared) {
-    const { exports, limits, clock, fatal } = shared;
+    const { exports, tls, limits, options, clock, fatal } = shared;
+    const mode = tls === undefined ? 'none' : tls.required ? 'required' : 'offered';
     this.#stream = stream;
     this.#shared = shared;
     this.#client = {
@@ -83,8 +100,9 @@ export class Connection implements StreamEvents {
       disconnect: () => this.close(),
     };
     this.#sinceMs = clock.monotonicMs();
-    this.#negotiation = new Negotiation(stream, this.#client, exports, limits, {
+    this.#negotiation = new Negotiation(stream, this.#client, exports, mode, limits, options, {
       idle: () => this.#proceed(),
+      secure: () => void this.#secure(),
       begin: (device, terms, name) => this.#begin(device, terms, name),
       end: () => this.#end(),
       fatal,
@@ -103,6 +121,7 @@ export class Connection implements StreamEvents {
     return {
       client: this.#client.name,
       transport: this.#client.transport,
+      ...(this.#client.proof !== undefined && { proof: this.#client.proof }),
       exportName: this.#export.name,
       readOnly: this.#export.terms.readOnly,
       attachedAtMs: this.#export.attachedAtMs,
@@ -123,7 +142,8 @@ export class Connection implements StreamEvents {
 
   /** Closes at once. */
   close(): void {
-    this.#stream.destroy();
+    if (this.#securing === undefined) this.#stream.destroy();
+    else this.#securing.abort();
   }
 
   /** Looks at the clock: late handshakes, ends that never come, clients that read nothing. */
@@ -163,6 +183,7 @@ export class Connection implements StreamEvents {
     const was = this.#phase;
     this.#phase = 'closed';
     this.#outbound?.close();
+    this.#negotiation.close();
     this.#rest?.loan.release();
     this.#rest = undefined;
     if (cause !== undefined && was === 'transmission') {
@@ -210,6 +231,33 @@ export class Connection implements StreamEvents {
     else if (!this.#negotiation.busy) this.#end();
   }
 
+  /** The stream belongs to TLS until that gives back one that is inside, or none. */
+  async #secure(): Promise<void> {
+    const { tls, fatal } = this.#shared;
+    assert(tls !== undefined, 'TLS begins only where it was offered');
+    if (this.#inputEnded) {
+      this.close(); // nobody is there to answer
+      return;
+    }
+    const securing = new AbortController();
+    const { signal } = securing;
+    this.#securing = securing;
+    try {
+      const { stream, proof } = await tls.side.secure(this.#stream, { signal });
+      this.#securing = undefined;
+      this.#stream = stream;
+      this.#client = { ...this.#client, proof };
+      this.#negotiation.secured(stream, this.#client);
+      stream.start(this);
+    } catch (error) {
+      this.#securing = undefined;
+      if (error instanceof AssertionFailure) fatal(error);
+      if (!signal.aborted)
+        this.#once('warn', 'nbd.tls-refused', '', { cause: describeError(error) });
+      this.closed();
+    }
+  }
+
   #begin(device: BlockDevice, terms: Terms, name: string): void {
     if (this.#phase !== 'handshake') return;
     const { limits, slabs, fatal, clock, log } = this.#shared;
@@ -224,7 +272,8 @@ export class Connection implements StreamEvents {
     });
     this.#phase = 'transmission';
     this.#export = { name, terms, attachedAtMs: clock.wallMs() };
-    log.event('info', 'nbd.attached', { client: this.#client.name, export: name });
+    const proof = proofText(this.#client.proof);
+    log.event('info', 'nbd.attached', { client: this.#client.name, export: name, proof });
     this.#shared.begun(this);
     if (this.#stopping) this.#transmission.end();
   }
@@ -275,4 +324,10 @@ export class Connection implements StreamEvents {
     const log = this.#export === undefined ? this.#shared.strangers : this.#shared.log;
     log.event(level, name, { ...who, ...facts });
   }
+}
+
+/** As a rule of access would name it. */
+function proofText(proof: Proof | undefined): string | undefined {
+  if (proof === undefined) return undefined;
+  return proof.kind === 'psk' ? `psk:${proof.user}` : `cert:${proof.commonName}`;
 }

@@ -32,6 +32,10 @@ export const NBD_LIMITS = {
   optionBytesMax: 1 * MiB,
   /** Up to here a larger option is skipped and refused; above, the connection ends. */
   optionSkipMaxBytes: 16 * MiB,
+  /** An option, or the replies to one, longer than this … */
+  optionAssuredBytes: 16 * KiB,
+  /** … takes what it needs from this, which all handshakes share; nothing left: it is refused. */
+  optionsSharedBytes: 32 * MiB,
   /** Names, contexts and descriptions ("Values": strings). */
   stringMaxBytes: 4096,
   /** Metadata contexts that a client may select. */
@@ -103,6 +107,8 @@ export function checkLimits(limits: NbdLimits): NbdLimits {
   assert(limits.writeSkipMaxBytes >= limits.payloadMaxBytes, 'what is legal can be skipped');
   assert(limits.writeSkipMaxBytes < 4 * GiB, 'a length is 32 bits');
   assert(limits.optionBytesMax >= 135_172, 'the largest legal GO is accepted');
+  assert(limits.optionsSharedBytes >= limits.optionBytesMax, 'the largest option is accepted');
+  assert(limits.optionAssuredBytes >= 16 * KiB, 'what is skipped needs nothing of the others');
   assert(limits.optionSkipMaxBytes >= limits.optionBytesMax, 'what is legal can be skipped');
   assert(limits.hostShare > 0 && limits.hostShare <= 1, 'a share is a part of all');
   assert(limits.blockPreferredBytes >= 512, 'the preferred block is at least a sector');

@@ -4,12 +4,21 @@ import type { LogLevel } from '../base/log.ts';
 import type { BlockDevice } from '../contracts/block-device.ts';
 import type { Client, Exports } from '../contracts/exports.ts';
 import type { ByteStream } from '../contracts/net.ts';
+import type { Allowance } from './allowance.ts';
 import { Assembler } from './assembler.ts';
 import { optionRefusalOf } from './errno.ts';
 import { greeting, joined } from './frames.ts';
 import { FIRST_STATE, need, step } from './handshake.ts';
 import { answer } from './handshake-answers.ts';
-import type { Answer, Effect, Question, State, Step } from './handshake-state.ts';
+import type {
+  Answer,
+  Circumstances,
+  Effect,
+  Question,
+  State,
+  Step,
+  TlsMode,
+} from './handshake-state.ts';
 import type { NbdLimits } from './limits.ts';
 import type { Terms } from './validate.ts';
 
@@ -17,6 +26,8 @@ import type { Terms } from './validate.ts';
 export interface NegotiationEvents {
   /** No longer `busy`: more may be fed. */
   idle(): void;
+  /** The stream is to go on inside TLS; once it does, `secured` is called, and then fed on. */
+  secure(): void;
   /** An export is chosen, and `device` is it. */
   begin(device: BlockDevice, terms: Terms, name: string): void;
   /** Nothing more is to be said. */
@@ -28,11 +39,15 @@ export interface NegotiationEvents {
 
 /** Carries out a handshake: feeds its states, sends its replies, asks the exports. */
 export class Negotiation {
-  readonly #stream: ByteStream;
-  readonly #client: Client;
+  #stream: ByteStream;
+  #client: Client;
   readonly #exports: Exports;
+  readonly #tls: TlsMode;
   readonly #limits: NbdLimits;
   readonly #events: NegotiationEvents;
+  readonly #memory: Allowance;
+  /** Of it, what the option has that is arriving or being answered. */
+  #optionBytes = 0;
   readonly #assembler = new Assembler();
   #state: State = FIRST_STATE;
   #asking = false;
@@ -44,13 +59,17 @@ export class Negotiation {
     stream: ByteStream,
     client: Client,
     exports: Exports,
+    tls: TlsMode,
     limits: NbdLimits,
+    memory: Allowance,
     events: NegotiationEvents,
   ) {
     this.#stream = stream;
     this.#client = client;
     this.#exports = exports;
+    this.#tls = tls;
     this.#limits = limits;
+    this.#memory = memory;
     this.#events = events;
   }
 
@@ -67,6 +86,12 @@ export class Negotiation {
     this.#reply(greeting());
   }
 
+  /** From now on the client speaks over this stream, inside TLS, and is who it has proven to be. */
+  secured(stream: ByteStream, client: Client): void {
+    this.#stream = stream;
+    this.#client = client;
+  }
+
   /** From now on options are answered with ERR_SHUTDOWN. */
   stop(): void {
     this.#stopping = true;
@@ -75,21 +100,49 @@ export class Negotiation {
   /** Uses `chunk` from `at` on; returns how far it came: to the end, until busy, or until over. */
   feed(chunk: Uint8Array, at: number): number {
     while (!this.busy && this.#state.at !== 'over') {
+      if (!this.#mayHold(need(this.#state))) return chunk.length;
       const { run, used } = this.#assembler.take(need(this.#state), chunk, at);
       at += used;
       if (run === undefined) return at;
-      this.#perform(step(this.#state, run, this.#circumstances));
+      this.#perform(step(this.#state, run, this.#circumstances(at < chunk.length)));
     }
     return at;
   }
 
-  get #circumstances() {
-    return { limits: this.#limits, stopping: this.#stopping };
+  #circumstances(followed: boolean): Circumstances {
+    return { limits: this.#limits, stopping: this.#stopping, tls: this.#tls, followed };
+  }
+
+  /** The connection is gone: what it held is free for others. */
+  close(): void {
+    this.#memory.give(this.#optionBytes);
+    this.#optionBytes = 0;
+    this.#assembler.forget();
+  }
+
+  /** Whether so many bytes may be kept until they are complete; if not, that is the end. */
+  #mayHold(bytes: number): boolean {
+    const more = bytes - this.#optionBytes;
+    if (bytes <= this.#limits.optionAssuredBytes || more <= 0) return true;
+    if (this.#memory.take(more)) {
+      this.#optionBytes += more;
+      return true;
+    }
+    this.#refuse('too much option data of all clients at once');
+    return false;
+  }
+
+  #refuse(why: string): void {
+    this.#state = { at: 'over' };
+    this.#events.once('warn', 'nbd.handshake-refused', why, { why });
+    this.#events.end();
   }
 
   /** What is to be sent leaves in one write: a listing has thousands of replies. */
   #perform(next: Step): void {
     this.#state = next.state;
+    // What was kept of an option is no longer needed once it is answered.
+    if (next.state.at !== 'data' && next.state.at !== 'asking') this.close();
     const frames = next.effects.flatMap((effect) => (effect.do === 'send' ? effect.bytes : []));
     if (frames.length > 0) this.#reply(joined(frames));
     for (const effect of next.effects) this.#carryOut(effect);
@@ -102,9 +155,11 @@ export class Negotiation {
       case 'ask':
         void this.#ask(effect.question);
         break;
+      case 'secure':
+        this.#events.secure();
+        break;
       case 'refuse':
-        this.#events.once('warn', 'nbd.handshake-refused', effect.why, { why: effect.why });
-        this.#events.end();
+        this.#refuse(effect.why);
         break;
       case 'begin':
         if (this.#device !== undefined) {
@@ -119,9 +174,16 @@ export class Negotiation {
 
   /** The client is read again once it can have the reply: so replies never pile up. */
   #reply(bytes: Uint8Array): void {
+    const shared = bytes.length > this.#limits.optionAssuredBytes ? bytes.length : 0;
+    if (!this.#memory.take(shared)) {
+      this.#refuse('too many replies that nobody takes');
+      return;
+    }
     this.#replying = true;
-    this.#stream.write(bytes, () => {
-      if (this.#stream.unsentBytes > 0) return;
+    const stream = this.#stream;
+    stream.write(bytes, () => {
+      this.#memory.give(shared);
+      if (stream.unsentBytes > 0) return;
       this.#replying = false;
       if (!this.busy) this.#events.idle();
     });
@@ -139,7 +201,7 @@ export class Negotiation {
       given = optionRefusalOf(error);
     }
     this.#asking = false;
-    this.#perform(answer(this.#state, given, this.#circumstances));
+    this.#perform(answer(this.#state, given, this.#circumstances(false)));
     if (!this.busy) this.#events.idle();
   }
 

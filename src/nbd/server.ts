@@ -5,7 +5,8 @@ import type { Exports } from '../contracts/exports.ts';
 import type { Address, ByteStream, Listener, ListenOptions, Net } from '../contracts/net.ts';
 import type { Clock } from '../contracts/seams.ts';
 import { Admission, hostOf } from './admission.ts';
-import { Connection, type ConnectionInfo } from './connection.ts';
+import { Allowance } from './allowance.ts';
+import { Connection, type ConnectionInfo, type ServerSide } from './connection.ts';
 import { checkLimits, NBD_LIMITS, type NbdLimits } from './limits.ts';
 import { QuietLog } from './quiet-log.ts';
 import { SlabPool } from './slabs.ts';
@@ -17,6 +18,8 @@ export interface NbdOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly exports: Exports;
+  /** Without it STARTTLS is refused. */
+  readonly tls?: ServerSide;
   /** All of them are served, or none. */
   readonly addresses: readonly Address[];
   /** Of unix sockets. */
@@ -57,6 +60,7 @@ class Server implements NbdServer {
   readonly #options: NbdOptions;
   readonly #limits: NbdLimits;
   readonly #slabs: SlabPool;
+  readonly #optionMemory: Allowance;
   readonly #listeners: Listener[] = [];
   /** In the order in which they came. */
   readonly #connections = new Set<Connection>();
@@ -71,6 +75,7 @@ class Server implements NbdServer {
     this.#options = options;
     this.#limits = checkLimits({ ...NBD_LIMITS, ...options.limits });
     this.#slabs = new SlabPool(this.#limits);
+    this.#optionMemory = new Allowance(this.#limits.optionsSharedBytes);
     this.#admission = new Admission(this.#limits);
     const { strangerLines, strangerLinesMs } = this.#limits;
     this.#quietLog = new QuietLog(options.log, options.clock, strangerLines, strangerLinesMs);
@@ -139,15 +144,17 @@ class Server implements NbdServer {
       stream.destroy();
       return;
     }
-    const { exports, clock, log, fatal } = this.#options;
+    const { exports, tls, clock, log, fatal } = this.#options;
     const connection = new Connection(stream, {
       exports,
+      tls,
       clock,
       log,
       fatal,
       strangers: this.#quietLog,
       limits: this.#limits,
       slabs: this.#slabs,
+      options: this.#optionMemory,
       begun: (one) => this.#begun(one),
       over: (one) => this.#over(one),
     });

@@ -128,6 +128,59 @@ describe('numbers', () => {
     await server.drain(0);
   });
 
+  test('options that are large share their memory: above it they are refused, small ones are not', async () => {
+    const limits = { optionsSharedBytes: MiB, optionBytesMax: MiB };
+    await using served = await Served.start({ limits });
+    const [holding, refused, honest] = [
+      await served.connect(),
+      await served.connect(),
+      await served.connect(),
+    ];
+    for (const client of [holding, refused, honest]) await client.greet();
+    const half = new Uint8Array(300_000);
+    holding.send(optionBytes(OPT.GO, half, 600_000));
+    await served.settle();
+    refused.send(optionBytes(OPT.GO, half, 600_000));
+    expect(await refused.rest()).toHaveLength(0);
+    expect(served.named('nbd.handshake-refused')).toMatchObject([
+      { why: 'too much option data of all clients at once' },
+    ]);
+    expect((await honest.option(OPT.LIST)).at(-1)).toMatchObject({ type: REP.ACK });
+    holding.stream.destroy();
+    await served.settle();
+    expect(await honest.option(OPT.GO, new Uint8Array(600_000))).toMatchObject([
+      { type: REP.ERR_INVALID },
+    ]);
+    expect(await honest.option(OPT.GO, new Uint8Array(MiB))).toHaveLength(1);
+  });
+
+  test('listings that nobody reads share the same memory', async () => {
+    const description = 'x'.repeat(1_000);
+    const entries = Array.from({ length: 100 }, (_, at) => ({ name: `disk${at}`, description }));
+    await using served = await Served.start({
+      limits: { optionsSharedBytes: MiB, optionBytesMax: MiB },
+      windowBytes: 10_000,
+      exports: () => ({ list: async () => entries }),
+    });
+    const clients: TestClient[] = [];
+    for (let count = 0; count < 20; count += 1) {
+      const client = await served.connect();
+      await client.greet();
+      client.stream.pause();
+      // The first fits the window between us, whatever its size.
+      client.send(optionBytes(OPT.LIST), optionBytes(OPT.LIST));
+      clients.push(client);
+    }
+    await served.settle();
+    const refused = served.named('nbd.handshake-refused').length;
+    expect(refused).toBeGreaterThanOrEqual(10);
+    for (const client of clients) client.stream.destroy();
+    await served.settle();
+    const client = await served.connect();
+    await client.greet();
+    expect(await client.option(OPT.LIST)).toHaveLength(101);
+  });
+
   test('strangers who break the protocol again and again do not fill the log', async () => {
     await using served = await Served.start();
     for (let count = 0; count < 100; count += 1) {

@@ -30,10 +30,20 @@ export async function addEventRoutes(
   server: FastifyInstance,
   { events, clock }: Pick<AdminSubject, 'events' | 'clock'>,
 ): Promise<void> {
+  let stopping = false;
   // For the whole server: what asks for an upgrade anywhere else has to be answered as well.
   await server.register(websocket, {
     options: { maxPayload: LIMITS.messageBytes },
-    preClose: async () => endAll([...server.websocketServer.clients], clock),
+    preClose: async () => {
+      stopping = true;
+      // Who asks for an upgrade from now on is answered as any other request is.
+      server.server.removeAllListeners('upgrade');
+      await endAll([...server.websocketServer.clients], clock);
+    },
+  });
+  // An upgrade that is refused before the plugin has seen it would stay open, read by nobody.
+  server.addHook('onResponse', async ({ raw }) => {
+    if (raw.headers.upgrade !== undefined) raw.socket.destroy();
   });
   server.route<{ Querystring: { readonly after?: string } }>({
     method: 'GET',
@@ -59,6 +69,10 @@ export async function addEventRoutes(
         facts: {},
       }),
     wsHandler: (socket, { query, ip }) => {
+      if (stopping) {
+        socket.terminate();
+        return;
+      }
       const gone = new AbortController();
       const end = events.subscribe(
         { name: ip ?? 'unix', told: (line) => told(socket, line) },

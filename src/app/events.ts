@@ -83,7 +83,7 @@ export class Events implements Log {
     };
     const line = JSON.stringify(view);
     if (line.length <= this.#limits.eventCharacters) return line;
-    return JSON.stringify({ ...view, facts: { tooLong: line.length } });
+    return JSON.stringify({ ...view, facts: { tooLongCharacters: line.length } });
   }
 
   #leftOut(after: number, count: number): string {

@@ -1,4 +1,5 @@
 import { isFault, SheepError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
 import { checkLocalCoordinator, openLocalCoordinator } from '../cluster/local-coordinator.ts';
 import { insecureAddresses, refuseInsecure, type SheepConfig } from '../config/load.ts';
 import type { Exports } from '../contracts/exports.ts';
@@ -29,6 +30,8 @@ export interface Sheep extends AsyncDisposable {
   /** Where NBD and the admin API are served, with the real ports. */
   readonly nbd: readonly Address[];
   readonly admin: readonly Address[];
+  /** What is said here is told to who listens to the events, besides the log of the host. */
+  readonly log: Log;
   /** Settles when somebody asked for a stop over the admin API. */
   readonly stopRequested: Promise<void>;
 }
@@ -115,6 +118,7 @@ async function openSheep(host: Host, events: Events, config: SheepConfig): Promi
   return {
     nbd: nbd.addresses,
     admin: admin.addresses,
+    log,
     stopRequested: stop.promise,
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   };

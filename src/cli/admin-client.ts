@@ -5,6 +5,7 @@ import { parseAddress } from '../base/address.ts';
 import { describeError, FAULTS, type FaultCode, SheepError } from '../base/errors.ts';
 import { KiB, MiB } from '../base/units.ts';
 import { ADMIN_TCP_DEFAULT, DIRECTORY_DEFAULT } from '../config/load.ts';
+import { openMessages } from './admin-messages.ts';
 
 /** One request to the admin API. @throws SheepError what the sheep answered, or why none did */
 export type AdminCall = <View>(method: Method, path: string, body?: object) => Promise<View>;
@@ -19,6 +20,13 @@ export type AdminLines = <Line extends AnyLine>(
   path: string,
   each: (line: Exclude<Line, { is: 'end' | 'error' }>) => void,
 ) => Promise<Extract<Line, { is: 'end' }>>;
+
+/**
+ * Messages of a WebSocket, each a text, until the other side ends them; that is never what was asked
+ * for.
+ * @throws SheepError as a call; `ERR_IO` once they have ended
+ */
+export type AdminMessages = (path: string, each: (text: string) => void) => Promise<never>;
 
 interface AnyLine {
   readonly is: string;
@@ -44,6 +52,7 @@ type Environment = Readonly<Record<string, string | undefined>>;
 export interface AdminClient {
   readonly call: AdminCall;
   readonly lines: AdminLines;
+  readonly messages: AdminMessages;
 }
 
 /**
@@ -53,19 +62,33 @@ export interface AdminClient {
 export function adminClient(address: string | undefined, environment: Environment): AdminClient {
   const places = address === undefined ? DEFAULT_ADDRESSES : [address];
   for (const place of places) parseAddress(place);
-  const ask = async (method: Method, path: string, body?: object): Promise<Answer> => {
+  const first = async <T>(
+    ask: (place: string) => Promise<T>,
+  ): Promise<{ place: string; got: T }> => {
     for (const place of places) {
-      const incoming = await send(place, environment, method, path, body);
-      if (incoming !== undefined) return { place, incoming };
+      const got = await unlessNobody(place, () => ask(place));
+      if (got !== undefined) return { place, got };
     }
     throw new SheepError(
       'ERR_IO',
       `no sheep answers at ${places.join(' or ')}; start one, or give its address with -a`,
     );
   };
+  const ask = async (method: Method, path: string, body?: object): Promise<Answer> => {
+    const send = (place: string) => exchange(target(place, environment), method, path, body);
+    const { place, got } = await first(send);
+    return { place, incoming: got };
+  };
   return {
     call: async (method, path, body) => readAnswer(await ask(method, path, body)),
     lines: async (method, path, each) => readLines(await ask(method, path), each),
+    messages: async (path, each) => {
+      const open = (place: string) => openMessages(target(place, environment), path, each);
+      const { place, got } = await first(open);
+      if ('refusal' in got) return readAnswer({ place, incoming: got.refusal });
+      const why = await got.closed;
+      throw new SheepError('ERR_IO', `the sheep at ${place} has ended it: ${why || 'it is gone'}`);
+    },
   };
 }
 
@@ -74,22 +97,12 @@ interface Answer {
   readonly incoming: IncomingMessage;
 }
 
-/** The head of the answer; undefined if nobody listens there. */
-async function send(
-  place: string,
-  environment: Environment,
-  method: Method,
-  path: string,
-  body?: object,
-): Promise<IncomingMessage | undefined> {
-  const text = body === undefined ? '' : JSON.stringify(body);
-  const options: RequestOptions = {
-    ...target(place, environment),
-    ...{ method, path, agent: false, timeout: SILENCE_MS[method] },
-  };
+/** What `ask` gives; undefined if nobody listens there. */
+async function unlessNobody<T>(place: string, ask: () => Promise<T>): Promise<T | undefined> {
   try {
-    return await exchange(options, text);
+    return await ask();
   } catch (cause) {
+    if (cause instanceof SheepError) throw cause;
     const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
     if (code === 'ENOENT' || code === 'ECONNREFUSED') return undefined;
     throw noAnswer(place, cause);
@@ -123,13 +136,20 @@ function readToken(environment: Environment): string | undefined {
   }
 }
 
-function exchange(options: RequestOptions, body: string): Promise<IncomingMessage> {
+/** Sends a request; the head of the answer. */
+function exchange(
+  where: RequestOptions,
+  method: Method,
+  path: string,
+  body?: object,
+): Promise<IncomingMessage> {
+  const options = { ...where, method, path, agent: false, timeout: SILENCE_MS[method] };
   return new Promise((resolve, reject) => {
     const sent = request(options, resolve);
     sent.on('error', reject);
     sent.on('timeout', () => sent.destroy(new Error('it was silent for too long')));
-    if (body !== '') sent.setHeader('content-type', 'application/json');
-    sent.end(body);
+    if (body !== undefined) sent.setHeader('content-type', 'application/json');
+    sent.end(body && JSON.stringify(body));
   });
 }
 

@@ -1,4 +1,4 @@
-import type { AdminCall, AdminLines } from './admin-client.ts';
+import type { AdminCall, AdminLines, AdminMessages } from './admin-client.ts';
 import type { Terminal } from './output.ts';
 import type { Progress } from './progress.ts';
 
@@ -6,7 +6,10 @@ import type { Progress } from './progress.ts';
 export interface Collie {
   readonly call: AdminCall;
   readonly lines: AdminLines;
+  readonly messages: AdminMessages;
   readonly out: Terminal;
+  /** True with `--json`. */
+  readonly json: () => boolean;
   /** Prints `value` with `--json`, else what `people` prints. */
   readonly show: (value: unknown, people: (out: Terminal) => void) => void;
   /** Shows how far something long is; `format` as of `Progress`. */

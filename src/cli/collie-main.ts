@@ -3,6 +3,7 @@ import { isFault } from '../base/errors.ts';
 import { adminClient, printable } from './admin-client.ts';
 import { clusterCommands } from './collie-cluster.ts';
 import type { Collie } from './collie-command.ts';
+import { eventsCommand } from './collie-events.ts';
 import { nodeCommands } from './collie-node.ts';
 import { vdiCommands } from './collie-vdi.ts';
 import type { Terminal } from './output.ts';
@@ -40,7 +41,9 @@ export async function runCollie(args: readonly string[], world: CollieWorld): Pr
   const collie: Collie = {
     call: (method, path, body) => admin().call(method, path, body),
     lines: (method, path, each) => admin().lines(method, path, each),
+    messages: (path, each) => admin().messages(path, each),
     out,
+    json: () => options().json === true,
     show: (value, people) => (options().json === true ? out.json(value) : people(out)),
     progress: (label, format) =>
       new Progress({ stream, nowMs, label, ...(format !== undefined && { format }) }),
@@ -56,7 +59,8 @@ export async function runCollie(args: readonly string[], world: CollieWorld): Pr
     .addHelpText('after', HELP_AFTER)
     .addCommand(clusterCommands(collie))
     .addCommand(nodeCommands(collie))
-    .addCommand(vdiCommands(collie));
+    .addCommand(vdiCommands(collie))
+    .addCommand(eventsCommand(collie));
   settle(program, world);
   try {
     await program.parseAsync(args, { from: 'user' });
@@ -78,6 +82,7 @@ All commands:
   vdi import FILE NAME [--size SIZE] [--raw] | export NAME[@TAG] FILE [--from TAG]
   vdi diff NAME@TAG NAME[@TAG] | map NAME[@TAG]
   vdi set NAME allow=RULE,... [--dry-run]
+  events [--since-start]
 
 Without -a the sheep is looked for at unix:./sheepdog-data/admin.sock, then at 127.0.0.1:7001.
 Over TCP collie shows the token in the file that COLLIE_TOKEN_FILE names, or in

@@ -3,6 +3,7 @@ import { CommanderError } from 'commander';
 import type { Host } from '../app/host.ts';
 import { type Sheep, startSheep } from '../app/sheep.ts';
 import { describeError, isFault, SheepError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
 import { fromFile, fromFlags, loadConfig, type SheepConfig } from '../config/load.ts';
 import { nodeClock } from '../host/node-clock.ts';
 import { nodeDisk } from '../host/node-disk.ts';
@@ -52,9 +53,9 @@ async function run(given: SheepArguments, config: SheepConfig): Promise<void> {
     const host = await realHost(log);
     const stopping = stopSignal(log, host.clock.monotonicMs, () => endNow(log, 1));
     const sheep = await startSheep(host, config);
-    announce(sheep, given, config, log);
+    announce(sheep, given, config);
     await Promise.race([stopping, sheep.stopRequested]);
-    tellManager(log, 'STOPPING=1');
+    tellManager(sheep.log, 'STOPPING=1');
     await sheep[Symbol.asyncDispose]();
     log.event('info', 'sheep.stopped');
   } finally {
@@ -86,7 +87,7 @@ async function realHost(log: NodeLog): Promise<Host> {
 }
 
 /** Tells everybody who waits for it that requests are served from now on. */
-function announce(sheep: Sheep, given: SheepArguments, config: SheepConfig, log: NodeLog): void {
+function announce(sheep: Sheep, given: SheepArguments, config: SheepConfig): void {
   const nbd = sheep.nbd.join(' ');
   const line = `sheep: ready, nbd ${nbd}, admin ${sheep.admin.join(' ')}, store ${config.directory}`;
   // Whoever reads it may be gone already; that is no reason to stop serving.
@@ -96,7 +97,7 @@ function announce(sheep: Sheep, given: SheepArguments, config: SheepConfig, log:
     writeSync(given.readyFd, `${line}\n`);
     closeSync(given.readyFd);
   }
-  tellManager(log, `READY=1\nSTATUS=serving NBD on ${nbd}`);
+  tellManager(sheep.log, `READY=1\nSTATUS=serving NBD on ${nbd}`);
   if (!(given.hints ?? process.stdout.isTTY === true)) return;
   const [address] = sheep.nbd;
   const vdi = config.vdis[0]?.replace(/:[^:]*$/, '') ?? 'NAME';
@@ -104,7 +105,7 @@ function announce(sheep: Sheep, given: SheepArguments, config: SheepConfig, log:
   process.stdout.write(`${hintLines(address, sheep.admin, vdi).join('\n')}\n`);
 }
 
-function tellManager(log: NodeLog, state: string): void {
+function tellManager(log: Log, state: string): void {
   try {
     notifyServiceManager(process.env, state);
   } catch (error) {

@@ -62,10 +62,11 @@ export interface Said {
   readonly err: string;
 }
 
-/** `collie` in this process. */
+/** `collie` in this process. `heard` is called with all of its output, each time there is more. */
 export async function collie(
   args: readonly string[],
   environment: Record<string, string> = {},
+  heard: (out: string) => void = () => undefined,
 ): Promise<Said> {
   let [out, err] = ['', ''];
   const status = await runCollie(args, {
@@ -75,6 +76,7 @@ export async function collie(
     nowMs: () => 0, // so nothing takes long, on however slow a machine
     out: (text) => {
       out += text;
+      heard(out);
     },
     err: (text) => {
       err += text;

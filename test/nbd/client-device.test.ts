@@ -124,7 +124,7 @@ describe('what a server lacks', () => {
   });
 
   test('contexts: everything is data, and nothing else is described', async () => {
-    for (const options of [{ structured: false }, { contexts: [] }]) {
+    for (const options of [{ form: 'simple' } as const, { contexts: [] }]) {
       await using server = await ScriptedServer.attached(options, { contexts: ['qemu:x'] });
       const { client } = server;
       expect(client.info.contexts).toEqual([]);

@@ -13,7 +13,7 @@ import {
   ScriptedServer,
 } from './scripted-server.ts';
 
-const [STRUCTURED, META, GO] = [8, 10, 7];
+const [EXTENDED, STRUCTURED, META, GO] = [11, 8, 10, 7];
 const [ACK, INFO, CONTEXT] = [1, 3, 4];
 const SIZE = 1 << 20;
 const NOTHING = new Uint8Array(0);
@@ -21,9 +21,9 @@ const NOTHING = new Uint8Array(0);
 const context = (id: number, name: string) => new Writer().u32(id).text(name).done();
 const wanted = { exportName: 'disk', contexts: ['qemu:allocation-depth'] };
 
-/** What an honest server sends, reply by reply. */
+/** What an honest server sends, reply by reply; most know nothing of extended headers. */
 const honest = [
-  greetingBytes(),
+  Buffer.concat([greetingBytes(), optionReplyBytes(EXTENDED, 0x8000_0001)]),
   optionReplyBytes(STRUCTURED, ACK),
   optionReplyBytes(META, CONTEXT, context(1, 'base:allocation')),
   optionReplyBytes(META, CONTEXT, context(7, 'qemu:allocation-depth')),
@@ -69,7 +69,7 @@ describe('what a server offers', () => {
       terms: {
         sizeBytes: SIZE,
         flags: FLAGS.all,
-        structured: true,
+        form: 'structured',
         description: 'a disk',
         contexts: new Map([
           ['base:allocation', 1],
@@ -80,12 +80,25 @@ describe('what a server offers', () => {
     });
   });
 
+  test('may be extended headers: then structured replies are not asked for', () => {
+    const told = Buffer.concat([
+      greetingBytes(),
+      optionReplyBytes(EXTENDED, ACK),
+      ...honest.slice(2),
+    ]);
+    expect(run(told)).toMatchObject({ at: 'over', terms: { form: 'extended' } });
+    const [first, second] = [step(FIRST_STATE, greetingBytes(), wanted), optionReplyBytes(11, ACK)];
+    const header = step(first.state, second, wanted);
+    const { send } = step(header.state, NOTHING, wanted);
+    expect([first.send?.at(15), send?.at(11)]).toEqual([EXTENDED, META]);
+  });
+
   test('may be little: no structured replies, so no contexts are asked for, and default sizes', () => {
     const refused = optionReplyBytes(STRUCTURED, 0x8000_0001);
     const replies = [honest[0], refused, honest[5], honest[9]] as Uint8Array[];
     expect(run(Buffer.concat(replies))).toMatchObject({
       terms: {
-        structured: false,
+        form: 'simple',
         contexts: new Map(),
         blocks: { minimumBytes: 1, payloadMaxBytes: 32 * 1024 * 1024 },
       },
@@ -94,7 +107,7 @@ describe('what a server offers', () => {
 
   test('may lack all contexts: whatever it told before it refused is gone', () => {
     const refused = instead(4, optionReplyBytes(META, 0x8000_0001));
-    expect(run(refused)).toMatchObject({ terms: { structured: true, contexts: new Map() } });
+    expect(run(refused)).toMatchObject({ terms: { form: 'structured', contexts: new Map() } });
   });
 
   test('is asked for in one option after the other, and the flags are those of both', async () => {

@@ -7,6 +7,8 @@ import {
   chunkBytes,
   dataPayload,
   errorPayload,
+  extendedChunk,
+  extendedStatusPayload,
   FLAGS,
   greetingBytes,
   holePayload,
@@ -30,9 +32,17 @@ async function read(reply: (cookie: bigint) => Uint8Array[], options: ScriptedOp
   const into = new Uint8Array(LENGTH).fill(0xa5);
   const reading = server.client.read(AT, into) as Promise<void>;
   reading.catch(() => undefined);
-  server.send(...reply((await server.request()).cookie));
+  server.send(...inForm(options.form, reply((await server.request()).cookie)));
   await reading;
   return into;
+}
+const FORMS = ['structured', 'extended'] as const;
+/** Chunks as they are in the form that was agreed; their request was at 8 KiB. */
+function inForm(form: ScriptedOptions['form'], frames: readonly Uint8Array[]): Uint8Array[] {
+  return frames.map((frame) => {
+    const chunk = frame[0] === 0x66 && form === 'extended';
+    return chunk ? extendedChunk(frame.slice(), AT) : frame;
+  });
 }
 
 describe('doc/proto.md, "Structured reply types": a READ is complete', () => {
@@ -68,14 +78,16 @@ describe('doc/proto.md, "Structured reply types": a READ is complete', () => {
       (id: bigint) => [chunkBytes(id, 0xffff, DATA, dataPayload(AT, expected))],
     ],
   ] as const)('%s', async ([, reply]) => {
-    for (const chunkSize of [1, 3, 20, 27, 100_000]) {
-      expect(await read(reply, { chunkBytes: chunkSize })).toEqual(expected);
+    for (const form of FORMS) {
+      for (const chunkSize of [1, 3, 20, 27, 100_000]) {
+        expect(await read(reply, { form, chunkBytes: chunkSize })).toEqual(expected);
+      }
     }
   });
 
   test('by a simple reply, where that is what was agreed', async () => {
     for (const size of [1, 17, 100_000]) {
-      const options = { structured: false, chunkBytes: size };
+      const options = { form: 'simple', chunkBytes: size } as const;
       expect(await read((id) => [simpleReply(id, 0, bytes)], options)).toEqual(bytes);
     }
   });
@@ -148,7 +160,7 @@ describe('doc/proto.md, "Error values": a refusal is told with the server’s wo
     const refused = read((id) => [chunkBytes(id, DONE, ERROR, text)]);
     await expect(refused).rejects.toMatchObject({ code });
     await expect(refused).rejects.toThrow(`READ of 4096 bytes at 8192: no [1m way (${name})`);
-    const simple = read((id) => [simpleReply(id, errno)], { structured: false });
+    const simple = read((id) => [simpleReply(id, errno)], { form: 'simple' });
     await expect(simple).rejects.toMatchObject({ code });
     await expect(simple).rejects.toThrow(`READ of 4096 bytes at 8192: ${name}`);
   });
@@ -177,7 +189,7 @@ describe('doc/proto.md, "Error values": a refusal is told with the server’s wo
   });
 });
 
-describe('a reply that cannot be fails what is in flight and what is asked later: ', () => {
+describe.for(FORMS)('a reply that cannot be fails what is in flight and later, if %s: ', (form) => {
   const whole = (id: bigint, flags = DONE) => chunkBytes(id, flags, DATA, dataPayload(AT, bytes));
   const replies: readonly (readonly [string, (id: bigint) => Uint8Array[]])[] = [
     ['another magic', () => [new Uint8Array(16).fill(7)]],
@@ -215,13 +227,13 @@ describe('a reply that cannot be fails what is in flight and what is asked later
     ['a greeting', () => [greetingBytes()]],
   ];
   test.for(replies)('%s', async ([, reply]) => {
-    await using server = await ScriptedServer.attached();
+    await using server = await ScriptedServer.attached({ form });
     const { client } = server;
     const into = new Uint8Array(LENGTH);
     const operations = [client.read(AT, into), client.write(0, bytes, PLAIN), client.flush()];
     const outcomes = Promise.allSettled(operations);
     const { cookie } = await server.request();
-    server.send(...reply(cookie));
+    server.send(...inForm(form, reply(cookie)));
     const failures = (await outcomes).filter(({ status }) => status === 'rejected');
     expect(failures.length).toBeGreaterThanOrEqual(2); // the second answer comes after the first
     for (const failure of failures) {
@@ -232,7 +244,7 @@ describe('a reply that cannot be fails what is in flight and what is asked later
   });
 
   test('a structured one that was not agreed', async () => {
-    const refused = read((id) => [whole(id)], { structured: false });
+    const refused = read((id) => [whole(id)], { form: 'simple' });
     await expect(refused).rejects.toMatchObject({ code: 'ERR_BAD_FRAME' });
   });
   test('data for a WRITE', async () => {
@@ -320,6 +332,92 @@ describe('doc/proto.md, "NBD_REPLY_TYPE_BLOCK_STATUS"', () => {
   });
 });
 
+describe('"Extended headers": a reply', () => {
+  const whole = (id: bigint) => chunkBytes(id, DONE, DATA, dataPayload(AT, bytes));
+  const extended = { form: 'extended' } as const;
+
+  test.for([
+    ['with the compact header', (id: bigint) => [whole(id)]],
+    ['that repeats another offset', (id: bigint) => [extendedChunk(whole(id), AT + 1)]],
+    [
+      'of which only half the offset is right',
+      (id: bigint) => [extendedChunk(whole(id), 2n ** 32n + BigInt(AT))],
+    ],
+    ['that is a simple refusal', (id: bigint) => [simpleReply(id, 5)]],
+  ] as const)('%s cannot be', async ([, reply]) => {
+    await using server = await ScriptedServer.attached(extended);
+    const reading = server.client.read(AT, new Uint8Array(LENGTH)) as Promise<void>;
+    reading.catch(() => undefined);
+    server.send(...reply((await server.request()).cookie));
+    // The half of a header that is awaited may never come.
+    server.stream.end();
+    await expect(reading).rejects.toMatchObject({ code: expect.stringMatching(/BAD_FRAME|IO/) });
+  });
+
+  test('a WRITE says that it carries its payload', async () => {
+    await using server = await ScriptedServer.attached(extended);
+    const writing = server.client.write(AT, bytes, { durable: true });
+    const { cookie, flags, payload } = await server.request();
+    expect([flags, payload]).toEqual([0x21, bytes]);
+    server.send(extendedChunk(chunkBytes(cookie, DONE, NONE), AT));
+    await writing;
+  });
+
+  test('to one request for zeroes and one for the status, however long', async () => {
+    const sizeBytes = 2 ** 50;
+    await using server = await ScriptedServer.attached({ ...extended, sizeBytes });
+    const call = { durable: false, keepAllocated: false, fastOnly: false };
+    const zeroing = server.client.writeZeroes(0, sizeBytes, call);
+    const zeroes = await server.request();
+    expect(zeroes).toMatchObject({ type: 6, at: 0, length: sizeBytes });
+    server.send(extendedChunk(chunkBytes(zeroes.cookie, DONE, NONE), 0));
+    await zeroing;
+    const asking = server.client.extents(0, sizeBytes, 10);
+    const { cookie, length } = await server.request();
+    expect(length).toBe(sizeBytes);
+    const told = extendedStatusPayload(1, 2 ** 40, 0, sizeBytes, 3);
+    server.send(extendedChunk(chunkBytes(cookie, DONE, 6, told), 0));
+    expect(await asking).toEqual([
+      { length: 2 ** 40, hole: false, zero: false },
+      { length: sizeBytes - 2 ** 40, hole: true, zero: true },
+    ]);
+  });
+
+  test('of several contexts only the one that matters is asked for, where that can be', async () => {
+    const contexts = ['base:allocation', 'qemu:allocation-depth'];
+    for (const flags of [FLAGS.all | 0x1000, FLAGS.all]) {
+      await using server = await ScriptedServer.attached(
+        { ...extended, flags, contexts },
+        { contexts },
+      );
+      const asking = server.client.describe(contexts[1] ?? '', AT, LENGTH, 9);
+      const seen = await server.request();
+      const one = new Uint8Array([0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 2]);
+      if (flags === FLAGS.all) expect(seen).toMatchObject({ flags: 0, length: LENGTH });
+      else expect(seen).toMatchObject({ flags: 0x20, length: 12, payload: one });
+      const told = extendedStatusPayload(2, LENGTH, 7);
+      server.send(extendedChunk(chunkBytes(seen.cookie, DONE, 6, told), AT));
+      expect(await asking).toEqual([{ length: LENGTH, flags: 7 }]);
+    }
+  });
+
+  test.for([
+    ['a compact status', STATUS, statusPayload(1, LENGTH, 0)],
+    ['another number of extents', 6, extendedStatusPayload(1, LENGTH, 0).fill(9, 4, 8)],
+    ['no extent', 6, extendedStatusPayload(1)],
+    ['an empty extent', 6, extendedStatusPayload(1, 0, 0)],
+    ['half a number of extents', 6, extendedStatusPayload(1).subarray(0, 6)],
+    ['extents behind the end', 6, extendedStatusPayload(1, 2n ** 64n - 1n, 0, 512, 0)],
+  ] as const)('with %s cannot be', async ([, type, payload]) => {
+    await using server = await ScriptedServer.attached(extended);
+    const asking = server.client.extents(AT, LENGTH, 9) as Promise<unknown>;
+    asking.catch(() => undefined);
+    const { cookie } = await server.request();
+    server.send(extendedChunk(chunkBytes(cookie, DONE, type, payload.slice()), AT));
+    await expect(asking).rejects.toMatchObject({ code: 'ERR_BAD_FRAME' });
+  });
+});
+
 test('whatever a server sends, everything settles, and nothing else is thrown', async () => {
   const frame = fc.oneof(
     fc.uint8Array({ maxLength: 40 }),
@@ -327,16 +425,20 @@ test('whatever a server sends, everything settles, and nothing else is thrown', 
       .record({
         cookie: fc.bigInt({ min: 0n, max: 5n }),
         flags: fc.nat(1),
-        type: fc.constantFrom(NONE, DATA, HOLE, STATUS, ERROR, ERROR_OFFSET),
+        type: fc.constantFrom(NONE, DATA, HOLE, STATUS, 6, ERROR, ERROR_OFFSET),
         payload: fc.oneof(
           fc.uint8Array({ maxLength: 40 }),
           fc.nat(9000).map((at) => dataPayload(at, bytes)),
           fc.nat(9000).map((at) => holePayload(at, LENGTH)),
           fc.nat(40).map((errno) => errorPayload(errno, 'why')),
           fc.nat(9000).map((length) => statusPayload(1, length, 3)),
+          fc.nat(9000).map((length) => extendedStatusPayload(1, length, 3)),
         ),
       })
-      .map(({ cookie, flags, type, payload }) => chunkBytes(cookie, flags, type, payload.slice())),
+      .map(({ cookie, flags, type, payload }) => chunkBytes(cookie, flags, type, payload.slice()))
+      .chain((chunk) =>
+        fc.constantFrom(-1, 0, 4096).map((at) => (at < 0 ? chunk : extendedChunk(chunk, at))),
+      ),
     fc
       .record({ cookie: fc.bigInt({ min: 0n, max: 5n }), errno: fc.nat(30) })
       .map(({ cookie, errno }) => simpleReply(cookie, errno)),
@@ -344,9 +446,9 @@ test('whatever a server sends, everything settles, and nothing else is thrown', 
   await fc.assert(
     fc.asyncProperty(
       fc.array(frame, { maxLength: 20 }),
-      fc.boolean(),
-      async (frames, structured) => {
-        await using server = await ScriptedServer.attached({ structured });
+      fc.constantFrom('simple', ...FORMS),
+      async (frames, form) => {
+        await using server = await ScriptedServer.attached({ form });
         const { client } = server;
         const outcomes = Promise.allSettled([
           client.read(4096, new Uint8Array(LENGTH)),

@@ -1,6 +1,7 @@
 import { Writer } from '../../src/base/bytes.ts';
 import type { ByteStream, Listener } from '../../src/contracts/net.ts';
 import { connectNbd, type NbdClient, type NbdClientOptions } from '../../src/nbd/client/connect.ts';
+import type { ReplyForm } from '../../src/nbd/validate.ts';
 import { ByteQueue } from './byte-queue.ts';
 import { MemoryNet } from './memory-net.ts';
 
@@ -23,7 +24,8 @@ export interface SeenRequest {
 export interface ScriptedOptions {
   readonly sizeBytes?: number;
   readonly flags?: number;
-  readonly structured?: boolean;
+  /** 'structured' if absent. */
+  readonly form?: ReplyForm;
   /** Minimum, preferred, maximum payload. */
   readonly blocks?: readonly [number, number, number];
   /** Selected for the client if it asks for them; the first one gets id 1. */
@@ -62,6 +64,12 @@ export function chunkBytes(
   const head = new Writer().u32(0x668e33ef).u16(flags).u16(type).u64(cookie).u32(length);
   return head.bytes(payload).done();
 }
+/** The same chunk with the longer header: the offset of its request, and 64 bits of length. */
+export function extendedChunk(chunk: Uint8Array<ArrayBuffer>, offset: number | bigint) {
+  const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.length);
+  const head = new Writer().u32(0x6e8a278c).bytes(chunk.subarray(4, 16)).u64(offset);
+  return head.u64(view.getUint32(16)).bytes(chunk.subarray(20)).done();
+}
 export function dataPayload(offset: number | bigint, data: Uint8Array): Uint8Array<ArrayBuffer> {
   return new Writer().u64(offset).bytes(data).done();
 }
@@ -74,6 +82,13 @@ export function errorPayload(errno: number, text = '', length = text.length) {
 export function statusPayload(id: number, ...numbers: readonly number[]) {
   const writer = new Writer().u32(id);
   for (const number of numbers) writer.u32(number);
+  return writer.done();
+}
+
+/** The status of one context in the extended form. */
+export function extendedStatusPayload(id: number, ...numbers: readonly (number | bigint)[]) {
+  const writer = new Writer().u32(id).u32(numbers.length / 2);
+  for (const number of numbers) writer.u64(number);
   return writer.done();
 }
 
@@ -154,15 +169,16 @@ export class ScriptedServer implements AsyncDisposable {
   }
   /** The handshake as an honest server does it. */
   async handshake(): Promise<void> {
-    const { sizeBytes = 1 << 20, flags = FLAGS.all, structured = true, contexts } = this.#options;
-    const { blocks } = this.#options;
+    const { sizeBytes = 1 << 20, flags = FLAGS.all, contexts, blocks } = this.#options;
+    const { form } = this;
     while (this.#stream === undefined) await new Promise((done) => setImmediate(done));
     this.send(greetingBytes());
     await this.flags();
     for (;;) {
       const { option, data } = await this.option();
-      if (option === 8) {
-        this.send(optionReplyBytes(8, structured ? 1 : 0x8000_0001));
+      if (option === 11 || option === 8) {
+        const agreed = option === (form === 'extended' ? 11 : 8) && form !== 'simple';
+        this.send(optionReplyBytes(option, agreed ? 1 : 0x8000_0001));
       } else if (option === 10) {
         this.asked = queriesOf(data);
         const selected = (contexts ?? ['base:allocation']).filter((one) =>
@@ -190,11 +206,20 @@ export class ScriptedServer implements AsyncDisposable {
     }
   }
 
+  get form(): ReplyForm {
+    return this.#options.form ?? 'structured';
+  }
+
   async request(): Promise<SeenRequest> {
-    const view = new DataView((await this.take(28)).buffer);
-    if (view.getUint32(0) !== 0x25609513) throw new Error('request magic');
-    const [flags, type, length] = [view.getUint16(4), view.getUint16(6), view.getUint32(24)];
-    const payload = await this.take(type === 1 ? length : 0);
+    const extended = this.form === 'extended';
+    const view = new DataView((await this.take(extended ? 32 : 28)).buffer);
+    if (view.getUint32(0) !== (extended ? 0x21e41c71 : 0x25609513)) {
+      throw new Error('request magic');
+    }
+    const [flags, type] = [view.getUint16(4), view.getUint16(6)];
+    const length = extended ? Number(view.getBigUint64(24)) : view.getUint32(24);
+    const carries = extended ? (flags & 0x20) !== 0 : type === 1;
+    const payload = await this.take(carries ? length : 0);
     const [cookie, at] = [view.getBigUint64(8), Number(view.getBigUint64(16))];
     return { flags, type, cookie, at, length, payload };
   }
@@ -206,8 +231,11 @@ export class ScriptedServer implements AsyncDisposable {
       if (request === undefined || request.type === 2) return seen;
       seen.push(request);
       const { cookie, type, length, at } = request;
-      if (type === 0 && this.#options.structured !== false) {
-        this.send(chunkBytes(cookie, 1, 1, dataPayload(at, new Uint8Array(length))));
+      if (type === 0 && this.form !== 'simple') {
+        const data = chunkBytes(cookie, 1, 1, dataPayload(at, new Uint8Array(length)));
+        this.send(this.form === 'extended' ? extendedChunk(data, at) : data);
+      } else if (this.form === 'extended') {
+        this.send(extendedChunk(chunkBytes(cookie, 1, 0), at));
       } else {
         this.send(simpleReply(cookie, 0, new Uint8Array(type === 0 ? length : 0)));
       }

@@ -11,7 +11,7 @@ export interface Question {
   readonly flags: number;
   readonly at: number;
   readonly length: number;
-  /** Of a WRITE: lent until the operation is settled. */
+  /** Follows the header: lent until the operation is settled. Not only a WRITE may have one. */
   readonly payload?: Uint8Array;
   /** Of a READ: `length` bytes, filled as they come. */
   readonly into?: Uint8Array;
@@ -82,19 +82,29 @@ export class Asked {
     this.#into?.fill(0, from, from + length);
   }
 
-  /** BLOCK_STATUS: context id u32, then length u32 and flags u32 for each extent. */
-  status(payload: Uint8Array): void {
+  /**
+   * BLOCK_STATUS: context id u32, then length u32 and flags u32 for each extent; in the extended
+   * form the id, how many extents follow u32, and 64 bits for each field.
+   */
+  status(payload: Uint8Array, extended: boolean): void {
     const { length, countMax = 1, contextIds } = this.question;
     const reader = new Reader(payload);
     const id = reader.u32('context id');
+    const extentBytes = extended ? 16 : 8;
+    const told = extended ? reader.u32('number of extents') : Math.floor(reader.left / extentBytes);
     if (contextIds?.has(id) !== true || this.statuses.has(id)) {
       throw this.broken('a status nobody asked for');
     }
-    if (reader.left === 0 || reader.left % 8 !== 0) throw this.broken('a status without extents');
+    if (told === 0 || reader.left !== told * extentBytes) {
+      throw this.broken('a status without extents');
+    }
+    const field = extended
+      ? (name: string) => Number(reader.u64(name))
+      : (name: string) => reader.u32(name);
     const found: { length: number; flags: number }[] = [];
     // The last one may reach beyond what was asked; what would come after it may not.
     for (let covered = 0; reader.left > 0; ) {
-      const extent = { length: reader.u32('extent length'), flags: reader.u32('extent flags') };
+      const extent = { length: field('extent length'), flags: field('extent flags') };
       if (extent.length === 0 || covered >= length) throw this.broken('extents that cannot be');
       extent.length = Math.min(extent.length, length - covered);
       covered += extent.length;

@@ -24,8 +24,8 @@ import { DEFAULT_BLOCKS, type ServerTerms } from './terms.ts';
  * The handshake from the client's side, as a table like the server's: a state says how many bytes
  * it needs, `step` takes exactly so many. Pure; what a server must not say throws SheepError.
  *
- *   greeting ──▶ STRUCTURED_REPLY ─┬▶ SET_META_CONTEXT ──▶ GO ──▶ over
- *                                  └──── refused ──────────▲
+ *   greeting ──▶ EXTENDED_HEADERS ─┬───────────────────────┬▶ SET_META_CONTEXT ──▶ GO ──▶ over
+ *                                  └▶ (refused) STRUCTURED_REPLY ─── refused ───────▲
  *   (each option: reply header ──▶ payload ──▶ next reply or next option)
  */
 export type State =
@@ -116,15 +116,15 @@ function greeting(bytes: Uint8Array): Step {
     throw new SheepError('ERR_BAD_FRAME', 'this is no NBD server', { magic: second });
   }
   const both = flags & (HANDSHAKE_FLAG.fixedNewstyle | HANDSHAKE_FLAG.noZeroes);
-  const send = new Writer().u32(both).bytes(optionBytes(OPT.STRUCTURED_REPLY)).done();
+  const send = new Writer().u32(both).bytes(optionBytes(OPT.EXTENDED_HEADERS)).done();
   const heard: Heard = {
     description: '',
-    structured: false,
+    form: 'simple',
     contexts: new Map(),
     blocks: DEFAULT_BLOCKS,
     replies: 0,
   };
-  return { state: { at: 'reply', option: OPT.STRUCTURED_REPLY, heard }, send };
+  return { state: { at: 'reply', option: OPT.EXTENDED_HEADERS, heard }, send };
 }
 
 /** A whole reply to an option has arrived. */
@@ -143,9 +143,13 @@ function reply(
   const on = (more: Partial<Heard>): Step => ({
     state: { at: 'reply', option, heard: { ...heard, ...more } },
   });
+  if (option === OPT.EXTENDED_HEADERS && refused) return structured(heard);
+  if (option === OPT.EXTENDED_HEADERS && type === REP.ACK) {
+    return setMeta({ ...heard, form: 'extended' }, wanted);
+  }
   if (option === OPT.STRUCTURED_REPLY && refused) return go(heard, wanted);
   if (option === OPT.STRUCTURED_REPLY && type === REP.ACK) {
-    return setMeta({ ...heard, structured: true }, wanted);
+    return setMeta({ ...heard, form: 'structured' }, wanted);
   }
   if (option === OPT.SET_META_CONTEXT && refused) {
     return go({ ...heard, contexts: new Map() }, wanted);
@@ -181,6 +185,16 @@ function withContext(
     throw new SheepError('ERR_BAD_FRAME', 'one metadata context, or one id, twice', { id });
   }
   return new Map([...before, [name, id]]);
+}
+
+/** What a server without extended headers may still have. */
+function structured(heard: Heard): Step {
+  const state: State = {
+    at: 'reply',
+    option: OPT.STRUCTURED_REPLY,
+    heard: { ...heard, replies: 0 },
+  };
+  return { state, send: optionBytes(OPT.STRUCTURED_REPLY) };
 }
 
 function setMeta(heard: Heard, { exportName, contexts }: Wanted): Step {

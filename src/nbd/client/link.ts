@@ -1,7 +1,7 @@
 import { describeError, SheepError } from '../../base/errors.ts';
 import type { ByteStream, StreamEvents } from '../../contracts/net.ts';
 import { Assembler } from '../assembler.ts';
-import { CMD } from '../constants.ts';
+import { CMD, CMD_FLAG } from '../constants.ts';
 import { joined, putNumber64, REQUEST_AT, REQUEST_FORM } from '../frames.ts';
 import { Asked, type Question } from './asked.ts';
 import { FIRST_STATE, need, type State, step, type Wanted } from './handshake.ts';
@@ -26,6 +26,7 @@ export class Link implements StreamEvents {
   readonly #assembler = new Assembler();
   #state: State = FIRST_STATE;
   #reader: ReplyReader | undefined;
+  #extended = false;
   /** Asked and not yet sent, in order. */
   readonly #queue = new Set<Asked>();
   /** Sent and not yet answered, by cookie. */
@@ -97,7 +98,8 @@ export class Link implements StreamEvents {
     const polite = this.#failure === undefined && this.#stream.unsentBytes === 0;
     if (polite && this.#reader !== undefined) {
       const { promise, resolve } = Promise.withResolvers<void>();
-      this.#stream.write(requestHeader({ type: CMD.DISC, flags: 0, at: 0, length: 0 }, 0), resolve);
+      const goodbye = { type: CMD.DISC, flags: 0, at: 0, length: 0 };
+      this.#stream.write(requestHeader(goodbye, 0, this.#extended), resolve);
       await Promise.race([promise, this.#gone.promise]);
     }
     this.fail(new SheepError('ERR_SHUTDOWN', 'the connection was closed'));
@@ -141,7 +143,8 @@ export class Link implements StreamEvents {
       this.#state = state;
       if (send !== undefined) this.#stream.write(send);
       if (state.at !== 'over') continue;
-      this.#reader = new ReplyReader(this.#flight, state.terms.structured);
+      this.#extended = state.terms.form === 'extended';
+      this.#reader = new ReplyReader(this.#flight, state.terms.form);
       this.#agreed.resolve(state.terms);
       return at;
     }
@@ -170,7 +173,7 @@ export class Link implements StreamEvents {
       this.#queue.delete(asked);
       const cookie = this.#cookie++;
       this.#flight.set(cookie, asked);
-      frames.push(requestHeader(asked.question, cookie));
+      frames.push(requestHeader(asked.question, cookie, this.#extended));
       const { payload } = asked.question;
       if (payload === undefined) continue;
       if (payload.length <= COPIED_MAX_BYTES) {
@@ -186,18 +189,22 @@ export class Link implements StreamEvents {
   }
 }
 
-/** "Request message". */
+/** "Request message"; the length of one with payload is that of the payload. */
 function requestHeader(
-  { type, flags, at, length }: Pick<Question, 'type' | 'flags' | 'at' | 'length'>,
+  { type, flags, at, length, payload }: Omit<Question, 'into'>,
   cookie: number,
+  extended: boolean,
 ): Uint8Array {
-  const bytes = new Uint8Array(REQUEST_FORM.compact.bytes);
+  const form = extended ? REQUEST_FORM.extended : REQUEST_FORM.compact;
+  const bytes = new Uint8Array(form.bytes);
   const view = new DataView(bytes.buffer);
-  view.setUint32(0, REQUEST_FORM.compact.magic);
-  view.setUint16(REQUEST_AT.flags, flags);
+  view.setUint32(0, form.magic);
+  const carries = extended && payload !== undefined ? CMD_FLAG.PAYLOAD_LEN : 0;
+  view.setUint16(REQUEST_AT.flags, flags | carries);
   view.setUint16(REQUEST_AT.type, type);
   putNumber64(view, REQUEST_AT.cookie, cookie);
   putNumber64(view, REQUEST_AT.offset, at);
-  view.setUint32(REQUEST_AT.length, length);
+  if (extended) putNumber64(view, REQUEST_AT.length, payload?.length ?? length);
+  else view.setUint32(REQUEST_AT.length, length);
   return bytes;
 }

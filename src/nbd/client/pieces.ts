@@ -1,4 +1,5 @@
 import { BLOCK_BYTES, roundDown, roundUp } from '../../base/units.ts';
+import type { ReplyForm } from '../validate.ts';
 import type { BlockSizes } from './terms.ts';
 
 export interface Piece {
@@ -8,8 +9,13 @@ export interface Piece {
 
 /** Longer reads and writes are several requests, so that a server works at some while others travel. */
 const REQUEST_MAX_BYTES = 4 * 1024 * 1024;
-/** A request without data says its length in 32 bits; this is a multiple of any object size. */
-export const EFFECT_STEP = 2 ** 32 - 64 * 1024 * 1024;
+/** What a compact request without data may cover, in 32 bits; a multiple of any object size. */
+const COMPACT_EFFECT_STEP = 2 ** 32 - 64 * 1024 * 1024;
+
+/** How much one request without data may cover: with extended headers, any disk. */
+export function effectStep(form: ReplyForm): number {
+  return form === 'extended' ? Number.MAX_SAFE_INTEGER : COMPACT_EFFECT_STEP;
+}
 
 /** How much data one request may carry: a whole number of blocks, ours and the server's. */
 export function payloadStep({ preferredBytes, minimumBytes, payloadMaxBytes }: BlockSizes): number {

@@ -1,3 +1,4 @@
+import { Writer } from '../../base/bytes.ts';
 import { SheepError } from '../../base/errors.ts';
 import { forEachAtMost } from '../../base/parallel.ts';
 import { KiB, roundDown } from '../../base/units.ts';
@@ -10,8 +11,9 @@ import type {
 } from '../../contracts/block-device.ts';
 import type { Call, WriteCall } from '../../contracts/call.ts';
 import { BASE_ALLOCATION, CMD, CMD_FLAG, STATE_FLAG } from '../constants.ts';
+import type { Question } from './asked.ts';
 import type { Link } from './link.ts';
-import { EFFECT_STEP, type Piece, payloadStep, pieces, wholeBlocks } from './pieces.ts';
+import { effectStep, type Piece, payloadStep, pieces, wholeBlocks } from './pieces.ts';
 import { offers, type ServerTerms } from './terms.ts';
 
 /** Pieces of one operation under way at once. */
@@ -28,12 +30,14 @@ export class RemoteDevice implements BlockDevice {
   readonly #link: Link;
   readonly #terms: ServerTerms;
   readonly #step: number;
+  readonly #effectStep: number;
   readonly #contextIds: ReadonlySet<number>;
 
   constructor(link: Link, terms: ServerTerms) {
     this.#link = link;
     this.#terms = terms;
     this.#step = payloadStep(terms.blocks);
+    this.#effectStep = effectStep(terms.form);
     this.#contextIds = new Set(terms.contexts.values());
     const { sizeBytes, description, contexts } = terms;
     const others = [...contexts.keys()].filter((name) => name !== BASE_ALLOCATION);
@@ -88,7 +92,7 @@ export class RemoteDevice implements BlockDevice {
     }
     const hole = call.keepAllocated ? CMD_FLAG.NO_HOLE : 0;
     const fast = call.fastOnly ? CMD_FLAG.FAST_ZERO : 0;
-    const step = zeroes ? EFFECT_STEP : Math.min(this.#step, ZEROES.length);
+    const step = zeroes ? this.#effectStep : Math.min(this.#step, ZEROES.length);
     await this.#durably(call, (fua) =>
       this.#inPieces(at, length, step, (piece) => {
         const question = zeroes
@@ -149,15 +153,22 @@ export class RemoteDevice implements BlockDevice {
     call: Call,
   ): Promise<Described[]> {
     const flags = countMax === 1 ? CMD_FLAG.REQ_ONE : 0;
-    const contextIds = this.#contextIds;
-    const question = { at, length: Math.min(length, EFFECT_STEP), countMax, contextIds };
+    const covered = Math.min(length, this.#effectStep);
+    const question = { type: CMD.BLOCK_STATUS, flags, at, length: covered, countMax };
     const answer = await this.#link.ask(
-      { ...question, type: CMD.BLOCK_STATUS, flags },
+      this.#oneOfMany
+        ? { ...question, ...onlyOf(id, covered) }
+        : { ...question, contextIds: this.#contextIds },
       call.signal,
     );
     const found = answer.statuses.get(id);
     if (found === undefined) throw answer.broken('the status of another context');
     return found;
+  }
+
+  /** A status would be told of other contexts too, unless the request names its own. */
+  get #oneOfMany(): boolean {
+    return this.#contextIds.size > 1 && offers(this.#terms, 'BLOCK_STATUS_PAYLOAD');
   }
 
   /** Runs `work` with the flag that makes it durable, or flushes after it where there is none. */
@@ -183,6 +194,11 @@ export class RemoteDevice implements BlockDevice {
   #refuseReadOnly(): void {
     if (this.info.readOnly) throw new SheepError('ERR_READ_ONLY', 'the export is read-only');
   }
+}
+
+/** What a BLOCK_STATUS for one context carries: length u64, context id u32. */
+function onlyOf(id: number, length: number): Pick<Question, 'payload' | 'contextIds'> {
+  return { payload: new Writer().u64(length).u32(id).done(), contextIds: new Set([id]) };
 }
 
 /** Neighbours that say the same are one. */

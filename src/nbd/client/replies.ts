@@ -1,16 +1,27 @@
 import { Reader } from '../../base/bytes.ts';
 import { SheepError } from '../../base/errors.ts';
 import { Assembler } from '../assembler.ts';
-import { CHUNK, CHUNK_FLAG_DONE, CHUNK_MAGIC, CMD, SIMPLE_REPLY_MAGIC } from '../constants.ts';
+import {
+  CHUNK,
+  CHUNK_FLAG_DONE,
+  CHUNK_MAGIC,
+  CMD,
+  EXTENDED_CHUNK_MAGIC,
+  SIMPLE_REPLY_MAGIC,
+} from '../constants.ts';
+import type { ReplyForm } from '../validate.ts';
 import type { Asked } from './asked.ts';
 
 /** A simple reply, and what a chunk's header has before its length. */
 const HEAD_BYTES = 16;
 const LENGTH_BYTES = 4;
+/** The same of an extended header: the request's offset u64, then the length u64. */
+const EXTENDED_LENGTH_BYTES = 16;
 const OFFSET_BYTES = 8;
 const HOLE_BYTES = 12;
 /** Of a status: 2^20 extents ("NBD_REPLY_TYPE_BLOCK_STATUS"). Nothing else is longer. */
 const STATUS_MAX_BYTES = 4 + 8 * 2 ** 20;
+const EXTENDED_STATUS_MAX_BYTES = 8 + 16 * 2 ** 20;
 const ERROR_MAX_BYTES = 64 * 1024;
 const ERROR_BIT = 0x8000;
 
@@ -36,13 +47,13 @@ interface Chunk {
 export class ReplyReader {
   /** In flight, by cookie. A request leaves it when its reply is complete. */
   readonly #flight: Map<number, Asked>;
-  readonly #structured: boolean;
+  readonly #form: ReplyForm;
   readonly #assembler = new Assembler();
   #expected: Expected = { part: 'head' };
 
-  constructor(flight: Map<number, Asked>, structured: boolean) {
+  constructor(flight: Map<number, Asked>, form: ReplyForm) {
     this.#flight = flight;
-    this.#structured = structured;
+    this.#form = form;
   }
 
   /** Uses `bytes` from `at` on, all of them. @throws SheepError `ERR_BAD_FRAME` */
@@ -54,7 +65,7 @@ export class ReplyReader {
         at += piece.length;
         this.#expected = this.#data(expected.chunk, expected.at, expected.length, piece);
       } else {
-        const { run, used } = this.#assembler.take(needOf(expected), bytes, at);
+        const { run, used } = this.#assembler.take(this.#need(expected), bytes, at);
         at += used;
         if (run === undefined) return;
         this.#expected = this.#next(expected, run);
@@ -68,7 +79,7 @@ export class ReplyReader {
       case 'head':
         return this.#head(view);
       case 'length':
-        return this.#length(expected.chunk, view.getUint32(0));
+        return this.#length(expected.chunk, this.#announced(expected.chunk, view));
       case 'offset':
         return place(expected.chunk, toNumber(view.getBigUint64(0)), expected.length);
       case 'payload':
@@ -76,10 +87,11 @@ export class ReplyReader {
     }
   }
 
-  /** "Simple reply message", or the first 16 bytes of a "Structured reply chunk message". */
+  /** "Simple reply message", or the first 16 bytes of a chunk's header in either form. */
   #head(view: DataView): Expected {
     const magic = view.getUint32(0);
-    if (magic !== SIMPLE_REPLY_MAGIC && magic !== CHUNK_MAGIC) {
+    const chunkMagic = this.#form === 'extended' ? EXTENDED_CHUNK_MAGIC : CHUNK_MAGIC;
+    if (magic !== SIMPLE_REPLY_MAGIC && magic !== chunkMagic) {
       throw new SheepError('ERR_BAD_FRAME', 'something else stands where a reply should', {
         magic,
       });
@@ -90,20 +102,30 @@ export class ReplyReader {
       throw new SheepError('ERR_BAD_FRAME', 'a reply to nothing that was asked', { cookie });
     }
     if (magic === SIMPLE_REPLY_MAGIC) return this.#simple(cookie, asked, view.getUint32(4));
-    if (!this.#structured) throw asked.broken('a structured reply that was not agreed');
+    if (this.#form === 'simple') throw asked.broken('a structured reply that was not agreed');
     const done = (view.getUint16(4) & CHUNK_FLAG_DONE) !== 0;
     return { part: 'length', chunk: { cookie, asked, type: view.getUint16(6), done } };
   }
 
   #simple(cookie: number, asked: Asked, errno: number): Expected {
     const { type, at, length } = asked.question;
+    if (this.#form === 'extended') throw asked.broken('a simple reply to an extended request');
     if (errno !== 0) {
       asked.refused(errno, new Uint8Array(0));
     } else if (type === CMD.READ || type === CMD.BLOCK_STATUS) {
-      if (this.#structured) throw asked.broken('a simple reply that has to be structured');
+      if (this.#form !== 'simple') throw asked.broken('a simple reply that has to be structured');
       return place({ cookie, asked, type: CHUNK.OFFSET_DATA, done: true }, at, length);
     }
     return this.#finish(cookie, asked);
+  }
+
+  /** How long a chunk's payload is. */
+  #announced({ asked }: Chunk, view: DataView): number {
+    if (this.#form !== 'extended') return view.getUint32(0);
+    if (toNumber(view.getBigUint64(0)) !== asked.question.at) {
+      throw asked.broken('the offset of another request');
+    }
+    return toNumber(view.getBigUint64(8));
   }
 
   #length(chunk: Chunk, length: number): Expected {
@@ -132,14 +154,31 @@ export class ReplyReader {
     } else if (type === CHUNK.OFFSET_HOLE) {
       if (payload.length !== HOLE_BYTES) throw asked.broken('a hole without a size');
       hole(asked, payload);
-    } else if (type === CHUNK.BLOCK_STATUS) {
-      asked.status(payload);
+    } else if (type === this.#statusType) {
+      asked.status(payload, this.#form === 'extended');
     } else if ((type & ERROR_BIT) !== 0) {
       refuse(asked, payload);
     } else {
       throw asked.broken(`a chunk of the unknown type ${type}`);
     }
     return done ? this.#finish(cookie, asked) : { part: 'head' };
+  }
+
+  get #statusType(): number {
+    return this.#form === 'extended' ? CHUNK.BLOCK_STATUS_EXT : CHUNK.BLOCK_STATUS;
+  }
+
+  #need(expected: Exclude<Expected, { part: 'data' }>): number {
+    switch (expected.part) {
+      case 'head':
+        return HEAD_BYTES;
+      case 'length':
+        return this.#form === 'extended' ? EXTENDED_LENGTH_BYTES : LENGTH_BYTES;
+      case 'offset':
+        return OFFSET_BYTES;
+      case 'payload':
+        return expected.length;
+    }
   }
 
   /** It stays in flight if its reply turns out to be none: then it fails with the connection. */
@@ -171,23 +210,11 @@ function refuse(asked: Asked, payload: Uint8Array): void {
   asked.refused(errno, reader.bytes(reader.u16('error text length'), 'error text'));
 }
 
-function needOf(expected: Exclude<Expected, { part: 'data' }>): number {
-  switch (expected.part) {
-    case 'head':
-      return HEAD_BYTES;
-    case 'length':
-      return LENGTH_BYTES;
-    case 'offset':
-      return OFFSET_BYTES;
-    case 'payload':
-      return expected.length;
-  }
-}
-
 function maxBytesOf(type: number): number {
   if (type === CHUNK.NONE) return 0;
   if (type === CHUNK.OFFSET_HOLE) return HOLE_BYTES;
-  return type === CHUNK.BLOCK_STATUS ? STATUS_MAX_BYTES : ERROR_MAX_BYTES;
+  if (type === CHUNK.BLOCK_STATUS) return STATUS_MAX_BYTES;
+  return type === CHUNK.BLOCK_STATUS_EXT ? EXTENDED_STATUS_MAX_BYTES : ERROR_MAX_BYTES;
 }
 
 /** Beyond 2^53 it is not exact, and lies outside of every request. */

@@ -1,4 +1,5 @@
 import { EXPORT_FLAG } from '../constants.ts';
+import type { ReplyForm } from '../validate.ts';
 
 /** What a server told of its export and agreed to; fixed for a connection. */
 export interface ServerTerms {
@@ -7,7 +8,7 @@ export interface ServerTerms {
   readonly description: string;
   /** "Transmission flags". */
   readonly flags: number;
-  readonly structured: boolean;
+  readonly form: ReplyForm;
   /** The metadata contexts that were selected, with the id of each. */
   readonly contexts: ReadonlyMap<string, number>;
   readonly blocks: BlockSizes;

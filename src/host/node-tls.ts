@@ -45,7 +45,7 @@ export async function openServerTls(files: TlsFiles): Promise<ServerTls> {
  * a `TLSSocket` made for a server only notes that it is worth nothing. So every stream goes through
  * such a server, which listens nowhere.
  */
-class NodeServerTls implements ServerTls {
+export class NodeServerTls implements ServerTls {
   readonly #files: TlsFiles;
   #gate: Gate;
 
@@ -65,8 +65,13 @@ class NodeServerTls implements ServerTls {
 
   async secure(stream: ByteStream, call: Call = {}): Promise<Secured> {
     assert(stream instanceof NodeStream, 'TLS is for sockets of this machine');
-    const { socket, proof } = await this.#gate.enter(stream.giveUp(), call);
+    const { socket, proof } = await this.enter(stream.giveUp(), call);
     return { stream: secureStream(stream, socket), proof };
+  }
+
+  /** The same over a socket that is no stream of ours. */
+  enter(under: Socket, call: Call = {}): Promise<Entered> {
+    return this.#gate.enter(under, call);
   }
 }
 
@@ -115,8 +120,9 @@ class Gate {
       waiting.reject(signal?.reason);
       under.destroy();
     };
-    const gone = () =>
-      waiting.reject(new SheepError('ERR_IO', 'the connection ended during the TLS handshake'));
+    const ended = new SheepError('ERR_IO', 'the connection ended during the TLS handshake');
+    // TLS, which knows why if it was the one to end it, tells that a little later.
+    const gone = () => setImmediate(() => waiting.reject(ended));
     under.once('close', gone);
     signal?.addEventListener('abort', aborted, { once: true });
     if (signal?.aborted) aborted();

@@ -19,9 +19,11 @@ export const SNAPSHOT_LIMITS = {
   /** Above this an object was not made by us. */
   objectBytesMax: 64 * MiB,
   /** How hard to compress: measured in ARCHITECTURE.md. */
-  level: { zstd: 3, zlib: 6, none: 0 },
+  level: { zstd: 4, zlib: 6, none: 0 },
   /** One job of a thread: some milliseconds of work. */
   batchBytes: 1 * MiB,
+  /** Batches that are being read or waiting for a thread, beside two for each thread. */
+  batchesReading: 8,
   /** How often whoever holds a store says that it lives, and when it is taken for dead. */
   lockRefreshMs: 30_000,
   lockStaleMs: 10 * 60_000,

@@ -15,6 +15,8 @@ export interface SnapDisk {
   /** Name of the VDI, and tag of its snapshot that was read. */
   readonly name: string;
   readonly snapshot: string;
+  /** When that snapshot was taken, wall time: a store of VDIs that was set back gives vids anew. */
+  readonly snapshotMs: number;
   readonly sizeBytes: number;
   readonly objectBytes: number;
   /** Name of its trunk; zeroes: the whole disk reads as zeroes. */
@@ -61,16 +63,21 @@ export function decodeSnap(bytes: Uint8Array, id: string): Snap {
 function decodeDisk(value: unknown, place: string): SnapDisk {
   const bad = () => damaged(place, 'it does not say what disk it is of');
   if (typeof value !== 'object' || value === null) throw bad();
-  const { clusterId, family, vid, name, snapshot, sizeBytes, objectBytes, root } = value as Partial<
-    Record<keyof SnapDisk, unknown>
-  >;
+  const { clusterId, family, vid, name, snapshot, snapshotMs, sizeBytes, objectBytes, root } =
+    value as Partial<Record<keyof SnapDisk, unknown>>;
   if (typeof clusterId !== 'string' || typeof name !== 'string') throw bad();
   if (typeof snapshot !== 'string' || typeof root !== 'string') throw bad();
-  if (!isCount(family) || !isCount(vid) || !isCount(sizeBytes) || !isCount(objectBytes)) {
+  if (
+    !isCount(family) ||
+    !isCount(vid) ||
+    !isCount(snapshotMs) ||
+    !isCount(sizeBytes) ||
+    !isCount(objectBytes)
+  ) {
     throw bad();
   }
   if (!/^([0-9a-f]{2})+$/.test(root) || root.length !== NAME_BYTES * 2) throw bad();
-  const facts = { clusterId, family, vid, name, snapshot, sizeBytes, objectBytes };
+  const facts = { clusterId, family, vid, name, snapshot, snapshotMs, sizeBytes, objectBytes };
   return { ...facts, root: new Uint8Array(Buffer.from(root, 'hex')) };
 }
 

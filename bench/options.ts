@@ -10,6 +10,7 @@ export const SCENARIOS = [
   'flush',
   'snapshots',
   'slices',
+  'farm',
   'door',
 ] as const;
 export type Scenario = (typeof SCENARIOS)[number];
@@ -35,6 +36,7 @@ npm run bench -- memory [options]      a 4 TiB VDI with 100,000 objects: start, 
 npm run bench -- fairness [options]    small reads beside a writer at full speed; cold beside hot
 npm run bench -- flush [options]       what a flush costs by each of three ways
 npm run bench -- snapshots [options]   snapshots and clones: making, reading, writing, deleting
+npm run bench -- farm [options]        backups of an image with this machine's /usr, beside restic
 npm run bench -- slices [options]      what slices of a backup cost, by their size and zstd's level
 npm run bench -- door [options]        what strangers and bad clients cost: memory, others' throughput
 

@@ -8,8 +8,10 @@ export interface ResticRepository {
   readonly directory: string;
   /** Backs a file up. @returns how long that took, the program's start included */
   backup(file: string): Promise<number>;
-  /** Writes the latest state of a file to standard output, which is thrown away. */
+  /** Writes the latest state of a file to a new one, and removes that, unmeasured. */
   restore(file: string): Promise<number>;
+  /** Reads and proves everything. */
+  check(): Promise<number>;
   remove(): Promise<void>;
 }
 
@@ -31,7 +33,13 @@ export async function resticRepository(scope: Scope, name: string): Promise<Rest
   return {
     directory,
     backup: (file) => restic('backup', file),
-    restore: (file) => restic('restore', 'latest', '--target', place, '--include', file),
+    restore: async (file) => {
+      const target = join(place, 'restored');
+      const ms = await restic('restore', 'latest', '--target', target, '--include', file);
+      await rm(target, { recursive: true });
+      return ms;
+    },
+    check: () => restic('check', '--read-data'),
     remove: () => rm(place, { recursive: true, force: true }),
   };
 }

@@ -5,6 +5,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { compare } from './compare.ts';
 import { door } from './door.ts';
 import { fairness } from './fairness.ts';
+import { farm } from './farm.ts';
 import { flushWays } from './flush-ways.ts';
 import { describeMachine, machineLine } from './machine.ts';
 import { memory } from './memory.ts';
@@ -43,6 +44,10 @@ async function runScenario(scope: Scope, options: Options): Promise<Outcome> {
     }
     case 'door': {
       const { rows, text } = await door(scope, options, say);
+      return { text, results: rows };
+    }
+    case 'farm': {
+      const { rows, text } = await farm(scope, options, say);
       return { text, results: rows };
     }
     case 'slices': {

@@ -13,7 +13,7 @@ const OBJECT_BYTES = 4 * MiB;
 /** Data of each image that is looked at, in whole objects from all over it. */
 const SAMPLE_BYTES = 400 * MiB;
 const SLICES = [32, 64, 128, 256].map((kib) => kib * KiB);
-const LEVELS = [1, 3, 6, 9];
+const LEVELS = [1, 3, 4, 6, 9];
 /** Of a slice, besides what it compresses to: its header in a pack and its line in the index. */
 const OVERHEAD_BYTES = 128;
 const SCATTERED_SHARE = 0.01;

@@ -18,6 +18,8 @@ const TOOLS = {
   losetup: 'mount',
   'qemu-system-x86_64': 'qemu-system-x86',
   setpriv: 'util-linux',
+  unshare: 'util-linux',
+  ip: 'iproute2',
   openssl: 'openssl',
 } as const satisfies Record<string, string>;
 

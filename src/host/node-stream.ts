@@ -2,10 +2,8 @@ import type { Socket } from 'node:net';
 import { assert } from '../base/assert.ts';
 import type { ByteStream, StreamEvents } from '../contracts/net.ts';
 import { stayAwake } from './awake.ts';
+import { endWithDeadPeer } from './dead-peers.ts';
 import { ReceiveRooms } from './receive-buffer.ts';
-
-/** A dead peer is noticed after about a minute and a half, and frees what it holds. */
-const KEEP_ALIVE_DELAY_MS = 30_000;
 
 /** A socket of this machine, or what TLS made of one. */
 export class NodeStream implements ByteStream {
@@ -53,7 +51,7 @@ export class NodeStream implements ByteStream {
     }
     if (this.transport === 'tcp') {
       this.#socket.setNoDelay(true);
-      this.#socket.setKeepAlive(true, KEEP_ALIVE_DELAY_MS);
+      endWithDeadPeer(this.#socket);
     }
     this.#socket.resume();
   }

@@ -45,16 +45,14 @@ export function adminServer(
     ajv: { customOptions: { removeAdditional: false, coerceTypes: false, useDefaults: false } },
   });
   server.server.maxConnections = limits.connections;
-  let refused = 0;
+  const seldom = seldomer();
   server.addHook('onRequest', async ({ headers, method }, reply) => {
     const { host, origin, authorization } = headers;
     const refusal = refusalOf({ host, origin, authorization }, door);
     if (refusal === undefined) return;
-    refused += 1;
-    // Ever more rarely, so that whoever knocks cannot fill the disk with his knocking.
-    if (Number.isInteger(Math.log2(refused))) {
+    seldom((refused) => {
       log.event('warn', 'admin.refused', { method, status: refusal.status, refused });
-    }
+    });
     if (refusal.status === 401) reply.header('www-authenticate', 'Bearer');
     await reply
       .code(refusal.status)
@@ -76,6 +74,18 @@ export function adminServer(
     return reply.code(status).send(body);
   });
   return server;
+}
+
+/**
+ * Tells of the first, the second, the fourth time and so on: so whoever knocks cannot fill the disk
+ * with his knocking. @returns what is called each time, with what tells of so many
+ */
+export function seldomer(): (tell: (times: number) => void) => void {
+  let times = 0;
+  return (tell) => {
+    times += 1;
+    if (Number.isInteger(Math.log2(times))) tell(times);
+  };
 }
 
 /** How an error is told: its status, and what says why. */

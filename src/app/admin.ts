@@ -1,9 +1,11 @@
-import { parseAddress } from '../base/address.ts';
-import { SheepError } from '../base/errors.ts';
+import { isLocal, parseAddress } from '../base/address.ts';
+import { describeError, SheepError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
 import type { Address, Listener } from '../contracts/net.ts';
+import type { HttpsOptions, ServerTls } from '../contracts/tls.ts';
 import type { Door } from './admin-guard.ts';
 import { addRoutes } from './admin-routes.ts';
-import { adminServer } from './admin-server.ts';
+import { adminServer, seldomer } from './admin-server.ts';
 import type { AdminSubject } from './admin-subject.ts';
 import type { Host } from './host.ts';
 import { readSmallFile, writeSmallFile } from './small-file.ts';
@@ -31,12 +33,17 @@ export async function openToken(
   );
 }
 
-/** Serves the admin API on every address. Disposing ends it; answers under way are finished. */
+/**
+ * Serves the admin API on every address, where other machines can reach it inside TLS if there are
+ * certificates for it. Disposing ends it; answers under way are finished.
+ * @returns the addresses in use; those inside TLS begin with `https://`
+ */
 export async function serveAdmin(
   host: Host,
   subject: AdminSubject,
   token: string,
   addresses: readonly Address[],
+  tls?: ServerTls,
 ): Promise<AsyncDisposable & { readonly addresses: readonly Address[] }> {
   await using opening = new AsyncDisposableStack();
   const listening: Address[] = [];
@@ -45,11 +52,29 @@ export async function serveAdmin(
     opening.defer(() => server.close());
     await addRoutes(server, subject);
     await server.ready();
-    const listener: Listener = opening.use(await host.listenHttp(server.server, address));
-    listening.push(listener.address);
+    const https = tls && !isLocalAddress(address) ? httpsOf(tls, host.log) : undefined;
+    const listener: Listener = opening.use(await host.listenHttp(server.server, address, https));
+    listening.push(`${https === undefined ? '' : 'https://'}${listener.address}`);
   }
   const owned = opening.move();
   return { addresses: listening, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+function isLocalAddress(address: Address): boolean {
+  const where = parseAddress(address);
+  return !('fd' in where) && isLocal(where);
+}
+
+function httpsOf(tls: ServerTls, log: Log): HttpsOptions {
+  const seldom = seldomer();
+  return {
+    tls,
+    refused: (client, cause) =>
+      seldom((refused) => {
+        const facts = { client, cause: describeError(cause), refused };
+        log.event('warn', 'admin.tls-refused', facts);
+      }),
+  };
 }
 
 function doorOf(address: Address, token: string): Door {

@@ -3,6 +3,7 @@ import type { Log } from '../base/log.ts';
 import type { Disk } from '../contracts/disk.ts';
 import type { Address, Listener, Net } from '../contracts/net.ts';
 import type { Clock, Random } from '../contracts/seams.ts';
+import type { HttpsOptions } from '../contracts/tls.ts';
 
 /** How the process does: what a person looks at when it is slow. */
 export interface ProcessStats {
@@ -20,8 +21,12 @@ export interface Host {
   readonly random: Random;
   readonly net: Net;
   readonly log: Log;
-  /** Lets an HTTP server listen; errors as of `Net.listen`. */
-  readonly listenHttp: (server: Server, address: Address) => Promise<Listener>;
+  /** Lets an HTTP server listen, with `https` inside TLS; errors as of `Net.listen`. */
+  readonly listenHttp: (
+    server: Server,
+    address: Address,
+    https?: HttpsOptions,
+  ) => Promise<Listener>;
   readonly processStats: () => ProcessStats;
   /** How many files the process may have open. */
   readonly filesMax: number;

@@ -37,6 +37,22 @@ export function parseAddress(address: string): Where {
   return { host, port };
 }
 
+/**
+ * An address where the admin API is asked: `https://host:port` is inside TLS.
+ * @throws SheepError `ERR_BAD_INPUT`
+ */
+export function parseAdminAddress(address: string): {
+  readonly tls: boolean;
+  readonly where: Where;
+} {
+  const inside = /^https:\/\/(.*)$/s.exec(address)?.[1];
+  if (inside === undefined) return { tls: false, where: parseAddress(address) };
+  const where = parseAddress(inside.replace(/\/$/, ''));
+  if ('host' in where) return { tls: true, where };
+  const message = `${JSON.stringify(address)} is no address: give https://host:port`;
+  throw new SheepError('ERR_BAD_INPUT', message, { address });
+}
+
 export function formatAddress(where: Where): string {
   if ('path' in where) return `unix:${where.path}`;
   return 'fd' in where ? `fd:${where.fd}` : formatHostPort(where.host, where.port);

@@ -1,11 +1,11 @@
-import { readFileSync } from 'node:fs';
 import { type IncomingMessage, type RequestOptions, request } from 'node:http';
 import type { ErrorView } from '../app/admin-views.ts';
-import { parseAddress } from '../base/address.ts';
+import { parseAdminAddress } from '../base/address.ts';
 import { describeError, FAULTS, type FaultCode, SheepError } from '../base/errors.ts';
 import { KiB, MiB } from '../base/units.ts';
 import { ADMIN_TCP_DEFAULT, DIRECTORY_DEFAULT } from '../config/load.ts';
 import { openMessages } from './admin-messages.ts';
+import { type Credentials, noAnswer, requestTarget } from './admin-place.ts';
 
 /** One request to the admin API. @throws SheepError what the sheep answered, or why none did */
 export type AdminCall = <View>(method: Method, path: string, body?: object) => Promise<View>;
@@ -47,21 +47,16 @@ const SILENCE_MS = {
 
 const DEFAULT_ADDRESSES = [`unix:${DIRECTORY_DEFAULT}/admin.sock`, ADMIN_TCP_DEFAULT] as const;
 
-type Environment = Readonly<Record<string, string | undefined>>;
-
 export interface AdminClient {
   readonly call: AdminCall;
   readonly lines: AdminLines;
   readonly messages: AdminMessages;
 }
 
-/**
- * Calls the sheep at `address`, or, without one, the first of the usual places where one answers.
- * @param environment  COLLIE_TOKEN_FILE names the file with the token that TCP needs
- */
-export function adminClient(address: string | undefined, environment: Environment): AdminClient {
+/** Calls the sheep at `address`, or, without one, the first of the usual places where one answers. */
+export function adminClient(address: string | undefined, credentials: Credentials): AdminClient {
   const places = address === undefined ? DEFAULT_ADDRESSES : [address];
-  for (const place of places) parseAddress(place);
+  for (const place of places) parseAdminAddress(place);
   const first = async <T>(
     ask: (place: string) => Promise<T>,
   ): Promise<{ place: string; got: T }> => {
@@ -75,7 +70,8 @@ export function adminClient(address: string | undefined, environment: Environmen
     );
   };
   const ask = async (method: Method, path: string, body?: object): Promise<Answer> => {
-    const send = (place: string) => exchange(target(place, environment), method, path, body);
+    const send = async (place: string) =>
+      exchange(await requestTarget(place, credentials), method, path, body);
     const { place, got } = await first(send);
     return { place, incoming: got };
   };
@@ -83,7 +79,8 @@ export function adminClient(address: string | undefined, environment: Environmen
     call: async (method, path, body) => readAnswer(await ask(method, path, body)),
     lines: async (method, path, each) => readLines(await ask(method, path), each),
     messages: async (path, each) => {
-      const open = (place: string) => openMessages(target(place, environment), path, each);
+      const open = async (place: string) =>
+        openMessages(await requestTarget(place, credentials), path, each);
       const { place, got } = await first(open);
       if ('refusal' in got) return readAnswer({ place, incoming: got.refusal });
       const why = await got.closed;
@@ -106,33 +103,6 @@ async function unlessNobody<T>(place: string, ask: () => Promise<T>): Promise<T 
     const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
     if (code === 'ENOENT' || code === 'ECONNREFUSED') return undefined;
     throw noAnswer(place, cause);
-  }
-}
-
-function noAnswer(place: string, cause: unknown): SheepError {
-  const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
-  const hint = code === 'EACCES' ? '; run collie as the user that sheep runs as' : '';
-  return new SheepError('ERR_IO', `no answer from ${place}${hint}`, { place }, cause);
-}
-
-function target(place: string, environment: Environment): RequestOptions {
-  const where = parseAddress(place);
-  if ('path' in where) return { socketPath: where.path, headers: { host: 'localhost' } };
-  if ('fd' in where) throw new SheepError('ERR_BAD_INPUT', 'give host:port or unix:/path with -a');
-  const { host, port } = where;
-  const token = readToken(environment);
-  return { host, port, headers: token === undefined ? {} : { authorization: `Bearer ${token}` } };
-}
-
-/** Undefined if there is none in the usual place: what answers says then what it needs. */
-function readToken(environment: Environment): string | undefined {
-  const named = environment['COLLIE_TOKEN_FILE'];
-  try {
-    return readFileSync(named ?? `${DIRECTORY_DEFAULT}/admin.token`, 'utf8').trim();
-  } catch (cause) {
-    if (named === undefined) return undefined;
-    const message = `cannot read ${named}, which COLLIE_TOKEN_FILE names`;
-    throw new SheepError('ERR_IO', message, { path: named }, cause);
   }
 }
 

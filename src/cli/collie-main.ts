@@ -25,11 +25,26 @@ export interface CollieWorld {
   readonly nowMs: () => number;
 }
 
+interface GlobalOptions {
+  readonly address?: string;
+  readonly json?: true;
+  readonly tlsCerts?: string;
+  readonly insecureNetwork?: true;
+}
+
+function credentialsOf({ tlsCerts, insecureNetwork }: GlobalOptions, world: CollieWorld) {
+  return {
+    environment: world.environment,
+    ...(tlsCerts !== undefined && { certs: tlsCerts }),
+    networkTrusted: insecureNetwork === true,
+  };
+}
+
 /** One command of `collie`. @returns its exit status: 0 done, 1 failed, 2 wrong usage */
 export async function runCollie(args: readonly string[], world: CollieWorld): Promise<0 | 1 | 2> {
   let status: 0 | 1 = 0;
   const program = new Command('collie');
-  const options = (): { address?: string; json?: true } => program.opts();
+  const options = (): GlobalOptions => program.opts();
   const out: Terminal = {
     line: (text) => world.out(`${text}\n`),
     json: (value) => world.out(`${JSON.stringify(value, null, 2)}\n`),
@@ -37,7 +52,7 @@ export async function runCollie(args: readonly string[], world: CollieWorld): Pr
   const { watched, columns, nowMs } = world;
   const stream = { watched, columns, write: world.err };
   // The address is known only once the arguments have been read.
-  const admin = () => adminClient(options().address, world.environment);
+  const admin = () => adminClient(options().address, credentialsOf(options(), world));
   const collie: Collie = {
     call: (method, path, body) => admin().call(method, path, body),
     lines: (method, path, each) => admin().lines(method, path, each),
@@ -53,8 +68,10 @@ export async function runCollie(args: readonly string[], world: CollieWorld): Pr
   };
   program
     .description('Looks after VDIs and the sheep that serve them.')
-    .option('-a, --address <address>', 'a sheep: host:port or unix:/path (default: see below)')
+    .option('-a, --address <address>', 'a sheep: unix:/path, host:port or https://host:port')
     .option('--json', 'print JSON, for programs')
+    .option('--tls-certs <dir>', 'for https: ca-cert.pem, client-cert.pem and client-key.pem')
+    .option('--insecure-network', 'show the token to host:port also where others may read it')
     .version(programVersion(), '-V, --version')
     .addHelpText('after', HELP_AFTER)
     .addCommand(clusterCommands(collie))

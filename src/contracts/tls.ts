@@ -45,6 +45,13 @@ export interface ServerTls extends Tls {
   reload(): Promise<TlsState>;
 }
 
+/** How an HTTP server listens inside TLS: only who has proven a certificate comes in. */
+export interface HttpsOptions {
+  readonly tls: ServerTls;
+  /** A connection that TLS did not let in, and why. */
+  readonly refused: (client: string, cause: unknown) => void;
+}
+
 /** Where the certificates and keys of one side lie. At least one of the two. */
 export interface TlsFiles {
   /** A directory with ca-cert.pem, server-cert.pem and server-key.pem (a client's: client-…). */

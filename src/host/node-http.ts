@@ -3,15 +3,9 @@ import { createServer, type Socket } from 'node:net';
 import { assert } from '../base/assert.ts';
 import { SheepError } from '../base/errors.ts';
 import type { Address, Listener } from '../contracts/net.ts';
-import type { ServerTls } from '../contracts/tls.ts';
+import type { HttpsOptions } from '../contracts/tls.ts';
 import { bindServer } from './bind.ts';
 import { NodeServerTls } from './node-tls.ts';
-
-export interface HttpsOptions {
-  readonly tls: ServerTls;
-  /** A connection that TLS did not let in, and why. */
-  readonly refused: (client: string, cause: unknown) => void;
-}
 
 /**
  * Lets an HTTP server listen; with `https`, inside TLS, and only for clients that have proven a

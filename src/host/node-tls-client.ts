@@ -40,17 +40,19 @@ interface Side {
 
 function certificateSide(material: CertificateMaterial, hostname: string | undefined): Tls {
   return secureBy({
-    options: (address) => {
-      const host = hostname ?? hostOf(address);
-      return {
-        ...commonOptions(false),
-        ...contextOptions(material),
-        host, // what the certificate must be for
-        ...(isIP(host) === 0 && { servername: host }),
-      };
-    },
+    options: (address) => certificateOptions(material, hostname ?? hostOf(address)),
     proofOf: (socket) => certificateProof(socket.getPeerCertificate().subject),
   });
+}
+
+/** @param host  what the server's certificate must be for */
+export function certificateOptions(material: CertificateMaterial, host: string): ConnectionOptions {
+  return {
+    ...commonOptions(false),
+    ...contextOptions(material),
+    host,
+    ...(isIP(host) === 0 && { servername: host }),
+  };
 }
 
 function pskSide(user: string, key: Uint8Array): Tls {

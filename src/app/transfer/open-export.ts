@@ -1,4 +1,4 @@
-import { formatHostPort, isLocal, parseAddress } from '../../base/address.ts';
+import { formatHostPort, isLocal, parseAddress, parseAdminAddress } from '../../base/address.ts';
 import { describeError, isFault, SheepError } from '../../base/errors.ts';
 import type { Call } from '../../contracts/call.ts';
 import type { Address, Net } from '../../contracts/net.ts';
@@ -17,7 +17,7 @@ const ANY_HOST = /^(?:0\.0\.0\.0|::)$/;
  *         must not be taken for one that is elsewhere
  */
 export function nbdAddresses(served: readonly Address[], admin: Address | undefined): Address[] {
-  const place = admin === undefined ? undefined : parseAddress(admin);
+  const place = admin === undefined ? undefined : parseAdminAddress(admin).where;
   const elsewhere =
     place !== undefined && 'host' in place && !isLocal(place) ? place.host : undefined;
   const reachable = served.flatMap((address) => {

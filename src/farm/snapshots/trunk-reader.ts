@@ -1,0 +1,127 @@
+import type { SnapshotStore } from './store.ts';
+import {
+  decodeTrunk,
+  FANOUT,
+  isZeroName,
+  nameAt,
+  sameName,
+  type TrunkShape,
+  zeroName,
+} from './trunk-format.ts';
+
+/** A tree in a store. */
+export interface Trunk {
+  /** Name of its root; zeroes: all of the disk reads as zeroes. */
+  readonly root: Uint8Array;
+  readonly shape: TrunkShape;
+}
+
+/** A node, by its name and by where it stands. */
+export interface TrunkNode {
+  readonly name: Uint8Array;
+  readonly level: number;
+  /** Which one of its level, from the beginning of the disk. */
+  readonly index: number;
+}
+
+/** Names of the children of a node; of a leaf: of its slices. */
+export async function childrenOf(
+  store: SnapshotStore,
+  { name, level }: TrunkNode,
+  { leafSlices }: TrunkShape,
+): Promise<Uint8Array> {
+  const count = level === 0 ? leafSlices : FANOUT;
+  if (isZeroName(name)) return decodeNothing(count);
+  return decodeTrunk(await store.read(name, 'trunk'), level, count, store.format(name));
+}
+
+/** Finds nodes of a tree by their places, and remembers the way to the last one. */
+export class TrunkReader {
+  readonly #store: SnapshotStore;
+  readonly #trunk: Trunk;
+  /** By level: the node read last, and what it names. */
+  readonly #path: { index: number; names: Uint8Array }[] = [];
+
+  constructor(store: SnapshotStore, trunk: Trunk) {
+    this.#store = store;
+    this.#trunk = trunk;
+  }
+
+  get shape(): TrunkShape {
+    return this.#trunk.shape;
+  }
+
+  /** Of the `index`-th node of a level, also of one that a larger disk would have. */
+  async nameOf(level: number, index: number): Promise<Uint8Array> {
+    const { root, shape } = this.#trunk;
+    if (level < shape.rootLevel) {
+      return nameAt(await this.namesIn(level + 1, Math.floor(index / FANOUT)), index % FANOUT);
+    }
+    return level === shape.rootLevel && index === 0 ? root : zeroName();
+  }
+
+  /** What the `index`-th node of a level names; kept as it is, and not the caller's to change. */
+  async namesIn(level: number, index: number): Promise<Uint8Array> {
+    const known = this.#path[level];
+    if (known?.index === index) return known.names;
+    const names = await this.#read(level, index);
+    this.#path[level] = { index, names };
+    return names;
+  }
+
+  async #read(level: number, index: number): Promise<Uint8Array> {
+    const { root, shape } = this.#trunk;
+    if (level > shape.rootLevel) {
+      // Above the root of a smaller disk: its first child leads to it, all others to zeroes.
+      const names = decodeNothing(FANOUT);
+      if (index === 0 && level === shape.rootLevel + 1) names.set(root);
+      else if (index === 0) names.set(await this.nameOf(level - 1, 0));
+      return names;
+    }
+    return childrenOf(this.#store, { name: await this.nameOf(level, index), level, index }, shape);
+  }
+}
+
+/** A leaf that two trees do not have in common: what each of them names there. */
+export interface LeafDifference {
+  readonly index: number;
+  readonly names: Uint8Array;
+  readonly before: Uint8Array;
+}
+
+/**
+ * Leaves of `trunk` that are not as in `before`, ascending; without it, those that are not zeroes.
+ * What both have by the same name is not read. Memory follows the height of the trees.
+ */
+export async function* differingLeaves(
+  store: SnapshotStore,
+  trunk: Trunk,
+  before?: Trunk,
+): AsyncGenerator<LeafDifference> {
+  const { shape } = trunk;
+  const old = before ?? { root: zeroName(), shape };
+  const readers = [new TrunkReader(store, trunk), new TrunkReader(store, old)] as const;
+  const walk = async function* (level: number, index: number): AsyncGenerator<LeafDifference> {
+    if (index * FANOUT ** level >= shape.leaves) return;
+    const [name, oldName] = [
+      await readers[0].nameOf(level, index),
+      await readers[1].nameOf(level, index),
+    ];
+    if (sameName(name, oldName)) return;
+    if (level === 0) {
+      const names = await childrenOf(store, { name, level, index }, shape);
+      yield {
+        index,
+        names,
+        before: await childrenOf(store, { name: oldName, level, index }, shape),
+      };
+      return;
+    }
+    for (let child = 0; child < FANOUT; child += 1) yield* walk(level - 1, index * FANOUT + child);
+  };
+  yield* walk(Math.max(shape.rootLevel, old.shape.rootLevel), 0);
+}
+
+function decodeNothing(count: number): Uint8Array {
+  return new Uint8Array(count * zeroName().length);
+}

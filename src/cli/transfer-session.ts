@@ -7,7 +7,7 @@ import type { Export } from '../app/transfer/spread.ts';
 import { describeError, isFault, SheepError } from '../base/errors.ts';
 import { openNodeNet } from '../host/node-net.ts';
 import type { Collie } from './collie-command.ts';
-import { pathOf, type VdiRef } from './vdi-names.ts';
+import { pathOf, type VdiRef, vdiRef } from './vdi-names.ts';
 
 /** Options that every transfer has. */
 export interface TransferOptions {
@@ -105,7 +105,14 @@ export class TransferSession {
   async open(exportName: string, contexts: readonly string[] = []): Promise<Export> {
     this.#addresses ??= await this.#findAddresses();
     const { signal } = this;
-    return openExport(await openNodeNet(), this.#addresses, exportName, contexts, { signal });
+    const net = await openNodeNet();
+    try {
+      return await openExport(net, this.#addresses, exportName, contexts, { signal });
+    } catch (error) {
+      if (!isFault(error, 'ERR_NOT_FOUND')) throw error;
+      const vdi = await this.find(vdiRef(exportName));
+      throw vdi === undefined ? error : notLetIn(vdi);
+    }
   }
 
   /**
@@ -144,6 +151,17 @@ export class TransferSession {
     const { node } = await this.call<InfoView>('GET', '/v1/info');
     return nbdAddresses(node.nbd, address);
   }
+}
+
+/** What NBD keeps from us and the admin API knows. */
+function notLetIn({ name, export: exportName, allow }: VdiInfoView): SheepError {
+  const rules = allow.join(',');
+  return new SheepError(
+    'ERR_FORBIDDEN',
+    `'${exportName}' does not let this collie in, its rules are allow=${rules}; go through an ` +
+      `address that they allow (--nbd), or change them: collie vdi set ${name} allow=${rules},unix`,
+    { exportName, rules },
+  );
 }
 
 /** The same failure, with what it means for whoever asked. */

@@ -40,7 +40,7 @@ export function nbdAddresses(served: readonly Address[], admin: Address | undefi
 
 /**
  * Opens an export of a sheep, with several connections where it allows that, at the first address
- * where somebody answers.
+ * where somebody answers and has it: access rules may let in who comes by one and not by another.
  * @throws SheepError as `connectNbd`
  */
 export async function openExport(
@@ -52,6 +52,7 @@ export async function openExport(
 ): Promise<Export> {
   const options = { contexts, ...(signal !== undefined && { signal }) };
   const refusals: string[] = [];
+  let unknown: SheepError | undefined;
   for (const address of addresses) {
     const connect = () => connectNbd(net, address, exportName, options);
     try {
@@ -64,9 +65,11 @@ export async function openExport(
       opening.move();
       return spread(first, others);
     } catch (error) {
-      if (!isFault(error, 'ERR_IO')) throw error;
+      if (isFault(error, 'ERR_NOT_FOUND')) unknown = error;
+      else if (!isFault(error, 'ERR_IO')) throw error;
       refusals.push(describeError(error));
     }
   }
+  if (unknown !== undefined) throw unknown;
   throw new SheepError('ERR_IO', `the sheep cannot be reached by NBD: ${refusals.join('; ')}`);
 }

@@ -21,21 +21,17 @@ import type {
   VdiSetView,
 } from './admin-views.ts';
 
-const NEW_VDI = body({ name: NAME, size: SIZE, objectSize: SIZE }, ['name', 'size']);
+/** Access rules: vdi/access-rules.ts says which. */
+const ALLOW = { type: 'array', items: { type: 'string', maxLength: 4096 } } as const;
+const NEW_VDI = body({ name: NAME, size: SIZE, objectSize: SIZE, allow: ALLOW }, ['name', 'size']);
 interface NewVdi {
   readonly name: string;
   readonly size: number | string;
   readonly objectSize?: number | string;
+  readonly allow?: readonly string[];
 }
-const SET = body(
-  {
-    allow: { type: 'array', items: { type: 'string', maxLength: 4096 } },
-    dryRun: { type: 'boolean' },
-  },
-  ['allow'],
-);
+const SET = body({ allow: ALLOW, dryRun: { type: 'boolean' } }, ['allow']);
 interface SetVdi {
-  /** Access rules. */
   readonly allow: readonly string[];
   readonly dryRun?: boolean;
 }
@@ -75,11 +71,12 @@ export function addVdiRoutes(server: FastifyInstance, subject: AdminSubject): vo
     '/v1/vdis',
     { schema: { body: NEW_VDI } },
     async (request, reply) => {
-      const { name, size, objectSize = OBJECT_BYTES_DEFAULT } = request.body;
+      const { name, size, objectSize = OBJECT_BYTES_DEFAULT, allow } = request.body;
       const record = await volumes.create({
         name,
         sizeBytes: parseVdiSize(String(size)),
         objectBytes: parseObjectSize(String(objectSize)),
+        ...(allow !== undefined && { allow }),
       });
       return reply.code(201).send(shown(record, subject));
     },

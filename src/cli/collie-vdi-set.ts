@@ -4,9 +4,12 @@ import { SheepError } from '../base/errors.ts';
 import type { Collie } from './collie-command.ts';
 import { pathOf, vdiRef } from './vdi-names.ts';
 
+/** Rules on a command line: in none of them stands a comma. */
+export const ruleList = (text: string): readonly string[] => text.split(',');
+
 /** What can be set, and what a command line's value means to the admin API. */
 const SETTINGS: Readonly<Record<string, (value: string) => unknown>> = {
-  allow: (value) => value.split(','),
+  allow: ruleList,
 };
 
 export function setCommand({ call, show }: Collie): Command {

@@ -4,6 +4,7 @@ import type { Collie } from './collie-command.ts';
 import { transferCommands } from './collie-transfer.ts';
 import { changeCommands } from './collie-vdi-change.ts';
 import { checkCommand } from './collie-vdi-check.ts';
+import { ruleList } from './collie-vdi-set.ts';
 import { fields, formatBytes, formatTime, table } from './output.ts';
 import { pathOf, vdiRef } from './vdi-names.ts';
 import { treeRows } from './vdi-tree.ts';
@@ -18,15 +19,20 @@ export function vdiCommands(collie: Collie): Command {
   return vdi;
 }
 
+interface CreateOptions {
+  readonly objectSize?: string;
+  readonly allow?: readonly string[];
+}
+
 function createCommand({ call, show }: Collie): Command {
   return new Command('create')
     .description('make a VDI; it takes space only where it is written')
     .argument('<name>', '1 to 255 bytes, without @ + / and white space')
     .argument('<size>', 'bytes, or with k, M, G, T, P behind: at most 1P')
     .option('--object-size <size>', 'size of its pieces, 1M to 64M (default: 4M)')
-    .action(async (name: string, size: string, options: { objectSize?: string }) => {
-      const { objectSize } = options;
-      const asked = { name, size, ...(objectSize !== undefined && { objectSize }) };
+    .option('--allow <rules>', "who may attach it, as of 'vdi set' (default: default)", ruleList)
+    .action(async (name: string, size: string, options: CreateOptions) => {
+      const asked = { name, size, ...options };
       const made = await call<VdiView>('POST', '/v1/vdis', asked);
       show(made, (out) => out.line(`${made.name} ${formatBytes(made.sizeBytes)}`));
     });

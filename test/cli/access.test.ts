@@ -46,6 +46,15 @@ describe('collie vdi set', () => {
     expect(await told('vdi set one allow=default')).toBe('one allow=default\n');
   });
 
+  test('is not needed for a VDI that is made with its rules', async () => {
+    await told('vdi create made 8M --allow psk:alice,unix');
+    expect(await told('vdi info made')).toMatch(/^allow: +psk:alice,unix$/m);
+    expect(await run('vdi create other 8M --allow nobody')).toMatchObject({
+      status: 2,
+      err: expect.stringContaining('"nobody" is no access rule'),
+    });
+  });
+
   test('shuts out whom the new rules do not let in, and says whom', async () => {
     await told('vdi create two 8M');
     await using near = await attach(nbdSocket, 'two');

@@ -32,7 +32,7 @@ export interface ByteStream {
   pause(): void;
   resume(): void;
   /**
-   * Sends in order. `bytes` are lent until `done`, which is called in a later turn in any case,
+   * Sends in order; nothing, if there are none, but `done` has its turn. `bytes` are lent until `done`, which is called in a later turn in any case,
    * also when the connection broke. How much is waiting: `unsentBytes`.
    */
   write(bytes: Uint8Array, done?: () => void): void;

@@ -2,16 +2,19 @@ import { AssertionFailure, assert } from '../base/assert.ts';
 import { describeError, type Facts } from '../base/errors.ts';
 import type { Log, LogLevel } from '../base/log.ts';
 import type { BlockDevice } from '../contracts/block-device.ts';
-import type { Client, Exports, Proof } from '../contracts/exports.ts';
+import type { Client, Exports } from '../contracts/exports.ts';
 import type { ByteStream, Loan, StreamEvents } from '../contracts/net.ts';
 import type { Clock } from '../contracts/seams.ts';
 import type { Tls } from '../contracts/tls.ts';
 import type { Allowance } from './allowance.ts';
+import { type ConnectionInfo, proofText } from './connection-info.ts';
 import { Inbound } from './inbound.ts';
 import type { NbdLimits } from './limits.ts';
+import type { ExportMeter, Meters } from './meter.ts';
 import { Negotiation } from './negotiation.ts';
 import { Outbound } from './outbound.ts';
 import type { SlabPool } from './slabs.ts';
+import { Stopwatch } from './stopwatch.ts';
 import { Transmission } from './transmission.ts';
 import type { Terms } from './validate.ts';
 
@@ -23,6 +26,9 @@ export interface Shared {
   readonly log: Log;
   /** For events of clients that are not attached yet: a line for some of them. */
   readonly strangers: Log;
+  /** For slow requests: a line for some of them. */
+  readonly slow: Log;
+  readonly meters: Meters;
   readonly limits: NbdLimits;
   readonly slabs: SlabPool;
   /** For large options and their replies. */
@@ -33,27 +39,21 @@ export interface Shared {
   over(connection: Connection): void;
 }
 
+/** A chunk of which something could not be used yet. */
+interface Rest {
+  readonly chunk: Uint8Array;
+  /** Up to here it is used. */
+  at: number;
+  readonly loan: Loan;
+  /** Set once something of it was a request. */
+  receivedMs?: number;
+}
+
 /** How a server offers TLS. */
 export interface ServerSide {
   readonly side: Tls;
   /** Nothing is served outside of it. */
   readonly required: boolean;
-}
-
-/** What an administrator wants to know of an attached client. */
-export interface ConnectionInfo {
-  readonly client: string;
-  readonly transport: 'tcp' | 'unix';
-  /** What it has proven inside TLS. */
-  readonly proof?: Proof;
-  readonly exportName: string;
-  readonly readOnly: boolean;
-  /** Wall time, in milliseconds. */
-  readonly attachedAtMs: number;
-  readonly requests: number;
-  readonly readBytes: number;
-  readonly writtenBytes: number;
-  readonly inFlight: number;
 }
 
 /**
@@ -77,10 +77,17 @@ export class Connection implements StreamEvents {
   #inbound: Inbound | undefined;
   #transmission: Transmission | undefined;
   #outbound: Outbound | undefined;
-  #export: { readonly name: string; terms: Terms; readonly attachedAtMs: number } | undefined;
+  #export:
+    | {
+        readonly name: string;
+        readonly terms: Terms;
+        readonly attachedAtMs: number;
+        readonly meter: ExportMeter;
+      }
+    | undefined;
   #stopping = false;
   /** What of a chunk could not be used yet; the stream is paused while it is there. */
-  #rest: { readonly chunk: Uint8Array; at: number; readonly loan: Loan } | undefined;
+  #rest: Rest | undefined;
   #inputEnded = false;
   #released = false;
   /** What waits for the client to take it, and since when that has not changed. */
@@ -167,10 +174,11 @@ export class Connection implements StreamEvents {
   // StreamEvents
 
   received(chunk: Uint8Array, loan: Loan): void {
-    const at = this.#feed(chunk, 0, loan);
-    if (at === chunk.length) return;
+    const rest: Rest = { chunk, at: 0, loan };
+    this.#feed(rest);
+    if (rest.at === chunk.length) return;
     loan.hold();
-    this.#rest = { chunk, at, loan };
+    this.#rest = rest;
     this.#stream.pause();
   }
 
@@ -195,19 +203,20 @@ export class Connection implements StreamEvents {
 
   // Input
 
-  /** Uses `chunk` from `at` on; returns how far it came. */
-  #feed(chunk: Uint8Array, at: number, loan: Loan): number {
-    if (this.#phase === 'handshake') at = this.#negotiation.feed(chunk, at);
+  /** Uses a chunk as far as it can. */
+  #feed(rest: Rest): void {
+    const { chunk, loan } = rest;
+    if (this.#phase === 'handshake') rest.at = this.#negotiation.feed(chunk, rest.at);
     const transmission = this.#transmission;
     const inbound = this.#inbound;
     if (this.#phase === 'transmission' && transmission && inbound) {
-      transmission.borrow(loan);
-      at = inbound.push(chunk, at, transmission);
-      transmission.pushed(at < chunk.length);
-      return at;
+      rest.receivedMs = transmission.borrow(loan, rest.receivedMs);
+      rest.at = inbound.push(chunk, rest.at, transmission);
+      transmission.pushed(rest.at < chunk.length);
+    } else if (this.#phase !== 'handshake') {
+      // What comes after the end is read, so that the other side sees ours, and thrown away.
+      rest.at = chunk.length;
     }
-    // What comes after the end is read, so that the other side sees ours, and thrown away.
-    return this.#phase === 'handshake' ? at : chunk.length;
   }
 
   /** Something that we waited for has happened: goes on with what is left to do, if it can. */
@@ -215,7 +224,7 @@ export class Connection implements StreamEvents {
     if (this.#phase === 'transmission' && this.#transmission?.over) this.#end();
     const rest = this.#rest;
     if (rest !== undefined) {
-      rest.at = this.#feed(rest.chunk, rest.at, rest.loan);
+      this.#feed(rest);
       if (rest.at < rest.chunk.length || this.#rest !== rest) return;
       this.#rest = undefined;
       rest.loan.release();
@@ -260,20 +269,24 @@ export class Connection implements StreamEvents {
 
   #begin(device: BlockDevice, terms: Terms, name: string): void {
     if (this.#phase !== 'handshake') return;
-    const { limits, slabs, fatal, clock, log } = this.#shared;
+    const { limits, slabs, fatal, clock, log, meters, slow } = this.#shared;
     const freed = () => this.#transmission?.slabFreed();
     this.#outbound = new Outbound(this.#stream, slabs, limits, freed);
     this.#inbound = new Inbound(terms.form === 'extended');
-    this.#transmission = new Transmission(device, terms, this.#outbound, limits, {
+    const meter = meters.take(name);
+    const who = { client: this.#client.name, export: name };
+    const watched = { clock, meter, outbound: this.#outbound, log: slow, who };
+    const stopwatch = new Stopwatch({ ...watched, slowMs: limits.slowRequestMs });
+    this.#transmission = new Transmission(device, terms, this.#outbound, limits, stopwatch, {
       progress: () => this.#proceed(),
       broken: (why) => this.#broken(why),
       fatal,
       once: (level, event, about, facts) => this.#once(level, event, about, facts),
     });
     this.#phase = 'transmission';
-    this.#export = { name, terms, attachedAtMs: clock.wallMs() };
+    this.#export = { name, terms, attachedAtMs: clock.wallMs(), meter };
     const proof = proofText(this.#client.proof);
-    log.event('info', 'nbd.attached', { client: this.#client.name, export: name, proof });
+    log.event('info', 'nbd.attached', { ...who, proof });
     this.#shared.begun(this);
     if (this.#stopping) this.#transmission.end();
   }
@@ -311,7 +324,10 @@ export class Connection implements StreamEvents {
       const cause = describeError(error);
       this.#shared.log.event('error', 'nbd.close-failed', { ...facts, cause });
     }
-    if (this.#export !== undefined) this.#shared.log.event('info', 'nbd.detached', facts);
+    if (this.#export !== undefined) {
+      this.#shared.meters.give(this.#export.meter);
+      this.#shared.log.event('info', 'nbd.detached', facts);
+    }
     this.#shared.over(this);
   }
 
@@ -324,10 +340,4 @@ export class Connection implements StreamEvents {
     const log = this.#export === undefined ? this.#shared.strangers : this.#shared.log;
     log.event(level, name, { ...who, ...facts });
   }
-}
-
-/** As a rule of access would name it. */
-function proofText(proof: Proof | undefined): string | undefined {
-  if (proof === undefined) return undefined;
-  return proof.kind === 'psk' ? `psk:${proof.user}` : `cert:${proof.commonName}`;
 }

@@ -42,7 +42,7 @@ export class ExtraPayload {
     this.#refused = refused;
     this.#length = 0;
     if (refused === undefined) this.#bytes = new Uint8Array(head.length);
-    else if (head.length === 0) this.#flight.answerRefusal(head, refused);
+    else if (head.length === 0) this.#refuse(refused);
     return head.length <= this.#flight.limits.payloadMaxBytes;
   }
 
@@ -52,8 +52,13 @@ export class ExtraPayload {
       this.#length += bytes.length;
       if (last) this.#status();
     } else if (last) {
-      this.#flight.answerRefusal(this.#head, this.#refused);
+      this.#refuse(this.#refused);
     }
+  }
+
+  #refuse(refused: Refusal): void {
+    this.#flight.stopwatch.take(this.#head);
+    this.#flight.answerRefusal(this.#head, refused);
   }
 
   #status(): void {
@@ -63,8 +68,12 @@ export class ExtraPayload {
     const chosen = chosenContexts(this.#terms, view);
     const refused =
       chosen.length === 0 ? BAD_LIST : refusal(this.#terms, this.#flight.limits, head, length);
-    if (refused !== undefined) this.#flight.answerRefusal(head, refused);
-    else this.#statuses.begin(head.kept(), head.offset, length, chosen);
+    if (refused !== undefined) {
+      this.#refuse(refused);
+      return;
+    }
+    this.#flight.stopwatch.take(head);
+    this.#statuses.begin(head, length, chosen);
   }
 }
 

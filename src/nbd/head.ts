@@ -1,18 +1,28 @@
 import { CMD, CMD_FLAG } from './constants.ts';
 import { REQUEST_AT, type Repeated } from './frames.ts';
+import type { Turn } from './stopwatch.ts';
 
 /** What is kept of a request until it is answered. */
 export interface Request extends Repeated {
   readonly type: number;
   readonly flags: number;
+  readonly offset: number;
+  readonly length: number;
+  /** When it came and was begun. */
+  readonly turn: Turn;
+  /** When the last of its payload came, if that was in another chunk. */
+  arrived: Turn | undefined;
 }
+
+/** What a reply repeats, and what decides how it looks. */
+export type Asked = Pick<Request, keyof Repeated | 'type' | 'flags'>;
 
 /**
  * The request whose header came last. One for each connection, overwritten by the next header: so a
  * request costs no object. What outlives the call in which it arrived takes it `kept`; a payload
  * need not, it is over before the next header.
  */
-export class Head implements Request {
+export class Head implements Asked {
   cookieHigh = 0;
   cookieLow = 0;
   offsetHigh = 0;
@@ -51,9 +61,10 @@ export class Head implements Request {
     return this.#extended && flagged && this.type !== CMD.WRITE;
   }
 
-  kept(): Request {
-    const { cookieHigh, cookieLow, offsetHigh, offsetLow, type, flags } = this;
-    return { cookieHigh, cookieLow, offsetHigh, offsetLow, type, flags };
+  kept(turn: Turn): Request {
+    const { cookieHigh, cookieLow, offsetHigh, offsetLow, type, flags, offset, length } = this;
+    const where = { offset, length, turn, arrived: undefined };
+    return { cookieHigh, cookieLow, offsetHigh, offsetLow, type, flags, ...where };
   }
 }
 

@@ -6,10 +6,11 @@ import type { Completion } from '../contracts/call.ts';
 import { attempt } from './attempt.ts';
 import { CMD, CMD_FLAG, nameOf } from './constants.ts';
 import { type Refusal, refusalOf } from './errno.ts';
-import type { Request } from './head.ts';
+import type { Asked, Head, Request } from './head.ts';
 import type { NbdLimits } from './limits.ts';
 import type { Outbound } from './outbound.ts';
 import { Replies } from './replies.ts';
+import type { Stopwatch } from './stopwatch.ts';
 import type { ReplyForm } from './validate.ts';
 
 /** What a transmission tells its connection. */
@@ -30,8 +31,10 @@ export class InFlight {
   readonly outbound: Outbound;
   readonly replies: Replies;
   readonly limits: NbdLimits;
+  readonly stopwatch: Stopwatch;
   readonly #events: TransmissionEvents;
   #count = 0;
+  #answered: Request | undefined;
   #lookScheduled = false;
 
   constructor(
@@ -39,12 +42,14 @@ export class InFlight {
     form: ReplyForm,
     outbound: Outbound,
     limits: NbdLimits,
+    stopwatch: Stopwatch,
     events: TransmissionEvents,
   ) {
     this.device = device;
     this.outbound = outbound;
     this.replies = new Replies(outbound, form, limits);
     this.limits = limits;
+    this.stopwatch = stopwatch;
     this.#events = events;
   }
 
@@ -52,13 +57,29 @@ export class InFlight {
     return this.#count;
   }
 
-  begin(): void {
+  /** A request that may outlive the call in which it arrived. */
+  begin(head: Head): Request {
+    const request = head.kept(this.stopwatch.turn);
     this.#count += 1;
+    this.stopwatch.wait(request);
+    return request;
   }
   /** Answered, whichever way. */
-  end(): void {
+  end(request: Request): void {
+    this.stopwatch.answer(request);
+    this.#answered = request;
+    this.leave();
+  }
+  /** Over, and nobody waits for an answer any more. */
+  leave(): void {
     this.#count -= 1;
     this.look();
+  }
+  /** The one that was answered last since this was asked last. */
+  takeAnswered(): Request | undefined {
+    const answered = this.#answered;
+    this.#answered = undefined;
+    return answered;
   }
 
   /** Looks for progress, in a microtask, so that what settles together is sent together. */
@@ -81,31 +102,33 @@ export class InFlight {
   }
   succeed(request: Request): void {
     this.replies.done(request);
-    this.end();
+    this.end(request);
   }
   fail(request: Request, error: unknown): void {
     this.answerFailure(request, error);
-    this.end();
+    this.end(request);
   }
 
   /** The device failed: the true cause goes to the log, a number and a sentence to the client. */
-  answerFailure(request: Request, error: unknown): void {
+  answerFailure(request: Asked, error: unknown): void {
     this.replies.refused(request, this.explain(request, error));
   }
-  explain({ type, flags }: Request, error: unknown): Refusal {
+  explain({ type, flags }: Asked, error: unknown): Refusal {
     if (error instanceof AssertionFailure) this.#events.fatal(error);
     const refused = refusalOf(error, {
       fastZero: (flags & CMD_FLAG.FAST_ZERO) !== 0,
       df: (flags & CMD_FLAG.DF) !== 0,
     });
+    this.stopwatch.fail(type, refused.errno);
     const facts = { command: nameOf(CMD, type), errno: refused.errno, cause: describeError(error) };
     this.#events.once('error', 'nbd.request-failed', `${type} ${refused.errno}`, facts);
     return refused;
   }
 
   /** The client asked what it must not, or what does not fit; the connection goes on. */
-  answerRefusal(request: Request, refused: Refusal): void {
+  answerRefusal(request: Asked, refused: Refusal): void {
     const { type } = request;
+    this.stopwatch.fail(type, refused.errno);
     const facts = { command: nameOf(CMD, type), errno: refused.errno, why: refused.text };
     this.#events.once('warn', 'nbd.request-refused', `${type} ${refused.text}`, facts);
     this.replies.refused(request, refused);

@@ -104,7 +104,7 @@ export class CutRead implements LargeRead {
     const { replies } = this.#flight;
     if (this.#refusal === undefined) replies.readDone(this.#request);
     else replies.refused(this.#request, this.#refusal);
-    this.#flight.end();
+    this.#flight.end(this.#request);
   }
 }
 
@@ -203,7 +203,7 @@ export class WholeRead implements LargeRead {
 
   #end(): void {
     this.#over = true;
-    this.#flight.end();
+    this.#flight.end(this.#range.request);
   }
 
   #nextWindow(): number {

@@ -75,6 +75,13 @@ export const NBD_LIMITS = {
   /** BLOCK_STATUS requests of one connection that wait for the device; then it is read no further:
    * each may come to as many extents as above at once. */
   statusesMax: 16,
+  /** A request that takes this long or longer is told in the log; 0: none is. */
+  slowRequestMs: 1_000,
+  /** Lines for them in `slowLinesMs`; the next one says how many were left out. */
+  slowLines: 5,
+  slowLinesMs: 1_000,
+  /** Exports whose requests are counted, of those that nobody has attached any more. */
+  metersMax: 4096,
   /** A client that takes none of its replies for so long is gone. */
   unreadMs: 60_000,
   /** A closed connection waits so long for the other side to close too. */

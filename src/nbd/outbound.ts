@@ -3,6 +3,8 @@ import type { ByteStream } from '../contracts/net.ts';
 import type { NbdLimits } from './limits.ts';
 import type { Slab, SlabOwner, SlabPool } from './slabs.ts';
 
+const NOTHING = new Uint8Array(0);
+
 /** A run of reply bytes whose contents come later; the frames around it leave without it. */
 export interface Held {
   readonly slab: Slab;
@@ -42,6 +44,15 @@ export class Outbound implements SlabOwner {
   get full(): boolean {
     if (this.#taken < this.#limits.slabsAssured) return false;
     return this.#taken >= this.#limits.slabsMax || this.#pool.lent >= this.#limits.slabsSharedMax;
+  }
+
+  /** Given to the socket and not yet taken by the system. */
+  get unsentBytes(): number {
+    return this.#stream.unsentBytes;
+  }
+  /** Calls `taken` once all that was sent so far has been taken, or the stream is gone. */
+  onceTaken(taken: () => void): void {
+    this.#stream.write(NOTHING, taken);
   }
 
   /** Slabs that are not full, being sent or waited for: 0 when nothing is under way. */

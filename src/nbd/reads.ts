@@ -28,7 +28,7 @@ export class Reads {
     if (length === 0) {
       replies.readDone(head);
     } else if (length > limits.readPieceBytes) {
-      this.#beginLarge(head.kept(), offset, length, whole);
+      this.#beginLarge(head, whole);
     } else if (!whole && length >= limits.holeProbeBytes && this.#zeroNow(offset, length)) {
       replies.hole(head, offset, length, true);
     } else {
@@ -60,18 +60,17 @@ export class Reads {
       this.#flight.answerFailure(head, error);
       return;
     }
-    if (waiting !== undefined) this.#await(head.kept(), waiting, at);
+    if (waiting !== undefined) this.#await(this.#flight.begin(head), waiting, at);
   }
 
   /** The reply keeps its place, which began at `at`, and leaves when it is complete. */
   #await(request: Request, waiting: Promise<void>, at: number): void {
     const { outbound } = this.#flight;
     const held = outbound.hold(at);
-    this.#flight.begin();
     waiting.then(
       () => {
         outbound.sendHeld(held);
-        this.#flight.end();
+        this.#flight.end(request);
       },
       (error: unknown) => {
         outbound.dropHeld(held);
@@ -80,9 +79,9 @@ export class Reads {
     );
   }
 
-  #beginLarge(request: Request, at: number, length: number, whole: boolean): void {
-    const range = { request, at, end: at + length };
-    this.#flight.begin();
+  #beginLarge(head: Head, whole: boolean): void {
+    const { offset, length } = head;
+    const range = { request: this.#flight.begin(head), at: offset, end: offset + length };
     const read = whole ? new WholeRead(this.#flight, range) : new CutRead(this.#flight, range);
     if (!read.advance()) this.#large = read;
   }

@@ -10,7 +10,7 @@ import {
   putSimpleReply,
   SIMPLE_REPLY_BYTES,
 } from './frames.ts';
-import type { Request } from './head.ts';
+import type { Asked } from './head.ts';
 import type { NbdLimits } from './limits.ts';
 import { cutUtf8 } from './options.ts';
 import type { Outbound } from './outbound.ts';
@@ -41,18 +41,18 @@ export class Replies {
   }
 
   /** Success of everything but a READ; simple also where structured replies are agreed. */
-  done(request: Request): void {
+  done(request: Asked): void {
     if (this.#extended) this.#chunk(request, CHUNK.NONE, true, 0);
     else this.#simple(request, 0);
   }
 
   /** The end of a READ whose data went out before, or of one that asked for none. */
-  readDone(request: Request): void {
+  readDone(request: Asked): void {
     if (this.structured) this.#chunk(request, CHUNK.NONE, true, 0);
     else this.#simple(request, 0);
   }
 
-  refused(request: Request, refusal: Refusal): void {
+  refused(request: Asked, refusal: Refusal): void {
     if (!this.structured) {
       this.#simple(request, refusal.errno);
       return;
@@ -72,7 +72,7 @@ export class Replies {
   putDataHeader(
     view: DataView,
     at: number,
-    request: Request,
+    request: Asked,
     offset: number,
     length: number,
     done: boolean,
@@ -86,7 +86,7 @@ export class Replies {
   }
 
   /** A run of zeroes as part of a READ: offset u64 | length u32. */
-  hole(request: Request, offset: number, length: number, done: boolean): void {
+  hole(request: Asked, offset: number, length: number, done: boolean): void {
     const at = this.#chunk(request, CHUNK.OFFSET_HOLE, done, 12);
     const { view } = this.#outbound.slab;
     putNumber64(view, at, offset);
@@ -95,7 +95,7 @@ export class Replies {
 
   /** What BLOCK_STATUS tells of one context. */
   blockStatus(
-    request: Request,
+    request: Asked,
     contextId: number,
     extents: readonly Described[],
     done: boolean,
@@ -105,7 +105,7 @@ export class Replies {
   }
 
   /** Context id u32, then length u32, flags u32 an extent. */
-  #compactStatus(request: Request, id: number, extents: readonly Described[], done: boolean): void {
+  #compactStatus(request: Asked, id: number, extents: readonly Described[], done: boolean): void {
     const at = this.#chunk(request, CHUNK.BLOCK_STATUS, done, 4 + 8 * extents.length);
     const { view } = this.#outbound.slab;
     view.setUint32(at, id);
@@ -115,7 +115,7 @@ export class Replies {
     }
   }
   /** Context id u32, number of extents u32, then length u64, flags u64 an extent. */
-  #extendedStatus(request: Request, id: number, extents: readonly Described[], done: boolean) {
+  #extendedStatus(request: Asked, id: number, extents: readonly Described[], done: boolean) {
     const at = this.#chunk(request, CHUNK.BLOCK_STATUS_EXT, done, 8 + 16 * extents.length);
     const { view } = this.#outbound.slab;
     view.setUint32(at, id);
@@ -126,12 +126,12 @@ export class Replies {
     }
   }
 
-  #simple(request: Request, errno: number): void {
+  #simple(request: Asked, errno: number): void {
     const at = this.#outbound.reserve(SIMPLE_REPLY_BYTES);
     putSimpleReply(this.#outbound.slab.view, at, request, errno);
   }
   /** A chunk with room for its payload. Returns where that begins in the slab. */
-  #chunk(request: Request, type: number, done: boolean, length: number): number {
+  #chunk(request: Asked, type: number, done: boolean, length: number): number {
     const at = this.#outbound.reserve(this.#headerBytes + length);
     this.#putHeader(this.#outbound.slab.view, at, request, type, done, length);
     return at + this.#headerBytes;
@@ -139,7 +139,7 @@ export class Replies {
   #putHeader(
     view: DataView,
     at: number,
-    request: Request,
+    request: Asked,
     type: number,
     done: boolean,
     length: number,

@@ -6,12 +6,14 @@ import type { Address, ByteStream, Listener, ListenOptions, Net } from '../contr
 import type { Clock } from '../contracts/seams.ts';
 import { Admission, hostOf } from './admission.ts';
 import { Allowance } from './allowance.ts';
-import { Connection, type ConnectionInfo, type ServerSide } from './connection.ts';
+import { Connection, type ServerSide } from './connection.ts';
+import type { ConnectionInfo } from './connection-info.ts';
 import { checkLimits, NBD_LIMITS, type NbdLimits } from './limits.ts';
+import { type ExportStats, Meters } from './meter.ts';
 import { QuietLog } from './quiet-log.ts';
 import { SlabPool } from './slabs.ts';
 
-export type { ConnectionInfo } from './connection.ts';
+export type { ConnectionInfo } from './connection-info.ts';
 
 export interface NbdOptions {
   readonly net: Net;
@@ -34,12 +36,30 @@ export interface NbdServer extends AsyncDisposable {
   readonly addresses: readonly Address[];
   /** The clients that are attached to an export. */
   connections(): ConnectionInfo[];
+  /** What was counted since it was opened. */
+  stats(): NbdStats;
+  /** Forgets the counts of exports that nobody has attached and that are not `wanted`. */
+  retain(wanted: (exportName: string) => boolean): void;
   /**
    * Stops: listens no more, finishes what is in flight, closes every connection and then its device.
    * What is not over after `deadlineMs` is closed, and not waited for. Later calls do the same.
    * Disposing drains with 30 s.
    */
   drain(deadlineMs: number): Promise<void>;
+}
+
+export interface NbdStats {
+  readonly exports: readonly ExportStats[];
+  /** Connections that have not chosen an export. */
+  readonly handshakes: number;
+  /** Connections that were accepted, … */
+  readonly accepted: number;
+  /** … that were closed at once because there was no place for them, … */
+  readonly refused: number;
+  /** … and that lost theirs, in the middle of the handshake, to a newer one. */
+  readonly evicted: number;
+  /** How often the system could not accept one. */
+  readonly acceptFailures: number;
 }
 
 const DISPOSE_DRAIN_MS = 30_000;
@@ -67,6 +87,9 @@ class Server implements NbdServer {
   readonly #admission: Admission<Connection>;
   /** For what strangers do, and what is done to them. */
   readonly #quietLog: Log;
+  readonly #slowLog: Log;
+  readonly #meters: Meters;
+  readonly #counts = { accepted: 0, refused: 0, evicted: 0, acceptFailures: 0 };
   readonly #sweeping = new AbortController();
   #stopping = false;
   #allOver = Promise.withResolvers<void>();
@@ -77,8 +100,10 @@ class Server implements NbdServer {
     this.#slabs = new SlabPool(this.#limits);
     this.#optionMemory = new Allowance(this.#limits.optionsSharedBytes);
     this.#admission = new Admission(this.#limits);
-    const { strangerLines, strangerLinesMs } = this.#limits;
+    this.#meters = new Meters(this.#limits.metersMax);
+    const { strangerLines, strangerLinesMs, slowLines, slowLinesMs } = this.#limits;
     this.#quietLog = new QuietLog(options.log, options.clock, strangerLines, strangerLinesMs);
+    this.#slowLog = new QuietLog(options.log, options.clock, slowLines, slowLinesMs);
   }
 
   async listen(address: Address): Promise<Listener> {
@@ -86,8 +111,10 @@ class Server implements NbdServer {
     const listener = await net.listen(address, (stream) => this.#accept(stream), {
       ...unix,
       // Without a free file handle every attempt fails, and so does the next.
-      acceptFailed: (cause) =>
-        this.#quietLog.event('warn', 'nbd.accept-failed', { address, cause: describeError(cause) }),
+      acceptFailed: (cause) => {
+        this.#counts.acceptFailures += 1;
+        this.#quietLog.event('warn', 'nbd.accept-failed', { address, cause: describeError(cause) });
+      },
     });
     this.#listeners.push(listener);
     this.addresses.push(listener.address);
@@ -96,6 +123,15 @@ class Server implements NbdServer {
 
   connections(): ConnectionInfo[] {
     return [...this.#connections].map((one) => one.info()).filter((info) => info !== undefined);
+  }
+
+  stats(): NbdStats {
+    const handshakes = this.#admission.waiting.size;
+    return { exports: this.#meters.stats(), handshakes, ...this.#counts };
+  }
+
+  retain(wanted: (exportName: string) => boolean): void {
+    this.#meters.retain(wanted);
   }
 
   async drain(deadlineMs: number): Promise<void> {
@@ -144,6 +180,7 @@ class Server implements NbdServer {
       stream.destroy();
       return;
     }
+    this.#counts.accepted += 1;
     const { exports, tls, clock, log, fatal } = this.#options;
     const connection = new Connection(stream, {
       exports,
@@ -152,6 +189,8 @@ class Server implements NbdServer {
       log,
       fatal,
       strangers: this.#quietLog,
+      slow: this.#slowLog,
+      meters: this.#meters,
       limits: this.#limits,
       slabs: this.#slabs,
       options: this.#optionMemory,
@@ -168,10 +207,12 @@ class Server implements NbdServer {
     const verdict = this.#admission.ask(host);
     const client = stream.peerName;
     if (!verdict.place) {
+      this.#counts.refused += 1;
       const { connectionsMax } = this.#limits;
       const facts = { client, connectionsMax, full: verdict.full };
       this.#quietLog.event('warn', 'nbd.connections-full', facts);
     } else if (verdict.evicted !== undefined) {
+      this.#counts.evicted += 1;
       verdict.evicted.close();
       const { handshakesMax } = this.#limits;
       this.#quietLog.event('warn', 'nbd.handshakes-full', { client, handshakesMax });

@@ -3,7 +3,7 @@ import { SheepError } from '../base/errors.ts';
 import { allSettled } from '../base/parallel.ts';
 import type { Described, Extent } from '../contracts/block-device.ts';
 import { BASE_ALLOCATION, CMD_FLAG, STATE_FLAG } from './constants.ts';
-import type { Request } from './head.ts';
+import type { Head, Request } from './head.ts';
 import type { InFlight } from './in-flight.ts';
 import type { MetaContext } from './meta-contexts.ts';
 
@@ -23,12 +23,16 @@ export class Statuses {
     return this.#waiting >= this.#flight.limits.statusesMax;
   }
 
-  /** @param contexts  at least one */
-  begin(request: Request, at: number, length: number, contexts: readonly MetaContext[]): void {
+  /**
+   * @param length    bytes from the head's offset on: a payload may have said how many
+   * @param contexts  at least one
+   */
+  begin(head: Head, length: number, contexts: readonly MetaContext[]): void {
     const { extentsMax } = this.#flight.limits;
-    const one = (request.flags & CMD_FLAG.REQ_ONE) !== 0;
+    const { offset: at } = head;
+    const one = (head.flags & CMD_FLAG.REQ_ONE) !== 0;
     const countMax = one ? 1 : Math.floor(extentsMax / contexts.length);
-    this.#flight.begin();
+    const request = this.#flight.begin(head);
     const told = contexts.map(({ name }) => this.#ask(name, at, length, countMax));
     const answer = (all: readonly Described[][]) => this.#answer(request, length, contexts, all);
     if (told.every((extents) => Array.isArray(extents))) answer(told);
@@ -84,7 +88,7 @@ export class Statuses {
       const last = index === contexts.length - 1;
       this.#flight.replies.blockStatus(request, id, told[index] ?? [], last);
     }
-    this.#flight.end();
+    this.#flight.end(request);
   }
 }
 

@@ -10,6 +10,7 @@ import type { NbdLimits } from './limits.ts';
 import type { Outbound } from './outbound.ts';
 import { Reads } from './reads.ts';
 import { Statuses } from './statuses.ts';
+import type { Stopwatch } from './stopwatch.ts';
 import { refusal, type Terms } from './validate.ts';
 import { Writes } from './writes.ts';
 
@@ -37,6 +38,7 @@ export class Transmission implements RequestSink {
     terms: Terms,
     outbound: Outbound,
     limits: NbdLimits,
+    stopwatch: Stopwatch,
     events: TransmissionEvents,
   ) {
     this.#terms = terms;
@@ -45,9 +47,10 @@ export class Transmission implements RequestSink {
     const progress = () => {
       this.#reads.advance();
       outbound.flush();
+      stopwatch.watchReplies(this.#flight.takeAnswered());
       events.progress();
     };
-    this.#flight = new InFlight(device, terms.form, outbound, limits, {
+    this.#flight = new InFlight(device, terms.form, outbound, limits, stopwatch, {
       ...events,
       progress,
     });
@@ -78,6 +81,7 @@ export class Transmission implements RequestSink {
       readBytes: this.#reads.bytes,
       writtenBytes: this.#writes.bytes,
       inFlight: this.#flight.count,
+      untakenBytes: this.#flight.outbound.unsentBytes,
     };
   }
 
@@ -94,14 +98,21 @@ export class Transmission implements RequestSink {
     this.end();
   }
 
-  /** `loan` is that of the chunk that is pushed next. */
-  borrow(loan: Loan): void {
+  /**
+   * `loan` is that of the chunk that is pushed next.
+   * @param receivedMs  when it was received, if not just now
+   * @returns that time
+   */
+  borrow(loan: Loan, receivedMs?: number): number {
     this.#writes.loan = loan;
+    return this.#flight.stopwatch.begin(receivedMs);
   }
 
   /** Replies of what was pushed leave; `rest`: there was more than could be pushed. */
   pushed(rest: boolean): void {
-    this.#flight.outbound.flush();
+    const { outbound, stopwatch } = this.#flight;
+    outbound.flush();
+    stopwatch.end(this.#head);
     this.#stalled = rest;
   }
 
@@ -124,6 +135,7 @@ export class Transmission implements RequestSink {
       return head.length;
     }
     const refused = refusal(this.#terms, this.#limits, head, head.length);
+    if (type !== CMD.WRITE) this.#flight.stopwatch.take(head);
     if (type === CMD.WRITE) {
       const mayGoOn = this.#writes.begin(refused);
       if (!mayGoOn) this.#broken('a refused payload too long to skip');
@@ -148,12 +160,11 @@ export class Transmission implements RequestSink {
   #effect(head: Head): void {
     const { type, flags, offset, length } = head;
     const { device } = this.#flight;
-    const request = head.kept();
     if (type === CMD.BLOCK_STATUS) {
-      this.#statuses.begin(request, offset, length, this.#terms.contexts);
+      this.#statuses.begin(head, length, this.#terms.contexts);
       return;
     }
-    this.#flight.begin();
+    const request = this.#flight.begin(head);
     const call = (flags & CMD_FLAG.FUA) !== 0 ? DURABLE : PLAIN;
     this.#flight.settle(request, () => {
       if (type === CMD.FLUSH) return device.flush();

@@ -32,17 +32,19 @@ export class Writes {
     const { length } = this.#head;
     this.#refused = refused;
     if (refused !== undefined) {
-      if (length === 0) this.#flight.answerRefusal(this.#head, refused);
+      if (length === 0) this.#refuse(refused);
       return length <= this.#flight.limits.writeSkipMaxBytes;
     }
-    if (length === 0) this.#flight.replies.done(this.#head);
+    if (length > 0) return true;
+    this.#flight.stopwatch.take(this.#head);
+    this.#flight.replies.done(this.#head);
     return true;
   }
 
   payload(bytes: Uint8Array, last: boolean): void {
     const refused = this.#refused;
     if (refused !== undefined) {
-      if (last) this.#flight.answerRefusal(this.#head, refused);
+      if (last) this.#refuse(refused);
     } else if (bytes.length === this.#head.length && bytes.length <= this.#pieceBytes) {
       this.#whole(bytes);
     } else {
@@ -63,10 +65,16 @@ export class Writes {
     return this.#flight.limits.writePieceBytes;
   }
 
+  #refuse(refused: Refusal): void {
+    this.#flight.stopwatch.take(this.#head);
+    this.#flight.answerRefusal(this.#head, refused);
+  }
+
   /** All of the payload at once. */
   #whole(bytes: Uint8Array): void {
-    const { device, replies } = this.#flight;
+    const { device, replies, stopwatch } = this.#flight;
     const head = this.#head;
+    stopwatch.take(head);
     this.bytes += bytes.length;
     let waiting: Completion;
     try {
@@ -80,10 +88,9 @@ export class Writes {
     else this.#await(waiting);
   }
   #await(waiting: Promise<void>): void {
-    const request = this.#head.kept();
+    const request = this.#flight.begin(this.#head);
     const { loan } = this;
     loan.hold();
-    this.#flight.begin();
     waiting.then(
       () => {
         loan.release();
@@ -101,9 +108,10 @@ export class Writes {
    * FUA after a flush of their range. After a failure the rest of the payload is only swallowed.
    */
   #inPieces(): PieceSink {
-    const request = this.#head.kept();
-    const range = { at: this.#head.offset, length: this.#head.length };
     const flight = this.#flight;
+    flight.stopwatch.take(this.#head);
+    const request = flight.begin(this.#head);
+    const range = { at: this.#head.offset, length: this.#head.length };
     /** Pieces in flight, and one for the payload that is still arriving. */
     let open = 1;
     let failure: { readonly error: unknown } | undefined;
@@ -111,7 +119,7 @@ export class Writes {
     const settled = () => {
       open -= 1;
       if (open > 0) return;
-      if (abandoned) flight.end();
+      if (abandoned) flight.leave();
       else if (failure !== undefined) flight.fail(request, failure.error);
       else if ((request.flags & CMD_FLAG.FUA) === 0) flight.succeed(request);
       else flight.settle(request, () => flight.device.flush({ range }));
@@ -131,14 +139,15 @@ export class Writes {
       if (waits) lent.hold();
     };
     const call = (request.flags & CMD_FLAG.FUA) === 0 ? PLAIN : FLUSHED_SOON;
-    flight.begin();
     return {
       piece: (at, bytes, lent) => {
         if (failure === undefined) {
           this.bytes += bytes.length;
           write(at, bytes, lent);
         }
-        if (at + bytes.length === range.at + range.length) settled();
+        if (at + bytes.length < range.at + range.length) return;
+        request.arrived = flight.stopwatch.turn;
+        settled();
       },
       abandoned: () => {
         abandoned = true;

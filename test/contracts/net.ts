@@ -55,6 +55,21 @@ export function netContract(name: string, open: () => Promise<NetWorld>): void {
       expect(near.stream.unsentBytes).toBe(0);
     });
 
+    test('an empty write is done after what was written before it, and nothing arrives for it', async () => {
+      await using world = await open();
+      const [near, far] = await connected(world);
+      far.stream.pause();
+      const order: string[] = [];
+      const done = (name: string) => () => void order.push(name);
+      near.stream.write(new Uint8Array(4_000_000), done('before'));
+      near.stream.write(new Uint8Array(0), done('empty'));
+      near.stream.write(Uint8Array.of(1), done('behind'));
+      far.stream.resume();
+      await far.until(() => far.length === 4_000_001);
+      await near.until(() => order.length === 3);
+      expect(order).toEqual(['before', 'empty', 'behind']);
+    });
+
     test('a chunk is not empty, and stays as it is while it is held', async () => {
       await using world = await open();
       const [near, far] = await connected(world);

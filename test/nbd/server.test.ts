@@ -213,6 +213,7 @@ describe('numbers', () => {
         readBytes: 300,
         writtenBytes: 1000,
         inFlight: 0,
+        untakenBytes: 0,
       },
     ]);
   });

@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { isFault } from '../base/errors.ts';
 import { adminClient, printable } from './admin-client.ts';
+import { backupCommands } from './collie-backup.ts';
 import { clusterCommands } from './collie-cluster.ts';
 import type { Collie } from './collie-command.ts';
 import { eventsCommand } from './collie-events.ts';
@@ -62,6 +63,7 @@ export async function runCollie(args: readonly string[], world: CollieWorld): Pr
     show: (value, people) => (options().json === true ? out.json(value) : people(out)),
     progress: (label, format) =>
       new Progress({ stream, nowMs, label, ...(format !== undefined && { format }) }),
+    warn: (text) => world.err(`collie: ${printable(text)}\n`),
     fail: () => {
       status = 1;
     },
@@ -77,6 +79,7 @@ export async function runCollie(args: readonly string[], world: CollieWorld): Pr
     .addCommand(clusterCommands(collie))
     .addCommand(nodeCommands(collie))
     .addCommand(vdiCommands(collie))
+    .addCommand(backupCommands(collie))
     .addCommand(eventsCommand(collie));
   settle(program, world);
   try {
@@ -99,6 +102,8 @@ All commands:
   vdi resize NAME SIZE [--dry-run] | delete [-s TAG] NAME [--dry-run] | check NAME[@TAG]
   vdi import FILE NAME [--size SIZE] [--raw] | export NAME[@TAG] FILE [--from TAG]
   vdi diff NAME@TAG NAME[@TAG] | map NAME[@TAG]
+  backup create NAME@TAG --to DIR [--tag TAG] | list DIR | show DIR ID
+  backup restore DIR ID NAME [--overwrite]
   vdi set NAME allow=RULE,... [--dry-run]
   events [--since-start]
 

@@ -49,7 +49,7 @@ export async function importRaw(
     return { name, sizeBytes: vdi.sizeBytes, dataBytes, created };
   } catch (error) {
     if (!state.changed) throw error;
-    throw withAftermath(error, await aftermath(session, name, created));
+    throw withAftermath(error, await aftermathOf(session, name, { created, verb: 'import' }));
   }
 }
 
@@ -83,14 +83,14 @@ async function copy(
   return copied;
 }
 
-/** Cleans up as far as it can, and says what is left. */
-async function aftermath(
+/** Cleans up after a VDI was filled only in part, as far as it can, and says what is left. */
+export async function aftermathOf(
   session: TransferSession,
   name: string,
-  created: boolean,
+  { created, verb }: { readonly created: boolean; readonly verb: 'import' | 'restore' },
 ): Promise<string> {
   if (!created) {
-    return `'${name}' now holds a part of it: import it again before anybody uses the disk`;
+    return `'${name}' now holds a part of it: ${verb} it again before anybody uses the disk`;
   }
   try {
     await session.whenReleased(() => session.call('DELETE', pathOf({ name })));

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { InfoView, VdiInfoView, VdiListView } from '../app/admin-views.ts';
+import type { InfoView, VdiInfoView, VdiListView, VdiView } from '../app/admin-views.ts';
 import { checkStemsFrom } from '../app/transfer/ancestry.ts';
 import { changesContext } from '../app/transfer/changes.ts';
 import { nbdAddresses, openExport } from '../app/transfer/open-export.ts';
@@ -125,9 +125,14 @@ export class TransferSession {
 
   /** Opens `later` with what changed in it since `earlier`. @throws SheepError `ERR_BAD_INPUT` */
   async openWithChanges(later: VdiInfoView, earlier: VdiInfoView): Promise<Export> {
-    const { vdis, snapshots, deleting } = await this.call<VdiListView>('GET', '/v1/vdis');
-    checkStemsFrom([...vdis, ...snapshots, ...deleting], later, earlier);
+    checkStemsFrom(await this.everyRecord(), later, earlier);
     return this.open(later.export, [changesContext(earlier.tag)]);
+  }
+
+  /** Every VDI and snapshot, also those that are deleted and of which something is left. */
+  async everyRecord(): Promise<VdiView[]> {
+    const { vdis, snapshots, deleting, kept } = await this.call<VdiListView>('GET', '/v1/vdis');
+    return [...vdis, ...snapshots, ...deleting, ...kept];
   }
 
   /**

@@ -1,0 +1,112 @@
+import { describeError, isFault, SheepError } from '../../base/errors.ts';
+import type { SnapDisk } from '../../farm/snapshots/snap-contents.ts';
+import type { SnapEntry, SnapshotStore } from '../../farm/snapshots/store.ts';
+import { exportName } from '../../vdi/record.ts';
+
+/** A snapshot of one VDI in a store. */
+export interface Backup {
+  readonly entry: SnapEntry;
+  readonly disk: SnapDisk;
+}
+
+/** What a log names and a store does not hold as it was. */
+export interface LostBackup {
+  readonly entry: SnapEntry;
+  /** One sentence. */
+  readonly flaw: string;
+}
+
+export interface Backups {
+  /** In the order in which they were made. */
+  readonly sound: readonly Backup[];
+  readonly lost: readonly LostBackup[];
+}
+
+/** Digits of an ID that people are shown, and as many more as it takes to tell it from others. */
+const ID_DIGITS = 8;
+
+/** The backups of a store: snaps of its users' log that are of one disk. */
+export async function backupsIn(store: SnapshotStore): Promise<Backups> {
+  const sound: Backup[] = [];
+  const lost: LostBackup[] = [];
+  for (const entry of store.snaps('user')) {
+    try {
+      const [disk, ...others] = (await store.readSnap(entry.name)).disks;
+      if (disk !== undefined && others.length === 0) sound.push({ entry, disk });
+    } catch (error) {
+      if (!isFault(error, 'ERR_CORRUPT') && !isFault(error, 'ERR_MISSING')) throw error;
+      lost.push({ entry, flaw: describeError(error) });
+    }
+  }
+  return { sound, lost };
+}
+
+/** A backup as JSON. */
+export interface BackupView {
+  readonly id: string;
+  /** What it was called when it was made; mostly ''. */
+  readonly tag: string;
+  /** When it was made, in wall milliseconds since 1970. */
+  readonly timeMs: number;
+  /** `NAME@TAG`: the snapshot that it is of, when that was taken, and where it lived. */
+  readonly source: string;
+  readonly snapshotMs: number;
+  readonly clusterId: string;
+  readonly vid: number;
+  readonly sizeBytes: number;
+  readonly objectBytes: number;
+}
+
+export function viewOf(backup: Backup): BackupView {
+  const { id, tag, timeMs } = backup.entry;
+  const { snapshotMs, clusterId, vid, sizeBytes, objectBytes } = backup.disk;
+  const source = sourceOf(backup);
+  return { id, tag, timeMs, source, snapshotMs, clusterId, vid, sizeBytes, objectBytes };
+}
+
+/** `NAME@TAG`: the snapshot that it is of. */
+export function sourceOf({ disk: { name, snapshot } }: Backup): string {
+  return exportName({ name, tag: snapshot });
+}
+
+/** One VDI of one cluster: what retention counts as one, and what a person means by its name. */
+export function diskOf({ disk: { clusterId, name } }: Backup): string {
+  return `${clusterId} ${name}`;
+}
+
+/** The beginning of its ID by which it is known among these. */
+export function shortId(entries: readonly SnapEntry[], { id }: SnapEntry): string {
+  const isTaken = (digits: number) =>
+    entries.some((other) => other.id !== id && other.id.startsWith(id.slice(0, digits)));
+  let digits = ID_DIGITS;
+  while (isTaken(digits)) digits += 1;
+  return id.slice(0, digits);
+}
+
+/**
+ * The one backup that `text` names: the beginning of its ID, or its tag.
+ * @throws SheepError `ERR_NOT_FOUND`, `ERR_BAD_INPUT` if several are meant, `ERR_CORRUPT` if it is lost
+ */
+export function findBackup({ sound, lost }: Backups, text: string): Backup {
+  const isMeant = ({ entry: { id, tag } }: { readonly entry: SnapEntry }) =>
+    text !== '' && (tag === text || id.startsWith(text.toLowerCase()));
+  const found = sound.filter(isMeant);
+  const gone = lost.filter(isMeant);
+  const [first] = found;
+  if (first !== undefined && found.length + gone.length === 1) return first;
+  const [damaged] = gone;
+  if (damaged !== undefined && found.length + gone.length === 1) {
+    throw new SheepError('ERR_CORRUPT', `backup ${damaged.entry.id} is lost: ${damaged.flaw}`, {
+      backup: damaged.entry.id,
+    });
+  }
+  if (first === undefined && damaged === undefined) {
+    const hint = 'collie backup list shows what there is';
+    throw new SheepError('ERR_NOT_FOUND', `there is no backup '${text}'; ${hint}`, { text });
+  }
+  const entries = [...sound, ...lost].map(({ entry }) => entry);
+  const ids = [...found, ...gone].map(({ entry }) => shortId(entries, entry));
+  throw new SheepError('ERR_BAD_INPUT', `'${text}' may be any of ${ids.join(', ')}; give an ID`, {
+    text,
+  });
+}

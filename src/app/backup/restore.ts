@@ -1,0 +1,49 @@
+import { allSettled } from '../../base/parallel.ts';
+import type { BlockDevice } from '../../contracts/block-device.ts';
+import type { Call } from '../../contracts/call.ts';
+import { type RestoreCounts, restoreDisk } from '../../farm/snapshots/restore.ts';
+import type { SnapshotStore } from '../../farm/snapshots/store.ts';
+import { deviceSink } from '../transfer/ends.ts';
+import { zeroRuns } from '../transfer/pieces.ts';
+import type { Backup } from './backups.ts';
+
+/**
+ * Makes a disk what it was; behind the end of what it was it is zero. Stable once this settles.
+ * @param device  at least as large
+ * @param fresh   nobody has ever written to it
+ * @throws SheepError `ERR_CORRUPT`, `ERR_MISSING` with the bytes of the disk that are lost; of the
+ *         device
+ */
+export async function restoreBackup(
+  store: SnapshotStore,
+  { disk: { root, sizeBytes, objectBytes } }: Backup,
+  { device, fresh }: { readonly device: BlockDevice; readonly fresh: boolean },
+  call: Call,
+  progress: (counts: RestoreCounts) => void,
+): Promise<Readonly<RestoreCounts>> {
+  // What goes in whole objects goes at once, and then only what is data is written.
+  await deviceSink(device, fresh).zero(0, device.info.sizeBytes);
+  const disk = { root, sizeBytes, objectBytes };
+  const counts = await restoreDisk({ store, device: sparse(device), ...disk, progress, ...call });
+  await device.flush();
+  return counts;
+}
+
+/** A disk of zeroes on which blocks of zeroes need not be written. */
+function sparse(device: BlockDevice): BlockDevice {
+  return {
+    ...device,
+    info: device.info,
+    write: (at, from, call) => {
+      let end = 0;
+      const writes: Promise<void>[] = [];
+      for (const { length, zero } of zeroRuns(from)) {
+        const begin = end;
+        end += length;
+        if (zero) continue;
+        writes.push(Promise.resolve(device.write(at + begin, from.subarray(begin, end), call)));
+      }
+      return allSettled(writes);
+    },
+  };
+}

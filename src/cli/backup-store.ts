@@ -1,0 +1,47 @@
+import { hostname } from 'node:os';
+import { plainFacts } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { openSnapshotStore, type SnapshotStore } from '../farm/snapshots/store.ts';
+import type { StoreShape } from '../farm/snapshots/store-identity.ts';
+import { nodeClock } from '../host/node-clock.ts';
+import { nodeCpuPool } from '../host/node-cpu-pool.ts';
+import { nodeDisk } from '../host/node-disk.ts';
+import { nodeRandom } from '../host/node-random.ts';
+import type { Collie } from './collie-command.ts';
+
+/** The argument of every command on backups. */
+export const DIRECTORY = ['<directory>', 'the store of backups'] as const;
+/** The argument of those on one of them. */
+export const ID = ['<id>', 'the beginning of the ID of a backup, or its tag'] as const;
+
+/**
+ * Runs `work` with the store of backups in a directory.
+ * @param create  makes it if it is not there
+ * @throws SheepError as `openSnapshotStore`
+ */
+export async function withBackups<T>(
+  collie: Collie,
+  directory: string,
+  create: StoreShape | undefined,
+  work: (store: SnapshotStore) => Promise<T>,
+): Promise<T> {
+  await using pool = nodeCpuPool();
+  await using store = await openSnapshotStore({
+    ...{ disk: nodeDisk(), directory, pool, log: logOf(collie) },
+    ...{ clock: nodeClock(), random: nodeRandom() },
+    holder: { host: hostname(), pid: process.pid },
+    ...(create !== undefined && { create }),
+  });
+  return await work(store);
+}
+
+/** What the store finds worth telling, on standard error. */
+function logOf({ warn }: Collie): Log {
+  return {
+    event: (level, name, facts = {}) => {
+      if (level !== 'warn' && level !== 'error') return;
+      const shown = Object.entries(plainFacts(facts)).map(([key, value]) => `${key} ${value}`);
+      warn(`${level}: ${name}: ${shown.join(', ')}`);
+    },
+  };
+}

@@ -1,0 +1,158 @@
+import { Command, Option } from 'commander';
+import type { InfoView } from '../app/admin-views.ts';
+import { type Backup, backupsIn, shortId, sourceOf, viewOf } from '../app/backup/backups.ts';
+import { type Base, findBase } from '../app/backup/base.ts';
+import { type BackupMade, createBackup } from '../app/backup/create.ts';
+import { changedSince, changesContext } from '../app/transfer/changes.ts';
+import { quoted } from '../app/transfer/image-formats.ts';
+import { SheepError } from '../base/errors.ts';
+import type { SnapshotStore } from '../farm/snapshots/store.ts';
+import { DEFAULT_SHAPE, type StoreShape } from '../farm/snapshots/store-identity.ts';
+import { beginWriting, type StoreWriter } from '../farm/snapshots/writer.ts';
+import { parseTag } from '../vdi/names.ts';
+import { exportName, type VolumeRecord } from '../vdi/record.ts';
+import { withBackups } from './backup-store.ts';
+import type { Collie } from './collie-command.ts';
+import { formatBytes } from './output.ts';
+import { NBD_OPTION, type TransferOptions, TransferSession } from './transfer-session.ts';
+import { vdiRef } from './vdi-names.ts';
+
+interface CreateOptions extends TransferOptions, Partial<Pick<StoreShape, 'hash' | 'codec'>> {
+  readonly to: string;
+  readonly tag?: string;
+}
+
+/** `collie backup create NAME@TAG --to DIR`. */
+export function createCommand(collie: Collie): Command {
+  return new Command('create')
+    .description('store a snapshot of a VDI in a directory, which keeps what is equal only once')
+    .argument('<name@tag>')
+    .requiredOption('--to <directory>', 'the store of backups; it is made if it does not exist')
+    .option('--tag <tag>', 'what to call the backup (default: only its ID)')
+    .addOption(
+      new Option('--hash <hash>', 'of a store that is made (default: sha256)').choices([
+        'sha256',
+        'sha1',
+      ]),
+    )
+    .addOption(
+      new Option('--codec <codec>', 'of a store that is made (default: zstd)').choices([
+        'zstd',
+        'zlib',
+        'none',
+      ]),
+    )
+    .option(...NBD_OPTION)
+    .action(async (text: string, _options: unknown, command: Command) => {
+      const options: CreateOptions = command.optsWithGlobals();
+      const tag = options.tag === undefined ? '' : parseTag(options.tag);
+      const { name, snapshot } = vdiRef(text);
+      if (snapshot === undefined) throw noSnapshot(name);
+      const create = { ...DEFAULT_SHAPE, ...chosen(options) };
+      await TransferSession.run(collie, options, async (session) => {
+        const vdi = await session.info({ name, snapshot });
+        await withBackups(collie, options.to, create, async (store) => {
+          refuseOtherShape(store, options);
+          await using writer = await beginWriting(store);
+          const job = { collie, session, store, writer, vdi, tag };
+          tell(collie, store, await backUp(job));
+        });
+      });
+    });
+}
+
+function noSnapshot(name: string): SheepError {
+  const [vdi, made] = [quoted(name), quoted(`${name}@TAG`)];
+  return new SheepError(
+    'ERR_BAD_INPUT',
+    `'${name}' changes while it is used, so a snapshot of it is what is backed up; make one: ` +
+      `collie vdi snapshot -s TAG ${vdi}, then give ${made}`,
+    { name },
+  );
+}
+
+function chosen({ hash, codec }: CreateOptions): Partial<StoreShape> {
+  return { ...(hash !== undefined && { hash }), ...(codec !== undefined && { codec }) };
+}
+
+/** A store keeps what it was made with: what was asked for in vain must not look as if it were so. */
+function refuseOtherShape({ identity, options }: SnapshotStore, asked: CreateOptions): void {
+  for (const key of ['hash', 'codec'] as const) {
+    if (asked[key] === undefined || asked[key] === identity[key]) continue;
+    throw new SheepError(
+      'ERR_BAD_INPUT',
+      `${options.directory} was made with --${key} ${identity[key]} and keeps it; leave --${key} out`,
+      { [key]: identity[key] },
+    );
+  }
+}
+
+interface Job {
+  readonly collie: Collie;
+  readonly session: TransferSession;
+  readonly store: SnapshotStore;
+  readonly writer: StoreWriter;
+  readonly vdi: VolumeRecord;
+  readonly tag: string;
+}
+
+interface Created extends Partial<Pick<BackupMade, 'counts'>> {
+  readonly backup: Backup;
+  readonly base?: Base;
+}
+
+async function backUp(job: Job): Promise<Created> {
+  const { collie, session, store, writer, vdi, tag } = job;
+  const { cluster } = await session.call<InfoView>('GET', '/v1/info');
+  const { clusterId } = cluster;
+  const { sound } = await backupsIn(store);
+  const base = findBase(sound, clusterId, await session.everyRecord(), vdi);
+  if (base?.snapshot.vid === vdi.vid && base.backup.entry.tag === tag) return base;
+  const context = changesContext(base?.snapshot.tag ?? '');
+  using shown = collie.progress(`backing up ${exportName(vdi)}`);
+  // By its ID: its tag may be another snapshot's by now.
+  const contexts = base === undefined || base.snapshot.vid === vdi.vid ? [] : [context];
+  await using device = await session.open(`${vdi.name}@${vdi.vid}`, contexts);
+  const call = session.callFor(device);
+  const source = { clusterId, snapshot: vdi, device };
+  const changed =
+    base === undefined
+      ? undefined
+      : base.snapshot.vid === vdi.vid
+        ? []
+        : device.info.contexts?.includes(context)
+          ? changedSince(device, base.snapshot.tag, call)
+          : undefined; // the snapshot was deleted meanwhile
+  const how = { tag, clock: store.options.clock, call };
+  const made = await createBackup(
+    store,
+    writer,
+    { ...source, ...(base && changed && { base: { backup: base.backup, changed } }) },
+    how,
+    ({ at }) => shown.update(at, vdi.sizeBytes),
+  );
+  shown.done();
+  return { ...made, ...(base && changed && { base }) };
+}
+
+function tell({ show }: Collie, store: SnapshotStore, { backup, counts, base }: Created): void {
+  const facts = {
+    ...viewOf(backup),
+    ...{ created: counts !== undefined, base: base?.backup.entry.id ?? null },
+    ...{ readBytes: 0, newBytes: 0, sharedBytes: 0, storedBytes: 0, ...counts },
+  };
+  show(facts, (out) => {
+    const all = store.snaps('user');
+    const [id, source] = [shortId(all, backup.entry), sourceOf(backup)];
+    if (counts === undefined) {
+      out.line(`${source} is there already: backup ${id}`);
+      return;
+    }
+    const { readBytes, storedBytes } = counts;
+    const since = base === undefined ? '' : ` since ${shortId(all, base.backup.entry)}`;
+    out.line(
+      `${id} ${source} ${formatBytes(backup.disk.sizeBytes)}: ${formatBytes(readBytes)} read` +
+        `${since}, ${formatBytes(storedBytes)} stored`,
+    );
+  });
+}

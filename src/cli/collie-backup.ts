@@ -1,0 +1,75 @@
+import { Command } from 'commander';
+import { backupsIn, findBackup, shortId, sourceOf, viewOf } from '../app/backup/backups.ts';
+import { DIRECTORY, ID, withBackups } from './backup-store.ts';
+import { createCommand } from './collie-backup-create.ts';
+import { restoreCommand } from './collie-backup-restore.ts';
+import type { Collie } from './collie-command.ts';
+import { fields, formatBytes, formatTime, table } from './output.ts';
+
+/** `collie backup …`. */
+export function backupCommands(collie: Collie): Command {
+  const backup = new Command('backup').description('snapshots of VDIs in any directory');
+  const commands = [createCommand, listCommand, showCommand, restoreCommand];
+  for (const command of commands) backup.addCommand(command(collie));
+  return backup;
+}
+
+const COLUMNS = ['ID', 'MADE', 'SNAPSHOT', 'TAKEN', 'SIZE', 'TAG'];
+
+function listCommand(collie: Collie): Command {
+  return new Command('list')
+    .description('the backups in a directory, the oldest first')
+    .argument(...DIRECTORY)
+    .action(async (directory: string) => {
+      await withBackups(collie, directory, undefined, async (store) => {
+        const { sound, lost } = await backupsIn(store);
+        const flaws = lost.map(({ entry: { id, tag, timeMs }, flaw }) => ({
+          id,
+          tag,
+          timeMs,
+          flaw,
+        }));
+        const { storeId, hash, codec } = store.identity;
+        const views = sound.map(viewOf);
+        collie.show({ storeId, hash, codec, backups: views, lost: flaws }, (out) => {
+          const all = store.snaps('user');
+          const rows = sound.map((backup) => {
+            const { entry, disk } = backup;
+            const times = [formatTime(entry.timeMs), sourceOf(backup), formatTime(disk.snapshotMs)];
+            return [shortId(all, entry), ...times, formatBytes(disk.sizeBytes), entry.tag];
+          });
+          for (const line of table(COLUMNS, rows)) out.line(line);
+          for (const { entry, flaw } of lost) {
+            out.line(`${shortId(all, entry)} ${formatTime(entry.timeMs)} is lost: ${flaw}`);
+          }
+        });
+        if (lost.length > 0) collie.fail();
+      });
+    });
+}
+
+function showCommand(collie: Collie): Command {
+  return new Command('show')
+    .description('one backup')
+    .argument(...DIRECTORY)
+    .argument(...ID)
+    .action(async (directory: string, id: string) => {
+      await withBackups(collie, directory, undefined, async (store) => {
+        const backup = findBackup(await backupsIn(store), id);
+        const view = viewOf(backup);
+        collie.show(view, (out) => {
+          const { sizeBytes, objectBytes } = view;
+          const lines = fields([
+            ['id', view.id],
+            ...(view.tag === '' ? [] : [['tag', view.tag] as const]),
+            ['made', formatTime(view.timeMs)],
+            ['snapshot', `${view.source}, ID ${view.vid}, of cluster ${view.clusterId}`],
+            ['taken', formatTime(view.snapshotMs)],
+            ['size', `${formatBytes(sizeBytes)} (${sizeBytes} bytes)`],
+            ['object size', formatBytes(objectBytes)],
+          ]);
+          for (const line of lines) out.line(line);
+        });
+      });
+    });
+}

@@ -27,9 +27,17 @@ export function sources(packages: readonly string[], scratch: string): string {
   return output('apt-get', ['download', '--print-uris', ...packages], scratch);
 }
 
-/** Downloads the packages to `scratch` and unpacks them below `into`. */
-export function unpack(packages: readonly string[], scratch: string, into: string): void {
-  output('apt-get', ['download', ...packages], scratch);
+/**
+ * Downloads the packages to `scratch` and unpacks them below `into`.
+ * @param options  of apt-get: where it finds them, if not where the system does
+ */
+export function unpack(
+  packages: readonly string[],
+  scratch: string,
+  into: string,
+  options: readonly string[] = [],
+): void {
+  output('apt-get', [...options, 'download', ...packages], scratch);
   for (const name of readdirSync(scratch).filter((one) => one.endsWith('.deb'))) {
     output('dpkg-deb', ['--extract', join(scratch, name), into]);
   }

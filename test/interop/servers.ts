@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createConnection } from 'node:net';
-import { findTool, type Tool } from '../../scripts/tools.ts';
+import { findTool } from '../../scripts/tools.ts';
 
 /** Another server of NBD as a child process; disposing ends it. */
 export class ForeignServer implements AsyncDisposable {
@@ -15,8 +15,15 @@ export class ForeignServer implements AsyncDisposable {
     });
   }
 
-  /** Started, and listening at `socket`. */
-  static async start(tool: Tool, args: readonly string[], socket: string): Promise<ForeignServer> {
+  /**
+   * Started, and listening at `socket`.
+   * @param tool  a name, or the path of one
+   */
+  static async start(
+    tool: string,
+    args: readonly string[],
+    socket: string,
+  ): Promise<ForeignServer> {
     const child = spawn(findTool(tool) ?? tool, args, { stdio: ['ignore', 'ignore', 'pipe'] });
     const server = new ForeignServer(child);
     await once(child, 'spawn');

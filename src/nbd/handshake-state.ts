@@ -13,6 +13,7 @@ import type { ReplyForm, Terms } from './validate.ts';
  *
  *   client-flags ──▶ option ──▶ data ──▶ option …            answered at once
  *                      │          └────▶ asking ──▶ option … the exports are asked
+ *                      │          └────▶ option …            after STARTTLS: inside TLS, from anew
  *                      └────▶ skip ────▶ option …            larger than we read: refused, skipped
  *   any ──▶ over: into transmission, or closed
  */
@@ -33,6 +34,8 @@ export type State =
 export interface Agreed {
   readonly fixed: boolean;
   readonly noZeroes: boolean;
+  /** It goes on inside TLS. */
+  readonly secured: boolean;
   readonly form: ReplyForm;
   /** The latest selection of metadata contexts. */
   readonly selected?: Selection;
@@ -57,6 +60,8 @@ export type Answer =
 export type Effect =
   | { readonly do: 'send'; readonly bytes: Uint8Array<ArrayBuffer> }
   | { readonly do: 'ask'; readonly question: Question }
+  /** The next byte belongs to TLS, and the state is for what comes inside of it. */
+  | { readonly do: 'secure' }
   /** The client broke the protocol, or asked what cannot be answered but by closing. */
   | { readonly do: 'refuse'; readonly why: string }
   | { readonly do: 'begin'; readonly terms: Terms; readonly name: string }
@@ -71,7 +76,13 @@ export interface Circumstances {
   readonly limits: NbdLimits;
   /** The server is stopping: every option is answered so. */
   readonly stopping: boolean;
+  readonly tls: TlsMode;
+  /** More bytes have come already, behind those of this step. */
+  readonly followed: boolean;
 }
+
+/** "TLS": NOTLS, SELECTIVETLS and FORCEDTLS. */
+export type TlsMode = 'none' | 'offered' | 'required';
 
 // How a step is made
 

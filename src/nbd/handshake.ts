@@ -49,7 +49,7 @@ export function step(state: State, bytes: Uint8Array, now: Circumstances): Step 
     case 'data':
       return option(state.agreed, state.option, bytes, now);
     case 'skip':
-      return skip(state.agreed, state.option, state.left - bytes.length, now.limits);
+      return skip(state.agreed, state.option, state.left - bytes.length, now);
     case 'asking':
     case 'over':
       return { state, effects: [] };
@@ -63,12 +63,14 @@ function clientFlags(bytes: Uint8Array): Step {
   const agreed: Agreed = {
     fixed: (flags & HANDSHAKE_FLAG.fixedNewstyle) !== 0,
     noZeroes: (flags & HANDSHAKE_FLAG.noZeroes) !== 0,
-    form: 'simple',
-    optionsSeen: 0,
-    exportsShown: 0,
+    ...NOTHING_AGREED,
+    secured: false,
   };
   return { state: { at: 'option', agreed }, effects: [] };
 }
+
+/** Before the first option, and again when TLS begins. */
+const NOTHING_AGREED = { form: 'simple', optionsSeen: 0, exportsShown: 0 } as const;
 
 function optionHeader(before: Agreed, bytes: Uint8Array, limits: NbdLimits): Step {
   let header: { option: number; length: number };
@@ -94,9 +96,11 @@ function optionHeader(before: Agreed, bytes: Uint8Array, limits: NbdLimits): Ste
   return { state: { at: 'skip', agreed, option, left: length }, effects: [] };
 }
 
-function skip(agreed: Agreed, option: number, left: number, limits: NbdLimits): Step {
+function skip(agreed: Agreed, option: number, left: number, now: Circumstances): Step {
   if (left > 0) return { state: { at: 'skip', agreed, option, left }, effects: [] };
-  return fail(agreed, option, REP.ERR_TOO_BIG, 'more option data than this server reads', limits);
+  if (isTooEarly(agreed, option, now)) return tlsFirst(agreed, option, now.limits);
+  const why = 'more option data than this server reads';
+  return fail(agreed, option, REP.ERR_TOO_BIG, why, now.limits);
 }
 
 /** A whole option has arrived. */
@@ -105,12 +109,16 @@ function option(agreed: Agreed, option: number, data: Uint8Array, now: Circumsta
   if (option === OPT.ABORT) {
     return { state: { at: 'over' }, effects: [ack(option), { do: 'end' }] };
   }
+  const tooEarly = isTooEarly(agreed, option, now);
+  if (option === OPT.EXPORT_NAME && tooEarly) return refuse('EXPORT_NAME without TLS');
   if (option === OPT.EXPORT_NAME) return exportName(agreed, data, now);
   if (now.stopping) {
     const told = errorReply(option, REP.ERR_SHUTDOWN, 'the server is stopping', limits);
     return { state: { at: 'over' }, effects: [{ do: 'send', bytes: told }, { do: 'end' }] };
   }
+  if (tooEarly) return tlsFirst(agreed, option, limits);
   try {
+    if (option === OPT.STARTTLS) return startTls(agreed, data, now);
     return fixedOption(agreed, option, data, limits);
   } catch (error) {
     if (!(error instanceof SheepError)) throw error;
@@ -164,12 +172,40 @@ function fixedOption(agreed: Agreed, option: number, data: Uint8Array, limits: N
         option,
         about: decodeMetaOption(data, limits),
       });
-    case OPT.STARTTLS:
-      noData(option, data);
-      return fail(agreed, option, REP.ERR_POLICY, 'this server has no certificate', limits);
     default:
       return fail(agreed, option, REP.ERR_UNSUP, 'this server does not know the option', limits);
   }
+}
+
+/** "FORCEDTLS": in the clear there is STARTTLS, and ABORT. */
+function isTooEarly({ secured }: Agreed, option: number, { tls }: Circumstances): boolean {
+  return tls === 'required' && !secured && option !== OPT.STARTTLS;
+}
+function tlsFirst(agreed: Agreed, option: number, limits: NbdLimits): Step {
+  const why = 'this server wants TLS first, with a certificate or a key of yours';
+  return fail(agreed, option, REP.ERR_TLS_REQD, why, limits);
+}
+
+/**
+ * What was agreed in the clear may come from somebody in between, so it is forgotten; but for the two
+ * flags, which TLS lets nobody send again. What came along behind the option would be taken for the
+ * client's own word inside TLS: it does not belong there, and neither does who sent it.
+ */
+function startTls(
+  agreed: Agreed,
+  data: Uint8Array,
+  { tls, followed, limits }: Circumstances,
+): Step {
+  const { fixed, noZeroes, secured } = agreed;
+  noData(OPT.STARTTLS, data);
+  if (secured) return fail(agreed, OPT.STARTTLS, REP.ERR_INVALID, 'this is TLS already', limits);
+  if (tls === 'none') {
+    const why = 'this server has no certificate and no keys';
+    return fail(agreed, OPT.STARTTLS, REP.ERR_POLICY, why, limits);
+  }
+  if (followed) return refuse('plaintext after STARTTLS');
+  const anew: Agreed = { fixed, noZeroes, ...NOTHING_AGREED, secured: true };
+  return reply(anew, [ack(OPT.STARTTLS), { do: 'secure' }]);
 }
 
 function agree(agreed: Agreed, option: number, form: ReplyForm, limits: NbdLimits): Step {

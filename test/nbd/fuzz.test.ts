@@ -24,7 +24,7 @@ interface Operation {
   readonly value: number;
 }
 
-const now = { limits: NBD_LIMITS, stopping: false };
+const now = { limits: NBD_LIMITS, stopping: false, tls: 'none', followed: false } as const;
 const DEPTH = 'qemu:allocation-depth';
 const BITMAP = 'qemu:dirty-bitmap:a';
 const contexts = { [DEPTH]: (block: number) => block % 3, [BITMAP]: () => 1 };

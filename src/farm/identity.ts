@@ -1,7 +1,7 @@
 import { SheepError } from '../base/errors.ts';
 import type { Disk } from '../contracts/disk.ts';
 import type { Random } from '../contracts/seams.ts';
-import { readText, replaceText } from './text-file.ts';
+import { readText, replaceText } from './whole-file.ts';
 
 /** Of the whole store: object files and journal carry versions of their own. */
 const STORE_VERSION = 1;

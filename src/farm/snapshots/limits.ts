@@ -18,6 +18,11 @@ export const SNAPSHOT_LIMITS = {
   openPacks: 64,
   /** Above this an object was not made by us. */
   objectBytesMax: 64 * MiB,
+  /** A pack of which less than this share is needed is written anew when garbage is collected. */
+  liveShareMin: 0.75,
+  /** Small packs, which each snapshot leaves, are put together when there are more of a kind. */
+  smallPackShare: 0.25,
+  smallPacksMax: 32,
   /** How hard to compress: measured in ARCHITECTURE.md. */
   level: { zstd: 4, zlib: 6, none: 0 },
   /** One job of a thread: some milliseconds of work. */

@@ -97,6 +97,10 @@ export class NameIndex {
     return TYPES[place >>> PACK_BITS] as ContentType;
   }
 
+  offsetOf(entry: number): number {
+    return this.#chunkOf(entry).offsets[entry & WITHIN] as number;
+  }
+
   storedBytesOf(entry: number): number {
     return this.#chunkOf(entry).storedBytes[entry & WITHIN] as number;
   }
@@ -108,11 +112,11 @@ export class NameIndex {
   }
 
   at(entry: number): Found {
-    const { offsets, rawBytes } = this.#chunkOf(entry);
+    const { rawBytes } = this.#chunkOf(entry);
     return {
       type: this.typeOf(entry),
       pack: this.packOf(entry),
-      offset: offsets[entry & WITHIN] as number,
+      offset: this.offsetOf(entry),
       storedBytes: this.storedBytesOf(entry),
       rawBytes: rawBytes[entry & WITHIN] as number,
     };

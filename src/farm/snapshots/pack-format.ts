@@ -11,6 +11,8 @@ export const PACK_HEADER_BYTES = 64;
 export const OBJECT_HEADER_BYTES = 56;
 export const INDEX_ENTRY_BYTES = 48;
 export const TRAILER_BYTES = 64;
+/** What a pack takes beside its objects and their entries. */
+export const PACK_OVERHEAD_BYTES = PACK_HEADER_BYTES + TRAILER_BYTES;
 
 const HEADER_MAGIC = 0x73686565_7061636bn; // "sheepack"
 const TRAILER_MAGIC = 0x73686565_70696478n; // "sheepidx"

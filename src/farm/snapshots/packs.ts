@@ -26,6 +26,8 @@ export interface Pack {
   readonly kind: PackKind;
   readonly createdMs: number;
   readonly fileBytes: number;
+  /** Its entries in the index: so many, numbered from here on. */
+  readonly firstEntry: number;
   readonly objects: number;
 }
 
@@ -111,7 +113,9 @@ export class Packs {
   ): Pack {
     const { kind, createdMs } = header;
     const number = this.#byNumber.length;
-    const pack = { number, id, kind, createdMs, fileBytes, objects: entries.length };
+    const firstEntry = this.index.count;
+    const facts = { kind, createdMs, fileBytes, firstEntry, objects: entries.length };
+    const pack = { number, id, ...facts };
     this.#byNumber.push(pack);
     this.#byId.set(id, pack);
     for (const { name, type, offset, storedBytes, rawBytes } of entries) {
@@ -124,10 +128,15 @@ export class Packs {
   forget(pack: Pack): void {
     this.#byId.delete(pack.id);
     this.#byNumber[pack.number] = undefined;
-    for (let entry = 0; entry < this.index.count; entry += 1) {
-      if (this.index.packOf(entry) === pack.number) this.index.remove(entry);
-    }
+    const end = pack.firstEntry + pack.objects;
+    for (let entry = pack.firstEntry; entry < end; entry += 1) this.index.remove(entry);
     this.#close(pack.number);
+  }
+
+  /** Entries of its objects, in the order of the file. */
+  entriesOf({ firstEntry, objects }: Pack): number[] {
+    const entries = Array.from({ length: objects }, (_, place) => firstEntry + place);
+    return entries.sort((a, b) => this.index.offsetOf(a) - this.index.offsetOf(b));
   }
 
   /**

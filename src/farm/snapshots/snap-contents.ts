@@ -5,6 +5,10 @@ import { damaged } from './pack-format.ts';
 
 const SNAP_VERSION = 1;
 
+/** The files of the logs: snaps that people asked for, and those of epochs. */
+export const SNAP_LOGS = { user: 'user_snap', sys: 'sys_snap' } as const;
+export type SnapLogName = keyof typeof SNAP_LOGS;
+
 /** One disk as it was, in a snap. */
 export interface SnapDisk {
   /** Of the cluster that it was a VDI of; a UUID. */
@@ -25,6 +29,8 @@ export interface SnapDisk {
 
 /** What a `snap` object says: which disks there were, and when. */
 export interface Snap {
+  /** Where its line stands. */
+  readonly log: SnapLogName;
   readonly epoch: number;
   /** Milliseconds since 1970. */
   readonly timeMs: number;
@@ -33,9 +39,9 @@ export interface Snap {
   readonly disks: readonly SnapDisk[];
 }
 
-export function encodeSnap({ epoch, timeMs, tag, disks }: Snap): Uint8Array {
+export function encodeSnap({ log, epoch, timeMs, tag, disks }: Snap): Uint8Array {
   const value = {
-    ...{ version: SNAP_VERSION, epoch, timeMs, tag },
+    ...{ version: SNAP_VERSION, log, epoch, timeMs, tag },
     disks: disks.map((disk) => ({ ...disk, root: Buffer.from(disk.root).toString('hex') })),
   };
   return new TextEncoder().encode(JSON.stringify(value));
@@ -45,7 +51,7 @@ export function encodeSnap({ epoch, timeMs, tag, disks }: Snap): Uint8Array {
 export function decodeSnap(bytes: Uint8Array, id: string): Snap {
   const place = `snap ${id}`;
   const value = parseJson(new TextDecoder().decode(bytes), place);
-  const { version, epoch, timeMs, tag, disks } = value;
+  const { version, log, epoch, timeMs, tag, disks } = value;
   if (version !== SNAP_VERSION) {
     throw new SheepError(
       'ERR_VERSION',
@@ -54,10 +60,14 @@ export function decodeSnap(bytes: Uint8Array, id: string): Snap {
       { found: String(version), known: SNAP_VERSION },
     );
   }
+  if (log !== 'user' && log !== 'sys') throw damaged(place, 'it is of no log');
   if (!isCount(epoch) || !isCount(timeMs) || typeof tag !== 'string' || !Array.isArray(disks)) {
     throw damaged(place, 'it does not say what a snap says');
   }
-  return { epoch, timeMs, tag, disks: disks.map((disk: unknown) => decodeDisk(disk, place)) };
+  return {
+    ...{ log, epoch, timeMs, tag },
+    disks: disks.map((disk: unknown) => decodeDisk(disk, place)),
+  };
 }
 
 function decodeDisk(value: unknown, place: string): SnapDisk {

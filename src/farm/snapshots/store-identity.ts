@@ -3,7 +3,7 @@ import { SheepError } from '../../base/errors.ts';
 import type { Disk } from '../../contracts/disk.ts';
 import type { Random } from '../../contracts/seams.ts';
 import { isUuid, parseJson, randomUuid } from '../identity.ts';
-import { readText, replaceText } from '../text-file.ts';
+import { readText, replaceText } from '../whole-file.ts';
 import { SNAPSHOT_LIMITS } from './limits.ts';
 import { damaged } from './pack-format.ts';
 

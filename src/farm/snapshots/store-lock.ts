@@ -2,7 +2,7 @@ import { isFault, SheepError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Disk } from '../../contracts/disk.ts';
 import type { Clock, Random } from '../../contracts/seams.ts';
-import { readText } from '../text-file.ts';
+import { readText } from '../whole-file.ts';
 import { SNAPSHOT_LIMITS, type SnapshotLimits } from './limits.ts';
 
 /** Who writes, as others are told. */

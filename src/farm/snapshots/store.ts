@@ -1,6 +1,6 @@
 import { assert } from '../../base/assert.ts';
 import { type ContentType, formatName, NAME_BYTES, type StoredPiece } from '../../base/content.ts';
-import { isFault, SheepError } from '../../base/errors.ts';
+import { describeError, isFault, SheepError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { CpuPool } from '../../contracts/cpu-pool.ts';
 import type { Disk } from '../../contracts/disk.ts';
@@ -8,8 +8,8 @@ import type { Clock, Random } from '../../contracts/seams.ts';
 import { SNAPSHOT_LIMITS, type SnapshotLimits } from './limits.ts';
 import { decodeObjectHeader, OBJECT_HEADER_BYTES } from './pack-format.ts';
 import { Packs } from './packs.ts';
-import { decodeSnap, type Snap } from './snap-contents.ts';
-import { SNAP_LOGS, SnapLog, type SnapLogName } from './snap-log.ts';
+import { decodeSnap, SNAP_LOGS, type Snap, type SnapLogName } from './snap-contents.ts';
+import { SnapLog } from './snap-log.ts';
 import {
   findIdentity,
   makeIdentity,
@@ -117,6 +117,7 @@ export class SnapshotStore implements AsyncDisposable {
     // Logs first: what a line names was stable before it was written.
     for (const log of Object.values(this.logs)) await log.load();
     await this.packs.refresh();
+    await this.#adoptSnaps();
   }
 
   has(name: Uint8Array): boolean {
@@ -159,6 +160,19 @@ export class SnapshotStore implements AsyncDisposable {
     return all.sort((a, b) => a.timeMs - b.timeMs);
   }
 
+  /**
+   * Header and stored bytes of one copy of an object, proven.
+   * @throws SheepError `ERR_CORRUPT`
+   */
+  async readEntry(entry: number): Promise<Uint8Array> {
+    const { index } = this.packs;
+    const found = index.at(entry);
+    const bytes = await this.packs.readObject(found);
+    const where = this.packs.pathOf(this.packs.get(found.pack)?.id ?? '');
+    this.prove(index.nameOf(entry), found.type, bytes, where);
+    return bytes;
+  }
+
   /** Also used for what is not an entry of the index yet. @throws SheepError `ERR_CORRUPT` */
   prove(name: Uint8Array, type: ContentType, bytes: Uint8Array, where: string): Uint8Array {
     const header = decodeObjectHeader(bytes);
@@ -187,6 +201,25 @@ export class SnapshotStore implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.packs[Symbol.asyncDispose]();
+  }
+
+  /** Of a damaged log: snaps that are there and that no line of it mentions. */
+  async #adoptSnaps(): Promise<void> {
+    if (Object.values(this.logs).every((log) => !log.isDamaged)) return;
+    const { index } = this.packs;
+    for (let entry = 0; entry < index.count; entry += 1) {
+      if (!index.isThere(entry) || index.typeOf(entry) !== 'snap') continue;
+      const name = index.nameOf(entry).slice();
+      if (Object.values(this.logs).some((log) => log.mentions(name))) continue;
+      try {
+        const { log, epoch, timeMs, tag } = await this.readSnap(name);
+        if (this.logs[log].isDamaged)
+          this.logs[log].adopt({ kind: 'snap', epoch, timeMs, name, tag });
+      } catch (error) {
+        const facts = { snap: this.format(name), cause: describeError(error) };
+        this.options.log.event('warn', 'snapshots.snap-unreadable', facts);
+      }
+    }
   }
 
   /** The first copy that is sound: a stopped collection may leave two. */

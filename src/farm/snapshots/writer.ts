@@ -2,10 +2,10 @@ import { assert } from '../../base/assert.ts';
 import { type Compressed, type ContentType, isZero, NAME_BYTES } from '../../base/content.ts';
 import { isFault } from '../../base/errors.ts';
 import type { CpuPool } from '../../contracts/cpu-pool.ts';
-import { OBJECT_HEADER_BYTES } from './pack-format.ts';
+import { decodeObjectHeader, OBJECT_HEADER_BYTES } from './pack-format.ts';
 import { type OnItsWay, PackStream } from './pack-stream.ts';
-import { encodeSnap, type Snap } from './snap-contents.ts';
-import type { SnapLogName } from './snap-log.ts';
+import type { Pack } from './packs.ts';
+import { encodeSnap, type Snap, type SnapLogName } from './snap-contents.ts';
 import type { SnapEntry, SnapshotStore } from './store.ts';
 import { lockStore, type StoreLock } from './store-lock.ts';
 
@@ -45,7 +45,7 @@ export async function beginWriting(store: SnapshotStore): Promise<StoreWriter> {
  * the next `barrier`. After a failure everything fails with it: dispose it and begin anew.
  */
 export class StoreWriter implements AsyncDisposable {
-  readonly #store: SnapshotStore;
+  readonly store: SnapshotStore;
   readonly #lock: StoreLock;
   readonly #packs: PackStream;
   /** Content that is not stable yet, by name. */
@@ -53,7 +53,7 @@ export class StoreWriter implements AsyncDisposable {
   readonly #here: Work;
 
   constructor(store: SnapshotStore, lock: StoreLock) {
-    this.#store = store;
+    this.store = store;
     this.#lock = lock;
     this.#packs = new PackStream(store, (name) => void this.#pending.delete(keyOf(name)));
     const { here } = store.options.pool;
@@ -80,7 +80,7 @@ export class StoreWriter implements AsyncDisposable {
    *               afterwards
    */
   putSlices(bytes: Uint8Array): Promise<Stored> {
-    const { options, identity } = this.#store;
+    const { options, identity } = this.store;
     return this.#keep('data', bytes, identity.sliceBytes, options.pool);
   }
 
@@ -90,19 +90,52 @@ export class StoreWriter implements AsyncDisposable {
   }
 
   /** Everything put so far and the snap are stable when this settles, and the snap is in its log. */
-  async appendSnap(log: SnapLogName, snap: Snap): Promise<SnapEntry> {
-    const name = await this.put('snap', encodeSnap(snap));
+  async appendSnap(log: SnapLogName, snap: Omit<Snap, 'log'>): Promise<SnapEntry> {
+    const name = await this.put('snap', encodeSnap({ log, ...snap }));
     await this.barrier();
     await this.#lock.check();
     const { epoch, timeMs, tag } = snap;
-    await this.#store.logs[log].append({ kind: 'snap', epoch, timeMs, name, tag });
-    return { log, name, id: this.#store.format(name), epoch, timeMs, tag };
+    await this.store.logs[log].append({ kind: 'snap', epoch, timeMs, name, tag });
+    return { log, name, id: this.store.format(name), epoch, timeMs, tag };
   }
 
   /** The snap is gone when this settles; what only it held goes with the next collection. */
   async cancelSnap({ log, name, epoch, timeMs, tag }: SnapEntry): Promise<void> {
     await this.#lock.check();
-    await this.#store.logs[log].append({ kind: 'cancel', epoch, timeMs, name, tag });
+    await this.store.logs[log].append({ kind: 'cancel', epoch, timeMs, name, tag });
+  }
+
+  /**
+   * The object of an entry, once more in a new pack, if it is sound.
+   * @throws SheepError `ERR_CORRUPT`: it is not, and nothing was written
+   */
+  async copy(entry: number): Promise<void> {
+    await this.#packs.room();
+    const bytes = await this.store.readEntry(entry);
+    const header = decodeObjectHeader(bytes);
+    assert(header !== undefined, 'what was proven has a header');
+    const { type, name, rawBytes, codec, crc, storedBytes } = header;
+    const form = { codec, crc, length: storedBytes };
+    this.#packs.append(type, name, rawBytes, form, bytes.subarray(OBJECT_HEADER_BYTES));
+  }
+
+  /** What they held is gone, but for what stands elsewhere as well. */
+  async removePacks(packs: readonly Pack[]): Promise<void> {
+    await this.#lock.check();
+    const { disk } = this.store.options;
+    for (const pack of packs) {
+      await disk.remove(this.store.packs.pathOf(pack.id));
+      this.store.packs.forget(pack);
+    }
+    if (packs.length > 0) await disk.syncDirectory(this.store.packs.directory);
+  }
+
+  /** Lines of snaps that were cancelled, and are nowhere any more, go with what cancels them. */
+  async shortenLogs(): Promise<void> {
+    await this.#lock.check();
+    for (const log of Object.values(this.store.logs)) {
+      await log.shorten((name) => this.store.has(name));
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -117,7 +150,7 @@ export class StoreWriter implements AsyncDisposable {
     work: Work,
   ): Promise<Stored> {
     await this.#packs.room();
-    const { hash, codec } = this.#store.identity;
+    const { hash, codec } = this.store.identity;
     const names = await work.name({ hash, type, sliceBytes, bytes });
     const nameOf = (index: number) => names.subarray(index * NAME_BYTES, (index + 1) * NAME_BYTES);
     const sliceOf = (index: number) => bytes.subarray(index * sliceBytes, (index + 1) * sliceBytes);
@@ -128,7 +161,7 @@ export class StoreWriter implements AsyncDisposable {
       const { fresh, there } = this.#claim(asked, nameOf);
       newSlices += fresh.length;
       try {
-        const { level } = this.#store;
+        const { level } = this.store;
         const job = { codec, level, sliceBytes, bytes, which: fresh };
         const forms = fresh.length === 0 ? [] : await work.compress(job);
         storedBytes += this.#append(type, sliceBytes, forms, fresh, nameOf, sliceOf);
@@ -150,7 +183,7 @@ export class StoreWriter implements AsyncDisposable {
     const there: number[] = [];
     for (const index of asked) {
       const key = keyOf(nameOf(index));
-      if (this.#pending.has(key) || this.#store.has(nameOf(index))) {
+      if (this.#pending.has(key) || this.store.has(nameOf(index))) {
         there.push(index);
         continue;
       }
@@ -211,10 +244,10 @@ export class StoreWriter implements AsyncDisposable {
   async #readBack(name: Uint8Array, type: ContentType): Promise<Uint8Array> {
     const onItsWay = await this.#pending.get(keyOf(name))?.promise;
     if (onItsWay === undefined || !this.#pending.has(keyOf(name))) {
-      return this.#store.read(name, type);
+      return this.store.read(name, type);
     }
     const { draft, entry } = onItsWay;
-    return this.#store.prove(name, type, await draft.readBack(entry), 'a pack being written');
+    return this.store.prove(name, type, await draft.readBack(entry), 'a pack being written');
   }
 }
 

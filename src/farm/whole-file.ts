@@ -15,12 +15,16 @@ export async function readText(disk: Disk, path: string): Promise<string | undef
   }
 }
 
-/** Whoever reads it finds the old text or the new one, whole; stable when this settles. */
-export async function replaceText(disk: Disk, path: string, text: string): Promise<void> {
+export function replaceText(disk: Disk, path: string, text: string): Promise<void> {
+  return replaceFile(disk, path, new TextEncoder().encode(text));
+}
+
+/** Whoever reads it finds the old bytes or the new ones, whole; stable when this settles. */
+export async function replaceFile(disk: Disk, path: string, bytes: Uint8Array): Promise<void> {
   const draft = `${path}.draft`;
   {
     await using file = await disk.open(draft, { create: true, truncate: true });
-    await file.write(0, new TextEncoder().encode(text));
+    await file.write(0, bytes);
     await file.sync();
   }
   await disk.rename(draft, path);

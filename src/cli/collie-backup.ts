@@ -2,14 +2,24 @@ import { Command } from 'commander';
 import { backupsIn, findBackup, shortId, sourceOf, viewOf } from '../app/backup/backups.ts';
 import { DIRECTORY, ID, withBackups } from './backup-store.ts';
 import { createCommand } from './collie-backup-create.ts';
+import { deleteCommand, pruneCommand } from './collie-backup-remove.ts';
 import { restoreCommand } from './collie-backup-restore.ts';
+import { verifyCommand } from './collie-backup-verify.ts';
 import type { Collie } from './collie-command.ts';
 import { fields, formatBytes, formatTime, table } from './output.ts';
 
 /** `collie backup …`. */
 export function backupCommands(collie: Collie): Command {
   const backup = new Command('backup').description('snapshots of VDIs in any directory');
-  const commands = [createCommand, listCommand, showCommand, restoreCommand];
+  const commands = [
+    createCommand,
+    listCommand,
+    showCommand,
+    verifyCommand,
+    restoreCommand,
+    pruneCommand,
+    deleteCommand,
+  ];
   for (const command of commands) backup.addCommand(command(collie));
   return backup;
 }

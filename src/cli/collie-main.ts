@@ -103,7 +103,9 @@ All commands:
   vdi import FILE NAME [--size SIZE] [--raw] | export NAME[@TAG] FILE [--from TAG]
   vdi diff NAME@TAG NAME[@TAG] | map NAME[@TAG]
   backup create NAME@TAG --to DIR [--tag TAG] | list DIR | show DIR ID
-  backup restore DIR ID NAME [--overwrite]
+  backup verify DIR [ID] [--sample PERCENT] | restore DIR ID NAME [--overwrite]
+  backup delete DIR ID [--dry-run]
+  backup prune DIR --keep-last N --keep-daily N --keep-weekly N --keep-monthly N [--dry-run]
   vdi set NAME allow=RULE,... [--dry-run]
   events [--since-start]
 

@@ -1,4 +1,3 @@
-import { readdir } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { BLOCK_BYTES, KiB, MiB } from '../../src/base/units.ts';
 import { TransferWorld } from './transfer-world.ts';

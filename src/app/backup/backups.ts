@@ -87,26 +87,27 @@ export function shortId(entries: readonly SnapEntry[], { id }: SnapEntry): strin
  * The one backup that `text` names: the beginning of its ID, or its tag.
  * @throws SheepError `ERR_NOT_FOUND`, `ERR_BAD_INPUT` if several are meant, `ERR_CORRUPT` if it is lost
  */
-export function findBackup({ sound, lost }: Backups, text: string): Backup {
-  const isMeant = ({ entry: { id, tag } }: { readonly entry: SnapEntry }) =>
-    text !== '' && (tag === text || id.startsWith(text.toLowerCase()));
-  const found = sound.filter(isMeant);
-  const gone = lost.filter(isMeant);
-  const [first] = found;
-  if (first !== undefined && found.length + gone.length === 1) return first;
-  const [damaged] = gone;
-  if (damaged !== undefined && found.length + gone.length === 1) {
-    throw new SheepError('ERR_CORRUPT', `backup ${damaged.entry.id} is lost: ${damaged.flaw}`, {
-      backup: damaged.entry.id,
-    });
-  }
-  if (first === undefined && damaged === undefined) {
-    const hint = 'collie backup list shows what there is';
-    throw new SheepError('ERR_NOT_FOUND', `there is no backup '${text}'; ${hint}`, { text });
-  }
+export function findBackup(backups: Backups, text: string): Backup {
+  const { id } = findEntry(backups, text);
+  const found = backups.sound.find(({ entry }) => entry.id === id);
+  if (found !== undefined) return found;
+  const flaw = backups.lost.find(({ entry }) => entry.id === id)?.flaw;
+  throw new SheepError('ERR_CORRUPT', `backup ${id} is lost: ${flaw}`, { backup: id });
+}
+
+/** The same, also if it is lost. @throws SheepError `ERR_NOT_FOUND`, `ERR_BAD_INPUT` */
+export function findEntry({ sound, lost }: Backups, text: string): SnapEntry {
   const entries = [...sound, ...lost].map(({ entry }) => entry);
-  const ids = [...found, ...gone].map(({ entry }) => shortId(entries, entry));
-  throw new SheepError('ERR_BAD_INPUT', `'${text}' may be any of ${ids.join(', ')}; give an ID`, {
-    text,
-  });
+  const start = text.toLowerCase();
+  const [first, ...others] = entries.filter(
+    ({ id, tag }) => text !== '' && (tag === text || id.startsWith(start)),
+  );
+  if (first === undefined) {
+    const message = `there is no backup '${text}'; collie backup list shows what there is`;
+    throw new SheepError('ERR_NOT_FOUND', message, { text });
+  }
+  if (others.length === 0) return first;
+  const ids = [first, ...others].map((entry) => shortId(entries, entry));
+  const message = `'${text}' may be any of ${ids.join(', ')}; give one of these`;
+  throw new SheepError('ERR_BAD_INPUT', message, { text });
 }

@@ -1,8 +1,9 @@
-import { describeError, isFault } from '../base/errors.ts';
+import { describeError, type Facts, isFault } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { BlockDevice, DeviceInfo } from '../contracts/block-device.ts';
 import type { Client, ExportEntry, Exports } from '../contracts/exports.ts';
 import type { Clock } from '../contracts/seams.ts';
+import { proofText } from '../nbd/connection-info.ts';
 import { type Circumstances, canonicalRules, ruleFor } from '../vdi/access-rules.ts';
 import type { VdiDirectory } from '../vdi/directory.ts';
 import type { VolumeRecord } from '../vdi/record.ts';
@@ -125,9 +126,7 @@ export class Access implements Exports {
   }
 }
 
-/** For the log: where a client comes from, and what it has proven, in the words of the rules. */
-function whoIs({ name, proof }: Client): { client: string; proof?: string } {
-  if (proof === undefined) return { client: name };
-  const proven = proof.kind === 'psk' ? `psk:${proof.user}` : `cert:${proof.commonName}`;
-  return { client: name, proof: proven };
+/** For the log: where a client comes from, and what it has proven. */
+function whoIs({ name, proof }: Client): Facts {
+  return { client: name, ...(proof !== undefined && { proof: proofText(proof) }) };
 }

@@ -46,13 +46,14 @@ export async function serveAdmin(
   tls?: ServerTls,
 ): Promise<AsyncDisposable & { readonly addresses: readonly Address[] }> {
   await using opening = new AsyncDisposableStack();
+  const inside = tls?.state.certificate === undefined ? undefined : httpsOf(tls, host.log);
   const listening: Address[] = [];
   for (const address of addresses) {
     const server = adminServer(doorOf(address, token), host.log);
     opening.defer(() => server.close());
     await addRoutes(server, subject);
     await server.ready();
-    const https = tls && !isLocalAddress(address) ? httpsOf(tls, host.log) : undefined;
+    const https = isLocalAddress(address) ? undefined : inside;
     const listener: Listener = opening.use(await host.listenHttp(server.server, address, https));
     listening.push(`${https === undefined ? '' : 'https://'}${listener.address}`);
   }

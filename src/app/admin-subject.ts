@@ -1,4 +1,5 @@
 import type { Clock } from '../contracts/seams.ts';
+import type { TlsState } from '../contracts/tls.ts';
 import type { VdiDirectory } from '../vdi/directory.ts';
 import type { Access } from './access.ts';
 import type { HealthView, InfoView, StatsView } from './admin-views.ts';
@@ -19,5 +20,9 @@ export interface AdminSubject {
   info(): Promise<InfoView>;
   health(): Promise<HealthView>;
   stats(): Promise<StatsView>;
+  /** Forgets the counts of exports that are not there any more. */
+  forgetGone(): Promise<void>;
+  /** Reads certificates and keys again. @throws SheepError as `reloadTls` */
+  reload(): Promise<TlsState>;
   requestStop(): void;
 }

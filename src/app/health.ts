@@ -4,6 +4,8 @@ import type { Address } from '../contracts/net.ts';
 /** What a sheep knows of itself that could be wrong. */
 export interface HealthFacts {
   readonly insecure: readonly Address[];
+  /** Whole days for which the certificate is good, once these are few. */
+  readonly expiresInDays?: number | undefined;
   readonly checksums: boolean;
   readonly space: {
     readonly totalBytes: number;
@@ -19,6 +21,7 @@ export interface HealthFacts {
 export interface Problem {
   readonly code:
     | 'insecure-network'
+    | 'certificate-expires'
     | 'checksums-off'
     | 'space-low'
     | 'space-full'
@@ -47,6 +50,14 @@ export function healthOf(facts: HealthFacts): Health {
       'insecure-network',
       'warning',
       `anybody in the network can use ${facts.insecure.join(', ')} (--insecure-network)`,
+    );
+  }
+  if (facts.expiresInDays !== undefined) {
+    const when = facts.expiresInDays < 0 ? 'has expired' : `expires in ${facts.expiresInDays} days`;
+    add(
+      'certificate-expires',
+      facts.expiresInDays < 0 ? 'error' : 'warning',
+      `the certificate of this sheep ${when}: put a new one in its place, then collie node reload`,
     );
   }
   if (!facts.checksums) {

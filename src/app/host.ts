@@ -1,16 +1,19 @@
 import type { Server } from 'node:http';
+import type { Durations } from '../base/histogram.ts';
 import type { Log } from '../base/log.ts';
 import type { Disk } from '../contracts/disk.ts';
 import type { Address, Listener, Net } from '../contracts/net.ts';
 import type { Clock, Random } from '../contracts/seams.ts';
-import type { HttpsOptions } from '../contracts/tls.ts';
+import type { HttpsOptions, ServerTls, TlsFiles } from '../contracts/tls.ts';
 
 /** How the process does: what a person looks at when it is slow. */
 export interface ProcessStats {
   readonly residentBytes: number;
   readonly heapBytes: number;
   readonly cpuMs: number;
-  /** How late timers came since the last time somebody asked. */
+  /** How late timers came since the start … */
+  readonly loopDelays: Durations;
+  /** … and in the last half minute, or up to a minute. */
   readonly eventLoopDelayMs: { readonly p50: number; readonly p99: number; readonly max: number };
 }
 
@@ -27,7 +30,11 @@ export interface Host {
     address: Address,
     https?: HttpsOptions,
   ) => Promise<Listener>;
+  /** The server's side of TLS. @throws SheepError `ERR_BAD_INPUT` if its files cannot be used */
+  readonly openTls: (files: TlsFiles) => Promise<ServerTls>;
   readonly processStats: () => ProcessStats;
+  /** How long it took to make a file stable, each time since the start. */
+  readonly diskSyncs: () => Durations;
   /** How many files the process may have open. */
   readonly filesMax: number;
   /** How much memory there is for it and its page cache. */

@@ -4,6 +4,7 @@ import { checkLocalCoordinator, openLocalCoordinator } from '../cluster/local-co
 import { insecureAddresses, refuseInsecure, type SheepConfig } from '../config/load.ts';
 import type { Exports } from '../contracts/exports.ts';
 import type { Address } from '../contracts/net.ts';
+import type { ServerTls, TlsState } from '../contracts/tls.ts';
 import { storeIsEmpty } from '../farm/empty.ts';
 import type { Farm } from '../farm/farm.ts';
 import type { Identity } from '../farm/identity.ts';
@@ -23,6 +24,7 @@ import { healthOf } from './health.ts';
 import type { Host } from './host.ts';
 import { shareFiles } from './open-files.ts';
 import { writeSmallFile } from './small-file.ts';
+import { expiresSoon, openTls, reloadTls } from './tls.ts';
 import { Volumes } from './volumes.ts';
 
 /** A running daemon. Disposing stops it in order: clients drained, all flushed, all released. */
@@ -34,6 +36,8 @@ export interface Sheep extends AsyncDisposable {
   readonly log: Log;
   /** Settles when somebody asked for a stop over the admin API. */
   readonly stopRequested: Promise<void>;
+  /** Reads certificates and keys again. @throws SheepError as `reloadTls`, which logs it too */
+  reload(): Promise<TlsState>;
 }
 
 /** What clients may need to finish when the daemon stops. */
@@ -50,6 +54,7 @@ async function openSheep(host: Host, events: Events, config: SheepConfig): Promi
   const { disk, clock, random, log } = host;
   const { directory: store, checksums } = config;
   const wanted = config.vdis.map(parseWanted);
+  const tls = await openTls(host, config);
   await using owned = new AsyncDisposableStack();
 
   const files = shareFiles(host.filesMax);
@@ -75,36 +80,28 @@ async function openSheep(host: Host, events: Events, config: SheepConfig): Promi
   const circumstances = { networkTrusted: config.insecureNetwork };
   const access = new Access({ volumes, directory, clock, log, circumstances });
 
-  const nbd = await openNbd(host, config, access, files.connections);
+  const nbd = await openNbd(host, config, access, tls, files.connections);
   owned.defer(() => nbd.drain(DRAIN_MS));
   // What a socket that was passed on is bound to is known only now.
-  refuseInsecure(insecureAddresses({ nbd: nbd.addresses, admin: [] }), config.insecureNetwork);
+  const served = { ...config, nbd: nbd.addresses };
+  refuseInsecure(insecureAddresses(served), config.insecureNetwork);
   const stop = Promise.withResolvers<void>();
   const startedMs = clock.wallMs();
   const checks = new Checks(volumes, clock, log);
   const parts: Parts = {
-    host,
-    config,
-    farm,
-    directory,
-    volumes,
-    access,
-    deletions,
-    checks,
-    events,
-    nbd,
-    startedMs,
+    ...{ host, config, farm, directory, volumes, access, deletions, checks, events },
+    ...{ nbd, tls, startedMs },
   };
   const adminAddresses: Address[] = [];
   const subject = subjectOf(parts, adminAddresses, stop.resolve);
   const token = await openToken(host, store);
-  const admin = owned.use(await serveAdmin(host, subject, token, config.admin));
+  const admin = owned.use(await serveAdmin(host, subject, token, config.admin, tls));
   adminAddresses.push(...admin.addresses);
 
   // Before the admin API, whose answers may wait for a deletion or a check.
   owned.defer(() => deletions[Symbol.asyncDispose]());
   owned.use(checks);
-  for (const address of insecureAddresses({ nbd: nbd.addresses, admin: admin.addresses })) {
+  for (const address of insecureAddresses(served)) {
     log.event('warn', 'sheep.insecure-network', { address });
   }
   await writeSmallFile(disk, `${store}/sheep.json`, readyText(parts, admin.addresses));
@@ -120,21 +117,27 @@ async function openSheep(host: Host, events: Events, config: SheepConfig): Promi
     admin: admin.addresses,
     log,
     stopRequested: stop.promise,
+    reload: () => reloadTls(host, tls),
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   };
 }
 
 function openNbd(
   { net, clock, log, fatal }: Host,
-  { nbd: addresses, nbdMode, nbdGroup }: SheepConfig,
+  { nbd: addresses, nbdMode, nbdGroup, slowRequestMs, tlsRequire }: SheepConfig,
   exports: Exports,
+  tls: ServerTls | undefined,
   connectionsMax: number,
 ): Promise<NbdServer> {
   const unix = {
     ...(nbdMode !== undefined && { unixMode: nbdMode }),
     ...(nbdGroup !== undefined && { unixGroup: nbdGroup }),
   };
-  return serveNbd({ net, clock, log, fatal, exports, addresses, unix, limits: { connectionsMax } });
+  const limits = { connectionsMax, slowRequestMs };
+  return serveNbd({
+    ...{ net, clock, log, fatal, exports, addresses, unix, limits },
+    ...(tls !== undefined && { tls: { side: tls, required: tlsRequire } }),
+  });
 }
 
 interface Parts {
@@ -148,12 +151,13 @@ interface Parts {
   readonly checks: Checks;
   readonly events: Events;
   readonly nbd: NbdServer;
+  readonly tls: ServerTls | undefined;
   readonly startedMs: number;
 }
 
 function subjectOf(parts: Parts, admin: readonly Address[], requestStop: () => void): AdminSubject {
   const { host, config, farm, directory, volumes, deletions, checks, nbd, startedMs } = parts;
-  const { access, events } = parts;
+  const { access, events, tls } = parts;
   const node = () => ({
     nodeId: farm.identity.nodeId,
     version: host.version,
@@ -171,13 +175,16 @@ function subjectOf(parts: Parts, admin: readonly Address[], requestStop: () => v
     events,
     clock: host.clock,
     requestStop,
+    reload: () => reloadTls(host, tls),
+    forgetGone: () => forgetGone(nbd, volumes),
     info: async () => ({
       cluster: { driver: 'local', clusterId: farm.identity.clusterId, nodes: 1 },
       node: node(),
       space: await farm.space(),
     }),
     health: async () => {
-      const insecure = insecureAddresses({ nbd: nbd.addresses, admin });
+      const insecure = insecureAddresses({ ...config, nbd: nbd.addresses });
+      const expiresInDays = expiresSoon(tls, host.clock);
       const [space, [pending]] = await Promise.all([
         farm.space(),
         Promise.allSettled([deletions.pending()]),
@@ -185,7 +192,7 @@ function subjectOf(parts: Parts, admin: readonly Address[], requestStop: () => v
       const directoryError = pending.status === 'rejected' ? pending.reason : undefined;
       const errors = { directoryError, storeError: farm.failure };
       return {
-        ...healthOf({ insecure, checksums: config.checksums, space, ...errors }),
+        ...healthOf({ insecure, expiresInDays, checksums: config.checksums, space, ...errors }),
         deleting: pending.status === 'rejected' ? 0 : pending.value.length,
       };
     },
@@ -194,9 +201,19 @@ function subjectOf(parts: Parts, admin: readonly Address[], requestStop: () => v
       process: host.processStats(),
       farm: farm.stats(),
       space: await farm.space(),
+      diskSyncs: host.diskSyncs(),
       connections: nbd.connections(),
+      nbd: nbd.stats(),
     }),
   };
+}
+
+/** Counts of what was deleted are no longer shown: there may be any number of it in the end. */
+async function forgetGone(nbd: NbdServer, volumes: Volumes): Promise<void> {
+  const names = nbd.stats().exports.map(({ exportName }) => exportName);
+  const found = await Promise.all(names.map((name) => volumes.info(name)));
+  const present = new Set(names.filter((_, index) => found[index] !== undefined));
+  nbd.retain((name) => present.has(name));
 }
 
 /** What a store's lock means to a person. */

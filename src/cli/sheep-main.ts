@@ -3,6 +3,7 @@ import { CommanderError } from 'commander';
 import type { Host } from '../app/host.ts';
 import { type Sheep, startSheep } from '../app/sheep.ts';
 import { describeError, isFault, SheepError } from '../base/errors.ts';
+import { Histogram } from '../base/histogram.ts';
 import type { Log } from '../base/log.ts';
 import { fromFile, fromFlags, loadConfig, type SheepConfig } from '../config/load.ts';
 import { nodeClock } from '../host/node-clock.ts';
@@ -12,6 +13,7 @@ import { type NodeLog, openNodeLog } from '../host/node-log.ts';
 import { openNodeNet } from '../host/node-net.ts';
 import { memoryBytes, openFilesMax, watchProcess } from '../host/node-process.ts';
 import { nodeRandom } from '../host/node-random.ts';
+import { openServerTls } from '../host/node-tls.ts';
 import { notifyServiceManager, passedSockets } from '../host/systemd.ts';
 import { hintLines } from './hints.ts';
 import { parseSheepArguments, type SheepArguments } from './sheep-options.ts';
@@ -51,8 +53,13 @@ async function run(given: SheepArguments, config: SheepConfig): Promise<void> {
   const log = openNodeLog(STDERR, config.logLevel, process.stderr.isTTY === true);
   try {
     const host = await realHost(log);
-    const stopping = stopSignal(log, host.clock.monotonicMs, () => endNow(log, 1));
+    let reload = () => {}; // until it runs there is nothing to read again
+    const stopping = stopSignal(log, host.clock.monotonicMs, {
+      stopNow: () => endNow(log, 1),
+      reload: () => reload(),
+    });
     const sheep = await startSheep(host, config);
+    reload = () => void sheep.reload().catch(() => undefined); // the log tells
     announce(sheep, given, config);
     await Promise.race([stopping, sheep.stopRequested]);
     tellManager(sheep.log, 'STOPPING=1');
@@ -71,14 +78,17 @@ async function realHost(log: NodeLog): Promise<Host> {
   };
   process.on('uncaughtException', fatal);
   process.on('unhandledRejection', fatal);
+  const syncs = new Histogram();
   return {
-    disk: nodeDisk(),
+    disk: nodeDisk((durationMs) => syncs.add(durationMs)),
     clock: nodeClock(),
     random: nodeRandom(),
     net: await openNodeNet(),
     log,
     listenHttp,
+    openTls: openServerTls,
     processStats: watchProcess(),
+    diskSyncs: () => syncs.snapshot(),
     filesMax: openFilesMax(),
     memoryBytes: memoryBytes(),
     fatal,

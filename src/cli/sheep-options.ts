@@ -1,5 +1,10 @@
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
-import { ADMIN_TCP_DEFAULT, DIRECTORY_DEFAULT, NBD_DEFAULT } from '../config/load.ts';
+import {
+  ADMIN_TCP_DEFAULT,
+  DIRECTORY_DEFAULT,
+  NBD_DEFAULT,
+  SLOW_REQUEST_MS_DEFAULT,
+} from '../config/load.ts';
 
 /** What a command line of `sheep` says. */
 export interface SheepArguments {
@@ -67,8 +72,19 @@ function sheepCommand(version: string, output: Output): Command {
       collect,
     )
     .option('--vdi <name:size>', 'make this VDI if it does not exist; repeatable', collect)
+    .option(
+      '--tls-certs <dir>',
+      'offer TLS: ca-cert.pem, server-cert.pem, server-key.pem are in DIR',
+    )
+    .option('--tls-psk <file>', 'offer TLS to who has a key: lines of USER:HEX-KEY are in FILE')
+    .option('--tls-require', 'serve NBD to nobody outside of TLS')
     .option('--insecure-network', 'serve also where other machines can reach it without proof')
     .option('--checksums <on|off>', 'whether blocks that are written get a checksum (default: on)')
+    .option(
+      '--slow-request <ms>',
+      `log requests that take this long or longer; 0: none (default: ${SLOW_REQUEST_MS_DEFAULT})`,
+      wholeNumber,
+    )
     .option('--config <file>', 'JSON with the settings above; flags beat it')
     .option('--log-level <level>', 'debug, info, warn or error (default: info)')
     .option('--ready-fd <n>', 'write the ready line to this file descriptor, then close it', readFd)
@@ -91,8 +107,12 @@ const HELP_AFTER = `
 Sizes: bytes, or with k, M, G, T, P (or KiB to PiB), all in 1024.
 Ready: one line with the real addresses on standard output; also in DIR/sheep.json, and told to
 systemd where it asked (NOTIFY_SOCKET). Sockets that systemd passes on (LISTEN_FDS) are served.
+TLS: with --tls-certs a client must show a certificate that the authority in ca-cert.pem issued and
+that ca-crl.pem, where there is one, does not list; with --tls-psk, a key. Both may be given. The
+names of the files are those of QEMU and libvirt.
 Signals: SIGTERM and SIGINT finish what is under way (30 s at most), flush and stop; a second one,
-2 s later or more, stops at once.
+2 s later or more, stops at once. SIGHUP reads certificates and keys again, as collie node reload
+does; where it means that the terminal was closed, it stops like SIGTERM.
 Exit status: 0 stopped as asked, 1 failed, 2 wrong usage.
 
 Examples:
@@ -103,6 +123,11 @@ Examples:
 /** Each use of a repeatable option adds to the list. */
 function collect(value: string, before: string[] | undefined): string[] {
   return [...(before ?? []), value];
+}
+
+/** What is no number is refused where every setting is checked. */
+function wholeNumber(text: string): number | string {
+  return /^\d{1,15}$/.test(text) ? Number(text) : text;
 }
 
 function readFd(text: string): number {

@@ -1,14 +1,25 @@
+import { closeSync, openSync } from 'node:fs';
 import type { Log } from '../base/log.ts';
 
-const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
+const SIGNALS = ['SIGTERM', 'SIGINT'] as const;
 /** A terminal and npm both pass a Ctrl-C on: what comes this soon is the same one. */
 const SAME_MS = 2000;
+
+export interface SignalActions {
+  readonly stopNow: () => void;
+  /** Reads what may have changed; called for each SIGHUP but that of a terminal that was closed. */
+  readonly reload: () => void;
+}
 
 /**
  * Settles at the first signal that asks the process to stop. A second one, 2 s later or more, calls
  * `stopNow`.
  */
-export function stopSignal(log: Log, nowMs: () => number, stopNow: () => void): Promise<string> {
+export function stopSignal(
+  log: Log,
+  nowMs: () => number,
+  { stopNow, reload }: SignalActions,
+): Promise<string> {
   const { promise, resolve } = Promise.withResolvers<string>();
   let firstMs: number | undefined;
   const stop = (signal: string) => {
@@ -22,5 +33,20 @@ export function stopSignal(log: Log, nowMs: () => number, stopNow: () => void): 
     }
   };
   for (const signal of SIGNALS) process.on(signal, stop);
+  const hadTerminal = hasTerminal();
+  process.on('SIGHUP', (signal) => {
+    if (hadTerminal && !hasTerminal()) stop(signal);
+    else reload();
+  });
   return promise;
+}
+
+/** Whoever started this can still type at it. A terminal that was closed cannot be opened again. */
+function hasTerminal(): boolean {
+  try {
+    closeSync(openSync('/dev/tty', 'r'));
+    return true;
+  } catch {
+    return false;
+  }
 }

@@ -15,9 +15,15 @@ export interface SheepConfig {
   readonly admin: readonly string[];
   /** `NAME:SIZE` of VDIs that are made if they do not exist. */
   readonly vdis: readonly string[];
+  /** Where its certificates and keys for TLS lie; without it there is no TLS. */
+  readonly tls?: { readonly certs?: string; readonly psk?: string };
+  /** NBD is served inside of TLS only. */
+  readonly tlsRequire: boolean;
   readonly insecureNetwork: boolean;
   readonly logLevel: LogLevel;
   readonly checksums: boolean;
+  /** A request that takes so long or longer is logged; 0: none is. */
+  readonly slowRequestMs: number;
 }
 
 /** Where settings came from, for messages. */
@@ -30,6 +36,7 @@ export interface Source {
 export const DIRECTORY_DEFAULT = './sheepdog-data';
 export const NBD_DEFAULT = '127.0.0.1:10809';
 export const ADMIN_TCP_DEFAULT = '127.0.0.1:7001';
+export const SLOW_REQUEST_MS_DEFAULT = 1000;
 
 /** Flags, by their names in `Settings`. */
 export function fromFlags(settings: unknown): Source {
@@ -66,18 +73,43 @@ export function loadConfig(
     ...(settings.nbdMode !== undefined && { nbdMode: Number.parseInt(settings.nbdMode, 8) }),
     admin: settings.admin ?? [`unix:${directory}/admin.sock`, ADMIN_TCP_DEFAULT],
     vdis: settings.vdis ?? [],
+    ...tlsOf(settings),
     insecureNetwork: settings.insecureNetwork ?? false,
     logLevel: settings.logLevel ?? 'info',
     checksums: settings.checksums !== 'off',
+    slowRequestMs: settings.slowRequest ?? SLOW_REQUEST_MS_DEFAULT,
   };
   refuseUnused(config);
   refuseInsecure(insecureAddresses(config), config.insecureNetwork);
   return config;
 }
 
-/** The addresses that whoever is in the network can reach, without proving who he is. */
-export function insecureAddresses(served: Pick<SheepConfig, 'nbd' | 'admin'>): string[] {
-  return [...served.nbd, ...served.admin].filter((address) => {
+function tlsOf({ tlsCerts, tlsPsk, tlsRequire = false }: Settings) {
+  if (tlsCerts === undefined && tlsPsk === undefined) {
+    if (!tlsRequire) return { tlsRequire };
+    throw new SheepError(
+      'ERR_BAD_INPUT',
+      '--tls-require needs what TLS is made with: add --tls-certs DIR or --tls-psk FILE',
+    );
+  }
+  const tls = {
+    ...(tlsCerts !== undefined && { certs: tlsCerts }),
+    ...(tlsPsk !== undefined && { psk: tlsPsk }),
+  };
+  return { tls, tlsRequire };
+}
+
+/**
+ * The addresses that whoever is in the network can use without proving who he is: of NBD unless it
+ * insists on TLS, of the admin API unless there are certificates for it. Those of `served` may be
+ * the ones in use.
+ */
+export function insecureAddresses(
+  served: Pick<SheepConfig, 'nbd' | 'admin' | 'tls' | 'tlsRequire'>,
+): string[] {
+  const { nbd, admin, tls, tlsRequire } = served;
+  const open = [...(tlsRequire ? [] : nbd), ...(tls?.certs === undefined ? admin : [])];
+  return open.filter((address) => {
     const where = parseAddress(address);
     return !('fd' in where) && !isLocal(where);
   });
@@ -90,7 +122,8 @@ export function refuseInsecure(insecure: readonly string[], allowed: boolean): v
   throw new SheepError(
     'ERR_BAD_INPUT',
     `${address} can be reached from other machines, and nobody there would have to prove who he ` +
-      'is; use 127.0.0.1 or unix:/PATH, or give --insecure-network if the network is trusted',
+      'is; use 127.0.0.1 or unix:/PATH, serve it inside TLS with --tls-certs DIR and ' +
+      '--tls-require, or give --insecure-network if the network is trusted',
     { address },
   );
 }

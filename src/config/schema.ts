@@ -34,8 +34,15 @@ export const Settings = z.strictObject({
     .optional(),
   admin: z.array(Address).min(1, 'give at least one address').optional(),
   vdis: z.array(z.string()).optional(),
+  tlsCerts: z.string().min(1, 'give a directory').optional(),
+  tlsPsk: z.string().min(1, 'give a file').optional(),
+  tlsRequire: z.boolean().optional(),
   insecureNetwork: z.boolean().optional(),
   logLevel: z.enum(['debug', 'info', 'warn', 'error']).optional(),
+  slowRequest: z
+    .int('give whole milliseconds, or 0 for none')
+    .min(0, 'give whole milliseconds, or 0 for none')
+    .optional(),
   checksums: z.enum(['on', 'off']).optional(),
 });
 export type Settings = z.output<typeof Settings>;

@@ -1,6 +1,7 @@
 import type { Host } from '../../src/app/host.ts';
 import { type Sheep, startSheep } from '../../src/app/sheep.ts';
 import type { Facts } from '../../src/base/errors.ts';
+import { Histogram } from '../../src/base/histogram.ts';
 import type { LogLevel } from '../../src/base/log.ts';
 import { runCollie } from '../../src/cli/collie-main.ts';
 import { fromFlags, loadConfig } from '../../src/config/load.ts';
@@ -10,6 +11,7 @@ import { listenHttp } from '../../src/host/node-http.ts';
 import { openNodeNet } from '../../src/host/node-net.ts';
 import { watchProcess } from '../../src/host/node-process.ts';
 import { nodeRandom } from '../../src/host/node-random.ts';
+import { openServerTls } from '../../src/host/node-tls.ts';
 
 export interface LogEvent {
   readonly level: LogLevel;
@@ -19,14 +21,17 @@ export interface LogEvent {
 
 /** The machine of these tests, with a log that can be read. */
 async function testHost(events: LogEvent[] = []): Promise<Host> {
+  const syncs = new Histogram();
   return {
-    disk: nodeDisk(),
+    disk: nodeDisk((durationMs) => syncs.add(durationMs)),
     clock: nodeClock(),
     random: nodeRandom(),
     net: await openNodeNet(),
     log: { event: (level, name, facts = {}) => events.push({ level, name, facts }) },
     listenHttp,
+    openTls: openServerTls,
     processStats: watchProcess(),
+    diskSyncs: () => syncs.snapshot(),
     filesMax: 1024,
     memoryBytes: 2 ** 32,
     fatal: (error) => {

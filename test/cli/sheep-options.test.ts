@@ -37,7 +37,8 @@ describe('the arguments of sheep', () => {
   test('each becomes the setting of its name', () => {
     const args =
       '/srv/s -c local -n unix:/n --nbd 127.0.0.1:0 --nbd-group g --nbd-mode 660 --admin unix:/a ' +
-      '--vdi a:1G --vdi b:2G --insecure-network --checksums=off --log-level debug';
+      '--vdi a:1G --vdi b:2G --tls-certs /c --tls-psk /p --tls-require --insecure-network ' +
+      '--checksums=off --log-level debug';
     expect(parse(...args.split(' ')).given).toEqual({
       settings: {
         directory: '/srv/s',
@@ -47,6 +48,9 @@ describe('the arguments of sheep', () => {
         nbdMode: '660',
         admin: ['unix:/a'],
         vdis: ['a:1G', 'b:2G'],
+        tlsCerts: '/c',
+        tlsPsk: '/p',
+        tlsRequire: true,
         insecureNetwork: true,
         checksums: 'off',
         logLevel: 'debug',

@@ -13,6 +13,7 @@ describe('the configuration', () => {
       nbd: ['127.0.0.1:10809'],
       admin: ['unix:./sheepdog-data/admin.sock', '127.0.0.1:7001'],
       vdis: [],
+      tlsRequire: false,
       insecureNetwork: false,
       logLevel: 'info',
       checksums: true,
@@ -28,6 +29,9 @@ describe('the configuration', () => {
       nbdGroup: 'disk',
       nbdMode: '0660',
       vdis: ['demo:8G'],
+      tlsCerts: '/etc/pki/sheep',
+      tlsPsk: '/etc/sheep.psk',
+      tlsRequire: true,
       insecureNetwork: true,
       logLevel: 'debug',
       checksums: 'off',
@@ -39,6 +43,8 @@ describe('the configuration', () => {
       nbdMode: 0o660,
       admin: ['unix:/srv/sheep/admin.sock', '127.0.0.1:7001'],
       vdis: ['demo:8G'],
+      tls: { certs: '/etc/pki/sheep', psk: '/etc/sheep.psk' },
+      tlsRequire: true,
       insecureNetwork: true,
       logLevel: 'debug',
       checksums: false,
@@ -113,6 +119,32 @@ describe('rule 1: what other machines can reach', () => {
       expect(insecureAddresses(config)).toEqual([address]);
     },
   );
+
+  test('NBD may be reached inside TLS if there is no other way in, the admin API with certificates', () => {
+    const [nbd, admin] = [['0.0.0.0:10809'], ['0.0.0.0:7001']];
+    const [certs, psk] = [{ tlsCerts: '/c' }, { tlsPsk: '/p' }];
+    const refusal = badInput(/other machines.*--tls-certs DIR and --tls-require/);
+    for (const open of [
+      { nbd, ...certs },
+      { nbd, ...psk },
+      { admin, ...psk, tlsRequire: true },
+    ]) {
+      expect(() => flags(open)).toThrow(refusal);
+    }
+    for (const closed of [
+      { nbd, ...certs, tlsRequire: true },
+      { nbd, ...psk, tlsRequire: true },
+      { admin, ...certs },
+    ]) {
+      expect(insecureAddresses(flags(closed))).toEqual([]);
+    }
+  });
+
+  test('to insist on TLS without anything to make it with is refused', () => {
+    expect(() => flags({ tlsRequire: true })).toThrow(
+      badInput(/--tls-certs DIR or --tls-psk FILE/),
+    );
+  });
 
   test.for(['127.0.0.1:0', '127.8.8.8:1', '[::1]:10809', 'localhost:10809', 'unix:/run/x'])(
     '%s is only for this machine',

@@ -1,6 +1,7 @@
 import type { PlainFacts } from '../base/errors.ts';
+import type { Durations } from '../base/histogram.ts';
 import type { Farm } from '../farm/farm.ts';
-import type { ConnectionInfo } from '../nbd/server.ts';
+import type { ConnectionInfo, NbdStats } from '../nbd/server.ts';
 import type { VolumeRecord } from '../vdi/record.ts';
 import type { Flaw } from './check-device.ts';
 import type { Health } from './health.ts';
@@ -41,7 +42,11 @@ export interface StatsView {
   readonly process: ProcessStats;
   readonly farm: ReturnType<Farm['stats']>;
   readonly space: SpaceView;
+  /** How long it took to make a file stable, each time. */
+  readonly diskSyncs: Durations;
   readonly connections: readonly ConnectionInfo[];
+  /** Counted since the start. */
+  readonly nbd: NbdStats;
 }
 
 /** One VDI or snapshot. */

@@ -14,14 +14,17 @@ const O_CLOEXEC = 0o2000000;
 const FILE_MODE = 0o600;
 const DIRECTORY_MODE = 0o700;
 
-/** The disk of this machine, through node:fs and the calls of syscalls.ts. */
-export function nodeDisk(): Disk {
+/**
+ * The disk of this machine, through node:fs and the calls of syscalls.ts.
+ * @param synced  is told how long each sync of a file has taken
+ */
+export function nodeDisk(synced: (durationMs: number) => void = () => undefined): Disk {
   return {
     open: (path, mode) =>
-      attempt('open', path, async () => new NodeFile(await openQuietly(path, mode), path)),
+      attempt('open', path, async () => new NodeFile(await openQuietly(path, mode), path, synced)),
     openCachedNow: (path) => {
       const fd = openCached(path, O_RDWR | O_NOATIME | O_CLOEXEC);
-      return fd < 0 ? undefined : new NodeFile(fd, path);
+      return fd < 0 ? undefined : new NodeFile(fd, path, synced);
     },
     rename: (from, to) => attempt('rename', from, () => rename(from, to)),
     remove: (path) => attempt('remove', path, () => unlink(path)),
@@ -49,7 +52,7 @@ export function nodeDisk(): Disk {
           fs.closeSync(fd);
           throw error;
         }
-        return new NodeFile(fd, path);
+        return new NodeFile(fd, path, synced);
       });
       return { [Symbol.asyncDispose]: () => file[Symbol.asyncDispose]() };
     },

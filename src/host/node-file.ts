@@ -11,6 +11,7 @@ import { beginWriteback, FALLOCATE, fallocate, NOT_SUPPORTED, readCached } from 
 export class NodeFile implements DiskFile {
   readonly #fd: number;
   readonly #path: string;
+  readonly #synced: (durationMs: number) => void;
   #underWay = 0;
   #closing = false;
   readonly #closed = Promise.withResolvers<void>();
@@ -18,9 +19,11 @@ export class NodeFile implements DiskFile {
   #tellsCached = true;
   #syncFailure: unknown;
 
-  constructor(fd: number, path: string) {
+  /** @param synced  is told how long each sync has taken */
+  constructor(fd: number, path: string, synced: (durationMs: number) => void) {
     this.#fd = fd;
     this.#path = path;
+    this.#synced = synced;
   }
 
   readNow(at: number, into: Uint8Array): number {
@@ -70,11 +73,14 @@ export class NodeFile implements DiskFile {
 
   async sync(): Promise<void> {
     if (this.#syncFailure !== undefined) throw this.#syncFailure;
+    const startedMs = performance.now();
     try {
       await this.#using('sync', (fd) => settled((done) => fs.fdatasync(fd, done)));
     } catch (error) {
       this.#syncFailure ??= error;
       throw error;
+    } finally {
+      this.#synced(performance.now() - startedMs);
     }
   }
 

@@ -1,31 +1,44 @@
 import { readFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
-import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { Histogram, quantileMs, since } from '../base/histogram.ts';
 
-const NS_PER_MS = 1e6;
 /** How often a timer looks how late it is. */
-const RESOLUTION_MS = 10;
+const TICK_MS = 10;
+/** Timers are exact to about this. */
+const GRAIN_MS = 1;
+/** What is "lately": one to two of these. */
+const LATELY_MS = 30_000;
 
-/** Watches this process; each call tells of the time since the one before. */
+/** Watches this process from now on. */
 export function watchProcess() {
-  const delay = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
-  delay.enable();
+  const loopDelays = new Histogram();
+  const nothing = loopDelays.snapshot();
+  let [before, latest] = [nothing, nothing];
+  let dueMs = performance.now() + TICK_MS;
+  let turnMs = dueMs + LATELY_MS;
+  const look = () => {
+    const nowMs = performance.now();
+    loopDelays.add(Math.max(0, nowMs - dueMs - GRAIN_MS));
+    dueMs = nowMs + TICK_MS;
+    if (nowMs < turnMs) return;
+    turnMs = nowMs + LATELY_MS;
+    before = latest;
+    latest = loopDelays.snapshot();
+  };
+  setInterval(look, TICK_MS).unref();
   return () => {
     const { rss, heapUsed } = process.memoryUsage();
     const { user, system } = process.cpuUsage();
-    const lateMs = (ns: number) => Math.max(0, Math.round(ns / NS_PER_MS - RESOLUTION_MS));
-    const stats = {
+    const delays = loopDelays.snapshot();
+    const lately = since(before, delays);
+    const lateMs = (share: number) => Math.round(quantileMs(lately, share) ?? 0);
+    return {
       residentBytes: rss,
       heapBytes: heapUsed,
       cpuMs: Math.round((user + system) / 1000),
-      eventLoopDelayMs: {
-        p50: lateMs(delay.percentile(50)),
-        p99: lateMs(delay.percentile(99)),
-        max: lateMs(delay.max),
-      },
+      loopDelays: delays,
+      eventLoopDelayMs: { p50: lateMs(0.5), p99: lateMs(0.99), max: lateMs(1) },
     };
-    delay.reset();
-    return stats;
   };
 }
 

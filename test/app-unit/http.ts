@@ -4,6 +4,8 @@ import { parseAddress } from '../../src/base/address.ts';
 export interface HttpAnswer {
   readonly status: number;
   readonly headers: Readonly<Record<string, unknown>>;
+  readonly text: string;
+  /** What it says as JSON; a getter: not every answer is. */
   readonly body: Record<string, unknown>;
 }
 
@@ -20,7 +22,12 @@ export function http(
     const sent = request({ ...target, method, path, headers, agent: false }, async (answer) => {
       let text = '';
       for await (const chunk of answer) text += chunk;
-      resolve({ status: answer.statusCode ?? 0, headers: answer.headers, body: JSON.parse(text) });
+      resolve({
+        ...{ status: answer.statusCode ?? 0, headers: answer.headers, text },
+        get body() {
+          return JSON.parse(text);
+        },
+      });
     });
     sent.on('error', reject).end(body);
   });

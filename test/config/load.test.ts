@@ -16,6 +16,7 @@ describe('the configuration', () => {
       tlsRequire: false,
       insecureNetwork: false,
       logLevel: 'info',
+      slowRequestMs: 1000,
       checksums: true,
     });
     expect(insecureAddresses(loadConfig([]))).toEqual([]);
@@ -34,6 +35,7 @@ describe('the configuration', () => {
       tlsRequire: true,
       insecureNetwork: true,
       logLevel: 'debug',
+      slowRequest: 250,
       checksums: 'off',
     };
     const expected = {
@@ -47,6 +49,7 @@ describe('the configuration', () => {
       tlsRequire: true,
       insecureNetwork: true,
       logLevel: 'debug',
+      slowRequestMs: 250,
       checksums: false,
     };
     expect(flags(settings)).toEqual(expected);

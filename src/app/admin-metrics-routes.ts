@@ -1,0 +1,23 @@
+import type { FastifyInstance } from 'fastify';
+import type { AdminSubject } from './admin-subject.ts';
+import { metricsText } from './metrics.ts';
+
+/** What monitoring asks: the same guard stands before it as before everything else. */
+export function addMetricsRoutes(server: FastifyInstance, subject: AdminSubject): void {
+  server.get('/metrics', async (_request, reply) => {
+    await subject.forgetGone();
+    const [info, health, stats] = await Promise.all([
+      subject.info(),
+      subject.health(),
+      subject.stats(),
+    ]);
+    const { type, text } = await metricsText({ info, health, stats });
+    return reply.type(type).send(text);
+  });
+
+  /** 200 while everything is served, with or without warnings; else 503. */
+  server.get('/healthz', async (_request, reply) => {
+    const health = await subject.health();
+    return reply.code(health.status === 'error' ? 503 : 200).send(health);
+  });
+}

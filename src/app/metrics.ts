@@ -1,0 +1,231 @@
+import { Counter, Gauge, Registry } from 'prom-client';
+import { countUpTo, type Durations } from '../base/histogram.ts';
+import type { HealthView, InfoView, StatsView } from './admin-views.ts';
+
+/** What a scrape is made of. */
+export interface MetricsFacts {
+  readonly info: InfoView;
+  readonly health: HealthView;
+  readonly stats: StatsView;
+}
+
+type Labels = Readonly<Record<string, string>>;
+type Value = readonly [Labels, number];
+
+/** Upper bounds of the buckets in microseconds: each octave from 16 µs to 34 s. */
+const BOUNDS_US = Array.from({ length: 22 }, (_, power) => 2 ** (power + 4));
+
+/**
+ * Everything that is measured, in the text format of Prometheus. The registry is made anew each time:
+ * what counts is counted where it happens, and what is gone is in no registry that was left behind.
+ */
+export async function metricsText(facts: MetricsFacts): Promise<{ type: string; text: string }> {
+  const page = new Page();
+  addNbd(page, facts.stats);
+  addStore(page, facts.stats);
+  addProcess(page, facts);
+  return page.text();
+}
+
+/** Requests, by export and command, and the clients that send them. */
+function addNbd(page: Page, { nbd, connections }: StatsView): void {
+  const each = nbd.exports.flatMap(({ exportName, commands }) =>
+    commands.map((stats) => ({ labels: { export: exportName, command: stats.command }, stats })),
+  );
+  page.histogram(
+    'sheepdog_nbd_request_duration_seconds',
+    'Time from the begin of a request until its reply was given to the socket',
+    each.map(({ labels, stats }) => [labels, stats.durations]),
+  );
+  page.counter(
+    'sheepdog_nbd_request_bytes_total',
+    'Bytes that requests were about: data of READ and WRITE, the range of the others',
+    each.map(({ labels, stats }) => [labels, stats.bytes]),
+  );
+  page.counter(
+    'sheepdog_nbd_request_errors_total',
+    'Requests that were answered with an error, by its number in the NBD protocol',
+    each.flatMap(({ labels, stats }) =>
+      stats.errors.map(({ errno, count }): Value => [{ ...labels, errno: `${errno}` }, count]),
+    ),
+  );
+  const by = (value: (one: (typeof connections)[number]) => number) =>
+    [...Map.groupBy(connections, (one) => one.exportName)].map(
+      ([name, some]): Value => [{ export: name }, some.reduce((sum, one) => sum + value(one), 0)],
+    );
+  page.gauge(
+    'sheepdog_nbd_clients',
+    'Connections attached to an export',
+    by(() => 1),
+  );
+  page.gauge(
+    'sheepdog_nbd_requests_in_flight',
+    'Requests that wait for the disk',
+    by((one) => one.inFlight),
+  );
+  page.gauge(
+    'sheepdog_nbd_untaken_reply_bytes',
+    'Replies that their clients have not taken yet',
+    by((one) => one.untakenBytes),
+  );
+  page.gauge(
+    'sheepdog_nbd_handshakes',
+    'Connections that have not chosen an export yet',
+    nbd.handshakes,
+  );
+  page.counter('sheepdog_nbd_connections_total', 'Connections that were accepted', nbd.accepted);
+  page.counter(
+    'sheepdog_nbd_connections_refused_total',
+    'Connections that were closed at once because there was no place for them',
+    nbd.refused,
+  );
+  page.counter(
+    'sheepdog_nbd_handshakes_evicted_total',
+    'Connections that lost their place to a newer one before they had chosen an export',
+    nbd.evicted,
+  );
+  page.counter(
+    'sheepdog_nbd_accept_failures_total',
+    'Times the system could not accept a connection',
+    nbd.acceptFailures,
+  );
+}
+
+/** The store and its disk. */
+function addStore(page: Page, { farm, space, diskSyncs }: StatsView): void {
+  page.gauge('sheepdog_store_size_bytes', 'Size of the file system', space.totalBytes);
+  page.gauge('sheepdog_store_free_bytes', 'Free space of the file system', space.freeBytes);
+  page.gauge(
+    'sheepdog_store_reserved_bytes',
+    'Free space that writes to new space may not take',
+    space.reservedBytes,
+  );
+  page.gauge(
+    'sheepdog_store_unsynced_bytes',
+    'Written bytes that are not yet on the medium',
+    farm.unsyncedBytes,
+  );
+  page.gauge('sheepdog_store_journal_bytes', 'Space of the journal', farm.journalBytes);
+  page.gauge('sheepdog_store_open_objects', 'Objects whose file is open', farm.openObjects);
+  page.gauge(
+    'sheepdog_store_listed_objects',
+    'Objects on the activity log: they may be changing',
+    farm.listedObjects,
+  );
+  page.histogram(
+    'sheepdog_store_sync_duration_seconds',
+    'Time to make a file of the store stable, the journal among them',
+    [[{}, diskSyncs]],
+  );
+}
+
+/** The daemon itself. */
+function addProcess(page: Page, { info, health, stats }: MetricsFacts): void {
+  const { node } = info;
+  const build = { version: node.version, node_id: node.nodeId };
+  page.gauge('sheepdog_build_info', 'Always 1; the labels say what runs', [[build, 1]]);
+  page.gauge(
+    'sheepdog_health_problems',
+    'What is wrong, by code: collie cluster health says it in words',
+    health.problems.map(({ code, level }): Value => [{ code, level }, 1]),
+  );
+  page.gauge(
+    'sheepdog_deletions_pending',
+    'Deleted VDIs and snapshots whose space is not free yet',
+    health.deleting,
+  );
+  page.histogram(
+    'sheepdog_event_loop_delay_seconds',
+    'How late timers came, looked at every 10 ms',
+    [[{}, stats.process.loopDelays]],
+  );
+  page.counter(
+    'process_cpu_seconds_total',
+    'Processor time, of user and system',
+    stats.process.cpuMs / 1000,
+  );
+  page.gauge(
+    'process_resident_memory_bytes',
+    'Memory that is resident',
+    stats.process.residentBytes,
+  );
+  page.gauge('process_heap_bytes', 'Memory of the JavaScript heap in use', stats.process.heapBytes);
+  page.gauge(
+    'process_start_time_seconds',
+    'When the process started, in seconds since 1970',
+    node.startedMs / 1000,
+  );
+}
+
+/** One answer to a scrape, metric by metric. */
+class Page {
+  readonly #registry = new Registry();
+
+  gauge(name: string, help: string, values: number | readonly Value[]): void {
+    const gauge = new Gauge({ ...this.#named(name, help), labelNames: labelsOf(values) });
+    for (const [labels, value] of listed(values)) gauge.set(labels, value);
+  }
+
+  counter(name: string, help: string, values: number | readonly Value[]): void {
+    const counter = new Counter({ ...this.#named(name, help), labelNames: labelsOf(values) });
+    for (const [labels, value] of listed(values)) counter.inc(labels, value);
+  }
+
+  histogram(name: string, help: string, all: readonly (readonly [Labels, Durations])[]): void {
+    new Counted(this.#named(name, help), all);
+  }
+
+  async text(): Promise<{ type: string; text: string }> {
+    return { type: this.#registry.contentType, text: await this.#registry.metrics() };
+  }
+
+  #named(name: string, help: string) {
+    return { name, help, registers: [this.#registry] };
+  }
+}
+
+type Shown = Awaited<ReturnType<Gauge['get']>>;
+/** The types of the library have a number here, the library itself has this word. */
+const HISTOGRAM = 'histogram' as unknown as Shown['type'];
+
+/** A histogram that was counted before; the library's own can only count. */
+class Counted extends Gauge {
+  readonly #all: readonly (readonly [Labels, Durations])[];
+
+  constructor(
+    named: { name: string; help: string; registers: Registry[] },
+    all: readonly (readonly [Labels, Durations])[],
+  ) {
+    super({ ...named, labelNames: labelsOf(all) });
+    this.#all = all;
+  }
+
+  override async get(): Promise<Shown> {
+    const metric = await super.get();
+    const { name } = metric;
+    const values = this.#all.flatMap(([labels, durations]) => [
+      ...BOUNDS_US.map((us) => ({
+        metricName: `${name}_bucket`,
+        labels: { ...labels, le: `${us / 1e6}` },
+        value: countUpTo(durations, us),
+      })),
+      {
+        metricName: `${name}_bucket`,
+        labels: { ...labels, le: '+Inf' },
+        value: durations.count,
+      },
+      { metricName: `${name}_sum`, labels, value: durations.sumMs / 1000 },
+      { metricName: `${name}_count`, labels, value: durations.count },
+    ]);
+    return { ...metric, type: HISTOGRAM, values };
+  }
+}
+
+function listed(values: number | readonly Value[]): readonly Value[] {
+  return typeof values === 'number' ? [[{}, values]] : values;
+}
+
+function labelsOf(values: number | readonly (readonly [Labels, unknown])[]): string[] {
+  const [first] = typeof values === 'number' ? [] : values;
+  return Object.keys(first?.[0] ?? {});
+}

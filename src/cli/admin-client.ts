@@ -113,7 +113,9 @@ function exchange(
   path: string,
   body?: object,
 ): Promise<IncomingMessage> {
-  const options = { ...where, method, path, agent: false, timeout: SILENCE_MS[method] };
+  // An agent would make connections in its own way.
+  const agent = where.createConnection === undefined ? { agent: false } : {};
+  const options = { ...where, ...agent, method, path, timeout: SILENCE_MS[method] };
   return new Promise((resolve, reject) => {
     const sent = request(options, resolve);
     sent.on('error', reject);

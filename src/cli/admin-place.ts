@@ -52,13 +52,19 @@ export async function requestTarget(
 /** What a broken connection to a sheep means to whoever asked. */
 export function noAnswer(place: string, cause: unknown): SheepError {
   const code = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
-  const hint = HINTS.find(([pattern]) => pattern.test(code))?.[1];
+  const hints = place.startsWith('https:') ? TLS_HINTS : HINTS;
+  const hint = hints.find(([pattern]) => pattern.test(code))?.[1];
   const message = `no answer from ${place}${hint === undefined ? '' : `; ${hint}`}`;
   return new SheepError('ERR_IO', message, { place }, cause);
 }
 
-const HINTS: readonly (readonly [RegExp, string])[] = [
+type Hints = readonly (readonly [code: RegExp, hint: string])[];
+
+const HINTS: Hints = [
   [/^EACCES$/, 'run collie as the user that sheep runs as'],
+  [/^(?:ECONNRESET|HPE_\w+)$/, 'if it is inside TLS, give https://HOST:PORT with --tls-certs DIR'],
+];
+const TLS_HINTS: Hints = [
   [/ALTNAME/, 'give the host by a name or address that is in the certificate of the sheep'],
   [
     /WRONG_VERSION|PACKET_LENGTH|HTTP_REQUEST|EPROTO/,

@@ -11,6 +11,7 @@ import type {
 import { Changes } from './changes.ts';
 import type { Identity } from './identity.ts';
 import { hasUnsure, Inheritance, sourcesNow, sourcesOf } from './inheritance.ts';
+import type { Journal } from './journal.ts';
 import { LiveObjects, type ObjectParts } from './live-objects.ts';
 import { dataAtOf, objectPath, pagesOf } from './object-format.ts';
 import type { OpenObject } from './open-object.ts';
@@ -19,10 +20,23 @@ import type { Space } from './space.ts';
 export interface FarmParts extends ObjectParts {
   readonly identity: Identity;
   readonly space: Space;
+  readonly journal: Pick<Journal, 'segments' | 'segmentBytes'>;
   /** One round of maintenance now, instead of when its time has come. */
   readonly maintain: () => Promise<void>;
   /** Everything stable, everything closed. */
   readonly close: () => Promise<void>;
+}
+
+/** What changes all the time. */
+export interface FarmStats {
+  /** With their tables in memory; each keeps a file open. */
+  readonly openObjects: number;
+  /** On the activity log: they may be changing. */
+  readonly listedObjects: number;
+  /** Written, and not yet on the medium. */
+  readonly unsyncedBytes: number;
+  /** What the segments of the journal take on the disk. */
+  readonly journalBytes: number;
 }
 
 const IN_BLOCK = BLOCK_BYTES - 1;
@@ -230,12 +244,13 @@ export class Farm implements ObjectStore {
     return this.#parts.flusher.failure;
   }
 
-  stats(): { openObjects: number; listedObjects: number; unsyncedBytes: number } {
-    const { open, activity, flusher } = this.#parts;
+  stats(): FarmStats {
+    const { open, activity, flusher, journal } = this.#parts;
     return {
       openObjects: open.size,
       listedObjects: activity.size,
       unsyncedBytes: flusher.unsyncedBytes,
+      journalBytes: journal.segments.length * journal.segmentBytes,
     };
   }
 

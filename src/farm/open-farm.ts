@@ -98,7 +98,7 @@ export async function openFarm(options: FarmOptions): Promise<Farm> {
   const held = owned.move();
   log.event('info', 'farm.opened', { directory, listed: activity.size, clean: scan.clean });
   return new Farm({
-    ...{ disk, directory, random, log, identity, open, activity, flusher },
+    ...{ disk, directory, random, log, identity, open, activity, flusher, journal },
     sums: options.checksums ? xxh3Sums : noSums,
     space: new Space(disk, directory, limits),
     maintain: () => maintenance.run(),

@@ -2,7 +2,7 @@ import { Bitmap } from '../../base/bitmap.ts';
 import { NAME_BYTES } from '../../base/content.ts';
 import { isFault, SheepError } from '../../base/errors.ts';
 import type { Call } from '../../contracts/call.ts';
-import { SliceReader, type WantedSlice } from './slice-reader.ts';
+import { SliceReader } from './slice-reader.ts';
 import type { SnapDisk } from './snap-contents.ts';
 import type { SnapEntry, SnapshotStore } from './store.ts';
 import { FANOUT, isZeroName, nameAt, type TrunkShape, trunkShape } from './trunk-format.ts';
@@ -201,14 +201,11 @@ class StoreCheck {
   async #prove(entries: Uint32Array, reader: SliceReader, into: Uint8Array): Promise<void> {
     const { index } = this.#store.packs;
     const { sliceBytes } = this.#store.identity;
-    const byName = new Map<WantedSlice, number>();
-    let to = 0;
-    for (const entry of entries) {
-      byName.set({ name: index.nameOf(entry), to }, entry);
-      to += sliceBytes;
-    }
-    for (const { wanted, error } of await reader.read([...byName.keys()], into)) {
-      const entry = byName.get(wanted);
+    const wanted = Array.from(entries, (entry, place) => {
+      return { name: index.nameOf(entry), to: place * sliceBytes };
+    });
+    for (const { wanted: lost, error } of await reader.read(wanted, into)) {
+      const entry = entries[lost.to / sliceBytes];
       if (entry !== undefined) this.#bad.set(entry, error);
       this.#anythingBad = true;
     }

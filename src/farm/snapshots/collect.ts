@@ -88,10 +88,12 @@ async function plan(
   const { live, missing } = await markLive(store, snaps, options);
   const needed = await neededBytes(store, live);
   const nowMs = store.options.clock.wallMs();
-  const old = [...store.packs.all()].filter(
+  const old = [...store.packs.all()].filter(({ id, createdMs }) => {
+    // What is missing may lie where nobody finds it now, in a pack that is damaged.
+    if (missing > 0 && store.packs.flaws.has(store.packs.pathOf(id))) return false;
     // Whichever way clocks differ, nothing stays young for ever.
-    ({ createdMs }) => Math.abs(nowMs - createdMs) >= graceMs,
-  );
+    return Math.abs(nowMs - createdMs) >= graceMs;
+  });
   const liveOf = ({ number }: Pack) => needed[number] ?? 0;
   const dead = old.filter((pack) => liveOf(pack) === 0);
   const sparse = sparsePacks(store, old, liveOf);

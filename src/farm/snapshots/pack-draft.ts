@@ -20,6 +20,8 @@ export interface DraftPlace {
   readonly path: string;
   readonly header: PackHeader;
   readonly limits: SnapshotLimits;
+  /** Of `limits.writeBytes` each; taken from here, and given back when they are written. */
+  readonly buffers: Uint8Array[];
 }
 
 /**
@@ -40,7 +42,7 @@ export class PackDraft {
 
   constructor(place: DraftPlace) {
     this.#place = place;
-    this.#buffer = new Uint8Array(place.limits.writeBytes);
+    this.#buffer = this.#takeBuffer();
     this.#put(encodePackHeader(place.header));
     this.#written = this.#open();
     this.#written.catch(() => undefined); // whoever waits for it is told
@@ -126,6 +128,10 @@ export class PackDraft {
     return bytes;
   }
 
+  #takeBuffer(): Uint8Array {
+    return this.#place.buffers.pop() ?? new Uint8Array(this.#place.limits.writeBytes);
+  }
+
   async #open(): Promise<void> {
     const { disk, path } = this.#place;
     this.#file = await disk.open(path, { create: true, exclusive: true });
@@ -143,17 +149,19 @@ export class PackDraft {
 
   #flushBuffer(): void {
     if (this.#filled === 0) return;
-    const bytes = this.#buffer.subarray(0, this.#filled);
+    const buffer = this.#buffer;
+    const bytes = buffer.subarray(0, this.#filled);
     const at = this.#bufferAt;
     this.#bufferAt += this.#filled;
     this.#filled = 0;
-    this.#buffer = new Uint8Array(this.#place.limits.writeBytes);
+    this.#buffer = this.#takeBuffer();
     this.#unwritten += bytes.length;
     const before = this.#written;
     this.#written = (async () => {
       await before;
       await this.#file?.write(at, bytes);
       this.#unwritten -= bytes.length;
+      this.#place.buffers.push(buffer);
     })();
     this.#written.catch(() => undefined);
   }

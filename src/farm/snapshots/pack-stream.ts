@@ -28,6 +28,8 @@ export class PackStream {
   readonly #closing = new Set<Promise<void>>();
   #named: Promise<void> = Promise.resolve();
   #failure: unknown;
+  /** Used again and again, by all drafts. */
+  readonly #buffers: Uint8Array[] = [];
 
   constructor(store: SnapshotStore, stable: (name: Uint8Array) => void) {
     this.#store = store;
@@ -58,10 +60,10 @@ export class PackStream {
   async room(): Promise<void> {
     const { unwrittenBytes, packsClosing } = this.#store.limits;
     while (this.#closing.size >= packsClosing) await Promise.race(this.#closing);
+    if (this.#failure !== undefined) throw this.#failure;
     for (const { draft } of this.#drafts.values()) {
       if (draft.unwrittenBytes >= unwrittenBytes) await draft.written();
     }
-    if (this.#failure !== undefined) throw this.#failure;
   }
 
   /** Everything that was appended is stable, and in the index. */
@@ -75,11 +77,7 @@ export class PackStream {
   async abandon(): Promise<void> {
     this.#failure ??= new Error('the writer is closed');
     await this.#named.catch(() => undefined);
-    for (const { draft, id } of this.#drafts.values()) {
-      await draft.close();
-      const { disk } = this.#store.options;
-      await disk.remove(this.#store.packs.draftOf(id)).catch(() => undefined);
-    }
+    for (const opened of this.#drafts.values()) await this.#giveUp(opened);
     this.#drafts.clear();
   }
 
@@ -89,7 +87,8 @@ export class PackStream {
     const id = Buffer.from(random.bytes(8)).toString('hex');
     const createdMs = clock.wallMs();
     const header = { kind, createdMs, storeId: this.#store.storeId };
-    const draft = new PackDraft({ disk, path: packs.draftOf(id), header, limits });
+    const path = packs.draftOf(id);
+    const draft = new PackDraft({ disk, path, header, limits, buffers: this.#buffers });
     const opened = { id, createdMs, draft };
     this.#drafts.set(kind, opened);
     return opened;
@@ -107,6 +106,7 @@ export class PackStream {
         await this.#name(kind, opened);
       } catch (error) {
         this.#failure ??= error;
+        await this.#giveUp(opened);
         throw error;
       }
     })();
@@ -123,5 +123,11 @@ export class PackStream {
     packs.enter(id, { kind, createdMs }, draft.entries, draft.length);
     for (const { name } of draft.entries) this.#stable(name);
     await draft.close();
+  }
+
+  /** Its space is free at once, and not with the next writer. */
+  async #giveUp({ draft, id }: OpenDraft): Promise<void> {
+    await draft.close();
+    await this.#store.options.disk.remove(this.#store.packs.draftOf(id)).catch(() => undefined);
   }
 }

@@ -40,6 +40,13 @@ export interface PackFlaw {
 const PACK_FILE = /^([0-9a-f]{16})\.pack$/;
 const DRAFT_FILE = /^[0-9a-f]{16}\.draft$/;
 
+/** A pack that is open to be read. `closing`: as soon as nobody reads it. */
+interface HeldPack {
+  readonly file: Promise<DiskFile>;
+  users: number;
+  closing: boolean;
+}
+
 /** All packs of a store, and which of them holds what. */
 export class Packs {
   readonly index = new NameIndex();
@@ -48,7 +55,8 @@ export class Packs {
   readonly #byId = new Map<string, Pack>();
   readonly #byNumber: (Pack | undefined)[] = [];
   /** Least recently used first. */
-  readonly #open = new Map<number, { file: Promise<DiskFile>; users: number }>();
+  readonly #open = new Map<number, HeldPack>();
+  #refreshing: Promise<void> | undefined;
 
   constructor(place: PacksPlace) {
     this.#place = place;
@@ -79,7 +87,14 @@ export class Packs {
   }
 
   /** Packs that came since the last time are opened, those that went are forgotten. */
-  async refresh(): Promise<void> {
+  refresh(): Promise<void> {
+    this.#refreshing ??= this.#refresh().finally(() => {
+      this.#refreshing = undefined;
+    });
+    return this.#refreshing;
+  }
+
+  async #refresh(): Promise<void> {
     const { disk, directory, limits } = this.#place;
     const ids = new Set<string>();
     for (const name of await disk.list(directory)) {
@@ -111,6 +126,8 @@ export class Packs {
     entries: readonly IndexEntry[],
     fileBytes: number,
   ): Pack {
+    const known = this.#byId.get(id); // both its writer and a look at the folder tell of it
+    if (known !== undefined) return known;
     const { kind, createdMs } = header;
     const number = this.#byNumber.length;
     const firstEntry = this.index.count;
@@ -155,6 +172,7 @@ export class Packs {
       return await (await held.file).read(at, into);
     } finally {
       held.users -= 1;
+      if (held.users === 0 && held.closing) closeFile(held);
       this.#closeSome();
     }
   }
@@ -174,11 +192,15 @@ export class Packs {
       throw new SheepError('ERR_NOT_FOUND', 'a pack was removed meanwhile', { pack: number });
     }
     let held = this.#open.get(number);
-    if (held === undefined) held = { file: this.#place.disk.open(this.pathOf(pack.id)), users: 0 };
-    else this.#open.delete(number);
+    if (held === undefined) {
+      const file = this.#place.disk.open(this.pathOf(pack.id));
+      held = { file, users: 0, closing: false };
+      file.catch(() => this.#open.delete(number));
+    } else {
+      this.#open.delete(number);
+    }
     this.#open.set(number, held);
     held.users += 1;
-    held.file.catch(() => this.#open.delete(number));
     return held;
   }
 
@@ -193,7 +215,8 @@ export class Packs {
     const held = this.#open.get(number);
     if (held === undefined) return;
     this.#open.delete(number);
-    held.file.then((file) => file.closeNow()).catch(() => undefined);
+    held.closing = true;
+    if (held.users === 0) closeFile(held);
   }
 
   /** Undefined if nothing of it can be used; that is remembered, and told once. */
@@ -222,4 +245,8 @@ export class Packs {
     this.flaws.set(path, { path, flaw });
     this.#place.log.event('warn', 'snapshots.pack-flaw', { path, flaw });
   }
+}
+
+function closeFile({ file }: HeldPack): void {
+  file.then((opened) => opened.closeNow()).catch(() => undefined);
 }

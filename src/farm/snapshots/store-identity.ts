@@ -47,6 +47,7 @@ export async function findIdentity(
   const path = `${directory}/${FILE}`;
   const text = await readText(disk, path);
   if (text !== undefined) return parseStoreIdentity(text, path);
+  await refuseHeadless(disk, directory);
   const names = await disk.list(directory);
   const stranger = names.find((name) => !BEFORE_IDENTITY.has(name));
   if (stranger !== undefined) {
@@ -58,6 +59,17 @@ export async function findIdentity(
     );
   }
   return undefined;
+}
+
+/** A store that has lost its identity must not be taken for one that is being made. */
+async function refuseHeadless(disk: Disk, directory: string): Promise<void> {
+  const packs = await disk.list(`${directory}/packs`);
+  if (packs.length === 0) return;
+  throw new SheepError(
+    'ERR_CORRUPT',
+    `${directory} holds packs of snapshots, but no ${FILE}; put that file back`,
+    { directory },
+  );
 }
 
 /** All else of the store is stable by now: with this it is one. */

@@ -39,7 +39,8 @@ export interface StoreLock extends AsyncDisposable {
 /**
  * Takes the lock of a store: the system's, and, because on a share that may be of one machine only,
  * a text that is written anew as long as we live. A text of another machine counts until it was not
- * refreshed for `lockStaleMs`; one of this machine is of a process that died, or we had not got here.
+ * refreshed for `lockStaleMs`; one of this machine, by its boot id, is of a process that died, or we had
+ * not got here.
  * @throws SheepError `ERR_BUSY` with who holds it
  */
 export async function lockStore(place: LockPlace): Promise<StoreLock> {
@@ -48,16 +49,19 @@ export async function lockStore(place: LockPlace): Promise<StoreLock> {
   await using taking = new AsyncDisposableStack();
   taking.use(await lockFile(disk, path));
   const found = await readLock(disk, path);
-  if (found !== undefined && found.host !== holder.host) {
+  const bootId = await disk.bootId();
+  if (found !== undefined && found.bootId !== bootId) {
     const silentMs = Math.abs(clock.wallMs() - found.refreshedMs);
     if (silentMs < limits.lockStaleMs) throw busy(path, found, limits);
   }
   if (found !== undefined) log.event('warn', 'snapshots.lock-taken-over', { ...found, path });
-  const bootId = await disk.bootId();
   const nonce = Buffer.from(random.bytes(8)).toString('hex');
   const ours = { ...holder, bootId, nonce };
   await writeLock(disk, path, { ...ours, refreshedMs: clock.wallMs() });
-  taking.defer(() => writeLock(disk, path, undefined));
+  taking.defer(async () => {
+    const now = await readLock(disk, path);
+    if (now?.nonce === nonce) await writeLock(disk, path, undefined);
+  });
 
   const check = async () => {
     const now = await readLock(disk, path);

@@ -71,6 +71,7 @@ export async function openSnapshotStore(options: SnapshotStoreOptions): Promise<
 /** Folders and logs first; with its identity it is a store. */
 async function makeStore(options: SnapshotStoreOptions, shape: StoreShape): Promise<StoreIdentity> {
   const { disk, directory, random } = options;
+  await makeParents(disk, directory);
   await disk.makeDirectory(directory);
   await using _lock = await lockStore(options);
   const meanwhile = await findIdentity(disk, directory);
@@ -82,6 +83,15 @@ async function makeStore(options: SnapshotStoreOptions, shape: StoreShape): Prom
   await disk.syncDirectory(directory);
   await disk.syncDirectory(parentOf(directory));
   return makeIdentity(disk, directory, shape, random);
+}
+
+/** The folders above it, each stable before the next. */
+async function makeParents(disk: Disk, directory: string): Promise<void> {
+  const parent = parentOf(directory);
+  if (await disk.exists(parent)) return;
+  await makeParents(disk, parent);
+  await disk.makeDirectory(parent);
+  await disk.syncDirectory(parentOf(parent));
 }
 
 /** Content by its name, and snaps by their logs. Reading needs no lock. */

@@ -34,6 +34,10 @@ export async function beginWriting(store: SnapshotStore): Promise<StoreWriter> {
   await using beginning = new AsyncDisposableStack();
   const lock = beginning.use(await lockStore(store.options));
   await store.refresh();
+  // What a killed writer named and did not sync is used from now on, and must stay.
+  const { disk, directory } = store.options;
+  await disk.syncDirectory(store.packs.directory);
+  await disk.syncDirectory(directory);
   await store.packs.removeDrafts();
   for (const log of Object.values(store.logs)) await log.mend();
   beginning.move();
@@ -51,6 +55,7 @@ export class StoreWriter implements AsyncDisposable {
   /** Content that is not stable yet, by name. */
   readonly #pending = new Map<string, PromiseWithResolvers<OnItsWay>>();
   readonly #here: Work;
+  #failure: unknown;
 
   constructor(store: SnapshotStore, lock: StoreLock) {
     this.store = store;
@@ -86,6 +91,7 @@ export class StoreWriter implements AsyncDisposable {
 
   /** Settles once everything put so far survives a power cut. */
   async barrier(): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure;
     await this.#packs.barrier();
   }
 
@@ -149,6 +155,7 @@ export class StoreWriter implements AsyncDisposable {
     sliceBytes: number,
     work: Work,
   ): Promise<Stored> {
+    if (this.#failure !== undefined) throw this.#failure;
     await this.#packs.room();
     const { hash, codec } = this.store.identity;
     const names = await work.name({ hash, type, sliceBytes, bytes });
@@ -166,6 +173,7 @@ export class StoreWriter implements AsyncDisposable {
         const forms = fresh.length === 0 ? [] : await work.compress(job);
         storedBytes += this.#append(type, sliceBytes, forms, fresh, nameOf, sliceOf);
       } catch (error) {
+        this.#failure ??= error; // some names are said to be there that will not be
         for (const index of fresh) this.#pending.get(keyOf(nameOf(index)))?.reject(error);
         throw error;
       }

@@ -1,10 +1,11 @@
 import { once } from 'node:events';
 import { type IncomingMessage, request } from 'node:http';
 import { text } from 'node:stream/consumers';
+import type { Durations } from '../src/base/histogram.ts';
 
 /** The part of `GET /v1/stats` that we read. */
 interface Stats {
-  readonly process: { readonly eventLoopDelayMs: { readonly p99: number; readonly max: number } };
+  readonly process: { readonly loopDelays: Durations };
 }
 
 /** What an admin request answers, and how long that took. @throws Error with the answer's words */
@@ -25,10 +26,8 @@ export async function askAdmin(
   return { answer: JSON.parse(said), ms };
 }
 
-/** How late a sheep's timers came since the last time this was asked. */
-export async function eventLoopDelayMs(
-  adminSocket: string,
-): Promise<Stats['process']['eventLoopDelayMs']> {
+/** How late a sheep's timers came since its start. */
+export async function loopDelays(adminSocket: string): Promise<Durations> {
   const { answer } = await askAdmin(adminSocket, 'GET', '/v1/stats');
-  return (answer as Stats).process.eventLoopDelayMs;
+  return (answer as Stats).process.loopDelays;
 }

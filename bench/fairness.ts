@@ -1,5 +1,6 @@
+import { quantileMs, since } from '../src/base/histogram.ts';
 import { GiB, MiB } from '../src/base/units.ts';
-import { eventLoopDelayMs } from './admin.ts';
+import { loopDelays } from './admin.ts';
 import { type FioJob, type FioResult, runFio, runTogether } from './fio.ts';
 import type { Options } from './options.ts';
 import { forgetPages } from './page-cache.ts';
@@ -45,10 +46,10 @@ export async function fairness(
   const socket = adminSocket(scope, 'fairness');
   const together = async (named: readonly (readonly [what: string, job: FioJob])[]) => {
     for (const [what] of named) say(what);
-    await eventLoopDelayMs(socket);
+    const before = await loopDelays(socket);
     const jobs = named.map(([, job]) => job);
     const results = await runTogether(scope.children, jobs);
-    const { max: loopDelayMs } = await eventLoopDelayMs(socket);
+    const loopDelayMs = quantileMs(since(before, await loopDelays(socket)), 1) ?? 0;
     for (const [index, result] of results.entries()) {
       rows.push({ what: named[index]?.[0] ?? '', result, loopDelayMs });
     }
@@ -78,7 +79,7 @@ export async function fairness(
   const cells = rows.map(({ what, result, loopDelayMs }) => {
     const { mean, p99, p999 } = result.latencyUs;
     const times = [mean, p99, p999].map((us) => (us / 1000).toFixed(2));
-    return [what, result.requestsPerSecond.toFixed(0), ...times, `${loopDelayMs}`];
+    return [what, result.requestsPerSecond.toFixed(0), ...times, `${Math.ceil(loopDelayMs)}`];
   });
   return { rows, text: table(head, cells) };
 }

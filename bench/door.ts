@@ -85,23 +85,21 @@ export async function door(
   const reads: FioJob = {
     ...{ uri: server.uri, pattern: 'randread', blockBytes: 4096, depth: 32, seconds },
   };
-  await runFio(scope.children, reads);
+  const readsPerSecond = async () => (await runFio(scope.children, reads)).requestsPerSecond;
+  await readsPerSecond();
 
   const rows: Row[] = [];
   for (const [what, scene] of CROWDS) {
     const [kept, more, did] = [[] as number[], [] as number[], [] as string[]];
     for (let round = 0; round < rounds; round += 1) {
-      const alone = (await runFio(scope.children, reads)).requestsPerSecond;
-      const before = beginPeak(server);
-      await using strangers = new Strangers();
-      const tell = await scene(strangers, place);
-      const beside = (await runFio(scope.children, reads)).requestsPerSecond;
-      more.push(peakAbove(server, before));
-      did.push(tell());
-      kept.push(beside / alone);
+      // Before and after, because machines change their pace.
+      const before = await readsPerSecond();
+      const crowded = await beside(server, place, scene, readsPerSecond);
+      const after = await readsPerSecond();
+      more.push(crowded.moreMiB);
+      did.push(crowded.did);
+      kept.push((2 * crowded.readsPerSecond) / (before + after));
       say(`${what}: ${did.at(-1)}, ${more.at(-1)} MiB, ${kept.at(-1)?.toFixed(2)} kept`);
-      await strangers[Symbol.asyncDispose]();
-      await sleep(CALM_MS);
     }
     rows.push({
       what,
@@ -129,6 +127,25 @@ export async function door(
     kept === undefined ? '' : kept.toFixed(2),
   ]);
   return { rows, text: table(head, cells) };
+}
+
+/** A crowd at the door, and meanwhile a client that means well. */
+async function beside(
+  server: Server,
+  place: Place,
+  scene: Scene,
+  measure: () => Promise<number>,
+): Promise<{ readsPerSecond: number; moreMiB: number; did: string }> {
+  const resident = beginPeak(server);
+  const strangers = new Strangers();
+  try {
+    const tell = await scene(strangers, place);
+    const readsPerSecond = await measure();
+    return { readsPerSecond, moreMiB: peakAbove(server, resident), did: tell() };
+  } finally {
+    await strangers[Symbol.asyncDispose]();
+    await sleep(CALM_MS);
+  }
 }
 
 /** From here on `VmHWM` is the highest of what follows. */

@@ -19,7 +19,7 @@ const HOSTS = 16;
 /** Connects at once: more would only wait in the kernel's queue, or fall out of it. */
 const AT_ONCE = 50;
 
-export function optionBytes(option: number, data: Uint8Array, length = data.length): Buffer {
+function optionBytes(option: number, data: Uint8Array, length = data.length): Buffer {
   const header = Buffer.alloc(16);
   header.writeBigUInt64BE(OPTION_MAGIC, 0);
   header.writeUInt32BE(option, 8);
@@ -71,11 +71,7 @@ async function take(socket: Socket, length: number): Promise<Buffer | undefined>
 }
 
 /** A connection into transmission, or undefined if the server did not let it come so far. */
-export async function attach(
-  place: Place,
-  exportName: string,
-  number = 0,
-): Promise<Socket | undefined> {
+async function attach(place: Place, exportName: string, number = 0): Promise<Socket | undefined> {
   const socket = await dial(place, number);
   if (socket === undefined) return undefined;
   await take(socket, GREETING_BYTES);

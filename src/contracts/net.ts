@@ -60,7 +60,7 @@ export interface ListenOptions {
   readonly unixMode?: number;
   /** Name or number of the group that owns a unix socket. */
   readonly unixGroup?: string;
-  /** A connection could not be accepted (no file handle left, say); listening goes on. */
+  /** A connection could not be accepted (libuv itself closes those for which no file is left); listening goes on. */
   readonly acceptFailed?: (cause: Error) => void;
 }
 

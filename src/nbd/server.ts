@@ -110,7 +110,7 @@ class Server implements NbdServer {
     const { net, unix } = this.#options;
     const listener = await net.listen(address, (stream) => this.#accept(stream), {
       ...unix,
-      // Without a free file handle every attempt fails, and so does the next.
+      // Where one fails the next one does too. (Without a file to open, libuv itself closes them.)
       acceptFailed: (cause) => {
         this.#counts.acceptFailures += 1;
         this.#quietLog.event('warn', 'nbd.accept-failed', { address, cause: describeError(cause) });

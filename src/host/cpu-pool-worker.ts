@@ -1,8 +1,8 @@
 import { parentPort } from 'node:worker_threads';
 import { contentWork } from '../base/content.ts';
-import type { WorkAnswer, WorkRequest } from './node-cpu-pool.ts';
+import type { WorkAnswer, WorkRequest } from './cpu-work.ts';
 
-/** One thread of node-cpu-pool.ts: does the jobs that it is sent, one after the other. */
+/** One thread of node-cpu-pool.ts. It does the jobs that it is sent, one after the other. */
 parentPort?.on('message', (request: WorkRequest) => {
   parentPort?.postMessage(answerTo(request));
 });

@@ -11,18 +11,7 @@ import {
 } from '../base/content.ts';
 import { SheepError } from '../base/errors.ts';
 import type { CpuPool } from '../contracts/cpu-pool.ts';
-
-/** What a thread is sent. */
-export type WorkRequest = { readonly number: number } & (
-  | { readonly kind: 'name'; readonly job: NameJob }
-  | { readonly kind: 'compress'; readonly job: CompressJob }
-  | { readonly kind: 'prove'; readonly job: ProveJob }
-);
-type WorkResult = Uint8Array | Compressed[] | (Flaw | undefined)[];
-export type WorkAnswer = { readonly number: number } & (
-  | { readonly result: WorkResult }
-  | { readonly failure: string }
-);
+import type { WorkAnswer, WorkRequest, WorkResult } from './cpu-work.ts';
 
 interface Waiting {
   readonly request: WorkRequest;

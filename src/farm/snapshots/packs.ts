@@ -3,7 +3,7 @@ import type { Log } from '../../base/log.ts';
 import { forEachAtMost } from '../../base/parallel.ts';
 import type { Disk, DiskFile } from '../../contracts/disk.ts';
 import type { SnapshotLimits } from './limits.ts';
-import { type Found, NameIndex } from './name-index.ts';
+import { type Found, NameTable } from './name-table.ts';
 import type { IndexEntry, PackHeader, PackKind } from './pack-format.ts';
 import { OBJECT_HEADER_BYTES } from './pack-format.ts';
 import { openPack } from './pack-open.ts';
@@ -49,7 +49,7 @@ interface HeldPack {
 
 /** All packs of a store, and which of them holds what. */
 export class Packs {
-  readonly index = new NameIndex();
+  readonly index = new NameTable();
   readonly flaws = new Map<string, PackFlaw>();
   readonly #place: PacksPlace;
   readonly #byId = new Map<string, Pack>();

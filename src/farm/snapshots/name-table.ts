@@ -9,7 +9,7 @@ const WITHIN = CHUNK_ENTRIES - 1;
 const TYPES: readonly ContentType[] = ['data', 'trunk', 'snap'];
 /** A pack and a type share a word. */
 const PACK_BITS = 28;
-export const PACKS_MAX = 2 ** PACK_BITS - 1;
+const PACKS_MAX = 2 ** PACK_BITS - 1;
 /** The pack of an entry that was removed. */
 const NOWHERE = PACKS_MAX;
 
@@ -37,7 +37,7 @@ export interface Found {
  * numbered as they come and keep their numbers, so that a collection marks them in a bitmap. A name
  * may be there several times: in two packs after a collection that was stopped.
  */
-export class NameIndex {
+export class NameTable {
   #chunks: Chunk[] = [];
   #count = 0;
   /** Number of an entry plus 1, at its name's first word or behind it; 0: free. */

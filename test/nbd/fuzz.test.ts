@@ -2,20 +2,14 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { SheepError } from '../../src/base/errors.ts';
 import { MiB } from '../../src/base/units.ts';
-import { CMD, CMD_FLAG, OPT, REP } from '../../src/nbd/constants.ts';
+import { CMD, CMD_FLAG, REP } from '../../src/nbd/constants.ts';
 import { FIRST_STATE, need, step } from '../../src/nbd/handshake.ts';
 import { answer } from '../../src/nbd/handshake-answers.ts';
 import type { Answer, Effect, State } from '../../src/nbd/handshake-state.ts';
 import { NBD_LIMITS } from '../../src/nbd/limits.ts';
-import {
-  FORMS,
-  infoData,
-  metaData,
-  optionBytes,
-  type RequestFields,
-  requestBytes,
-} from './client.ts';
+import { FORMS, type RequestFields } from './client.ts';
 import { Served } from './served.ts';
+import { handshakeWires, strayRequests } from './wires.ts';
 
 interface Operation {
   readonly type: number;
@@ -38,38 +32,7 @@ const answers: fc.Arbitrary<Answer> = fc.constantFrom<Answer>(
   { refused: REP.ERR_POLICY, text: 'no' },
 );
 
-/** Options as a client sends them, and as one that has gone mad does. */
-const optionWire = fc.oneof(
-  fc.constantFrom(
-    optionBytes(OPT.LIST),
-    optionBytes(OPT.STRUCTURED_REPLY),
-    optionBytes(OPT.EXTENDED_HEADERS),
-    optionBytes(OPT.INFO, infoData('disk', 1, 2, 3)),
-    optionBytes(OPT.GO, infoData('disk')),
-    optionBytes(OPT.GO, infoData('none')),
-    optionBytes(OPT.SET_META_CONTEXT, metaData('disk', 'base:allocation')),
-    optionBytes(OPT.SET_META_CONTEXT, metaData('disk', DEPTH, 'base:allocation', BITMAP)),
-    optionBytes(OPT.SET_META_CONTEXT, metaData('none', BITMAP)),
-    optionBytes(OPT.LIST_META_CONTEXT, metaData('disk')),
-    optionBytes(OPT.LIST_META_CONTEXT, metaData('disk', 'qemu:', 'x:', BITMAP)),
-    optionBytes(OPT.STARTTLS),
-    optionBytes(OPT.ABORT),
-    optionBytes(OPT.EXPORT_NAME, new TextEncoder().encode('disk')),
-  ),
-  fc
-    .record({ option: fc.nat(12), data: fc.uint8Array({ maxLength: 60 }) })
-    .map(({ option, data }) => optionBytes(option, data.slice())),
-  fc
-    .record({ option: fc.nat(12), length: fc.nat(0xffff_ffff) })
-    .map(({ option, length }) => optionBytes(option, new Uint8Array(0), length)),
-  fc.uint8Array({ maxLength: 50 }),
-);
-const session = fc
-  .record({
-    flags: fc.constantFrom(0, 1, 2, 3, 3, 3, 4),
-    options: fc.array(optionWire, { maxLength: 12 }),
-  })
-  .map(({ flags, options }) => Buffer.concat([Uint8Array.of(0, 0, 0, flags), ...options]));
+const session = handshakeWires({ known: 'disk', unknown: 'none', contexts: [DEPTH, BITMAP] });
 
 describe('the handshake', () => {
   test('takes any bytes and any answers: bounded, never throwing, one question at a time', () => {
@@ -107,15 +70,7 @@ describe('the server', () => {
   test('outlives any bytes, in any chunks, at any point; others are served as before', async () => {
     await using served = await Served.start({ contexts });
     const steady = await served.client();
-    const requestWire = fc
-      .record({
-        type: fc.nat(9),
-        flags: fc.nat(0x3f),
-        offset: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
-        length: fc.oneof(fc.nat(5000), fc.nat(0xffff_ffff)),
-      })
-      .chain((fields) => fc.boolean().map((extended) => requestBytes(fields, extended)));
-    const wires = fc.array(fc.oneof(requestWire, fc.uint8Array({ maxLength: 100 })), {
+    const wires = fc.array(fc.oneof(strayRequests(), fc.uint8Array({ maxLength: 100 })), {
       maxLength: 6,
     });
     const before = fc.constantFrom('nothing', 'greeting', ...FORMS);

@@ -196,11 +196,13 @@ function parsed(text: string, { place, incoming: { statusCode: status } }: Answe
 function refusal(view: object, { place, incoming }: Answer): SheepError {
   const { code, message }: Partial<ErrorView> = view;
   const status = incoming.statusCode ?? 0;
-  return new SheepError(
-    code !== undefined && isFaultCode(code) ? code : 'ERR_IO',
-    message ?? `the sheep at ${place} answered with status ${status}`,
-    { status },
-  );
+  if (code !== undefined && isFaultCode(code) && message !== undefined) {
+    return new SheepError(code, message, { status });
+  }
+  // What is not of our making: a sheep that is stopping answers so, or something between us.
+  const why = status === 503 ? 'is stopping' : `answered with status ${status}`;
+  const said = message === undefined ? '' : `: ${message}`;
+  return new SheepError('ERR_IO', `the sheep at ${place} ${why}${said}`, { status });
 }
 
 function isFaultCode(code: string): code is FaultCode {

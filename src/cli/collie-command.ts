@@ -14,6 +14,9 @@ export interface Collie {
   readonly show: (value: unknown, people: (out: Terminal) => void) => void;
   /** Shows how far something long is; `format` as of `Progress`. */
   readonly progress: (label: string, format?: (amount: number) => string) => Progress;
+  /** The size of the terminal that the output goes to; undefined: it is none. */
+  readonly screen: () => { columns: number; rows: number } | undefined;
+  readonly sleep: (durationMs: number) => Promise<void>;
   /** Says on standard error what is no result, and no failure either. */
   readonly warn: (text: string) => void;
   /** The command has told what it had to tell, and the exit status is 1. */

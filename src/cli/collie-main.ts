@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises';
 import { Command, CommanderError } from 'commander';
 import { isFault } from '../base/errors.ts';
 import { adminClient, printable } from './admin-client.ts';
@@ -6,13 +7,15 @@ import { clusterCommands } from './collie-cluster.ts';
 import type { Collie } from './collie-command.ts';
 import { eventsCommand } from './collie-events.ts';
 import { nodeCommands } from './collie-node.ts';
+import { topCommand } from './collie-top.ts';
 import { vdiCommands } from './collie-vdi.ts';
 import type { Terminal } from './output.ts';
 import { Progress } from './progress.ts';
 import { programVersion } from './version.ts';
 
-/** Of a terminal that does not tell its width, or says 0. */
+/** Of a terminal that does not tell its size, or says 0. */
 const COLUMNS_DEFAULT = 80;
+const ROWS_DEFAULT = 24;
 
 /** What the process gives: arguments, environment, and where to print. */
 export interface CollieWorld {
@@ -22,8 +25,11 @@ export interface CollieWorld {
   /** Whether somebody watches what is printed as an error, and in how many columns. */
   readonly watched: boolean;
   readonly columns: () => number;
+  /** The size of the terminal that `out` writes to; undefined: it is none. */
+  readonly screen: () => { columns: number; rows: number } | undefined;
   /** Milliseconds that never run back. */
   readonly nowMs: () => number;
+  readonly sleep: (durationMs: number) => Promise<void>;
 }
 
 interface GlobalOptions {
@@ -61,6 +67,8 @@ export async function runCollie(args: readonly string[], world: CollieWorld): Pr
     out,
     json: () => options().json === true,
     show: (value, people) => (options().json === true ? out.json(value) : people(out)),
+    screen: world.screen,
+    sleep: world.sleep,
     progress: (label, format) =>
       new Progress({ stream, nowMs, label, ...(format !== undefined && { format }) }),
     warn: (text) => world.err(`collie: ${printable(text)}\n`),
@@ -80,7 +88,8 @@ export async function runCollie(args: readonly string[], world: CollieWorld): Pr
     .addCommand(nodeCommands(collie))
     .addCommand(vdiCommands(collie))
     .addCommand(backupCommands(collie))
-    .addCommand(eventsCommand(collie));
+    .addCommand(eventsCommand(collie))
+    .addCommand(topCommand(collie));
   settle(program, world);
   try {
     await program.parseAsync(args, { from: 'user' });
@@ -107,7 +116,7 @@ All commands:
   backup delete DIR ID [--dry-run]
   backup prune DIR --keep-last N --keep-daily N --keep-weekly N --keep-monthly N [--dry-run]
   vdi set NAME allow=RULE,... [--dry-run]
-  events [--since-start]
+  events [--since-start] | top [--interval SECONDS] [--count N]
 
 Without -a the sheep is looked for at unix:./sheepdog-data/admin.sock, then at 127.0.0.1:7001.
 Over TCP collie shows the token in the file that COLLIE_TOKEN_FILE names, or in
@@ -147,6 +156,12 @@ export async function main(args: readonly string[]): Promise<void> {
     err: (text) => process.stderr.write(text),
     watched: process.stderr.isTTY === true,
     columns: () => process.stderr.columns || COLUMNS_DEFAULT,
+    screen: () => {
+      const { isTTY, columns, rows } = process.stdout;
+      if (isTTY !== true) return undefined;
+      return { columns: columns || COLUMNS_DEFAULT, rows: rows || ROWS_DEFAULT };
+    },
     nowMs: () => performance.now(),
+    sleep: (durationMs) => setTimeout(durationMs),
   });
 }

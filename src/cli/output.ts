@@ -8,8 +8,8 @@ export interface Terminal {
   json(value: unknown): void;
 }
 
-/** A count or a size. */
-const NUMBER = /^\d+(?:\.\d+)?(?: [KMGTP]?i?B)?$/;
+/** A count or a size, or that there is none. */
+const NUMBER = /^(?:-|\d+(?:\.\d+)?(?: [KMGTP]?i?B)?)$/;
 
 /** Columns as wide as they need to be, two spaces apart; numbers stand at the right. */
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
@@ -68,6 +68,18 @@ export function formatDuration(durationMs: number): string {
   const first = parts.findIndex(([count]) => count > 0);
   const shown = first < 0 ? parts.slice(3) : parts.slice(first, first + 2);
   return shown.map(([count, unit]) => `${count} ${unit}`).join(' ');
+}
+
+/** As much of a line as fits into so many columns. */
+export function cutToWidth(text: string, columns: number): string {
+  if (text.length * 2 <= columns) return text;
+  let [cut, width] = ['', 0];
+  for (const character of text) {
+    width += widthOf(character);
+    if (width > columns) break;
+    cut += character;
+  }
+  return cut;
 }
 
 /** Columns on a terminal: East Asian characters and emoji take two, combining marks none. */

@@ -78,6 +78,8 @@ export async function collie(
     environment,
     watched: false,
     columns: () => 80,
+    screen: () => undefined,
+    sleep: async () => undefined,
     nowMs: () => 0, // so nothing takes long, on however slow a machine
     out: (text) => {
       out += text;

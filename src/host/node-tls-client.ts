@@ -7,7 +7,7 @@ import type { Call } from '../contracts/call.ts';
 import type { ByteStream } from '../contracts/net.ts';
 import type { Secured, Tls, TlsFiles } from '../contracts/tls.ts';
 import { NodeStream } from './node-stream.ts';
-import { certificateProof, commonOptions, secureStream } from './node-tls.ts';
+import { certificateProof, commonOptions, secureStream, usedKey } from './node-tls.ts';
 import { type CertificateMaterial, contextOptions, readTlsFiles } from './tls-files.ts';
 
 export interface ClientTlsOptions {
@@ -64,7 +64,7 @@ function pskSide(user: string, key: Uint8Array): Tls {
       pskCallback: () => ({ identity: user, psk: key }),
     }),
     proofOf: (socket) => {
-      if (Object.keys(socket.getPeerCertificate()).length > 0) {
+      if (!usedKey(socket)) {
         throw new SheepError('ERR_FORBIDDEN', 'the server does not know the key');
       }
       return { kind: 'psk', user };

@@ -100,16 +100,11 @@ class Gate {
     this.state = stateOf(material);
     this.#server = createServer(this.#options(material));
     this.#server.on('secureConnection', (socket) => {
-      const waiting = this.#waiting.get(socketUnder(socket));
       const proof = this.#proofOf(socket);
-      if (waiting === undefined || proof === undefined) socket.destroy();
-      else waiting.resolve({ socket, proof });
+      if (proof === undefined) this.#refuse(socket);
+      else this.#waiting.get(socketUnder(socket))?.resolve({ socket, proof });
     });
-    this.#server.on('tlsClientError', (cause, socket) => {
-      const under = socketUnder(socket);
-      this.#waiting.get(under)?.reject(refused(cause, socket));
-      under.destroy(); // after a time-out Node leaves it open
-    });
+    this.#server.on('tlsClientError', (cause, socket) => this.#refuse(socket, cause));
   }
 
   /** Takes over `under`; whatever comes of it, it is closed if this fails. */
@@ -141,7 +136,8 @@ class Gate {
       ...(certificate !== undefined && {
         ...contextOptions(certificate),
         requestCert: true,
-        rejectUnauthorized: true,
+        // Where Node refuses who has no certificate, it refuses who has a key as well.
+        rejectUnauthorized: pskKeys === undefined,
       }),
       ...(pskKeys !== undefined && {
         pskCallback: (socket: TLSSocket, user: string) => {
@@ -153,14 +149,26 @@ class Gate {
     };
   }
 
-  /** A client without a certificate that came through has the key of the user it named last. */
+  /** What decides: that a handshake came to its end proves nothing. */
   #proofOf(socket: TLSSocket): Proof | undefined {
-    const certificate = socket.getPeerCertificate();
-    if (Object.keys(certificate).length > 0) {
-      return socket.authorized ? certificateProof(certificate.subject) : undefined;
+    if (hasPeerCertificate(socket)) {
+      return socket.authorized ? certificateProof(socket.getPeerCertificate().subject) : undefined;
     }
+    // Whose key was asked for last is whose key was used, if one was used at all.
     const user = this.#claimed.get(socket);
-    return user === undefined ? undefined : { kind: 'psk', user };
+    return user !== undefined && usedKey(socket) ? { kind: 'psk', user } : undefined;
+  }
+
+  #refuse(socket: TLSSocket, cause?: Error): void {
+    const under = socketUnder(socket);
+    let message = 'the TLS handshake failed';
+    if (cause === undefined && !hasPeerCertificate(socket)) {
+      message = 'the client has shown no certificate, and no key that is known';
+    } else if (socket.authorizationError) {
+      message = `the client's certificate is refused: ${socket.authorizationError}`;
+    }
+    this.#waiting.get(under)?.reject(new SheepError('ERR_FORBIDDEN', message, {}, cause));
+    under.destroy(); // after a time-out Node leaves it open
   }
 }
 
@@ -177,14 +185,18 @@ function socketUnder(socket: TLSSocket): Socket {
   return (socket as unknown as { readonly _parent: Socket })._parent;
 }
 
-function refused(cause: Error, socket: TLSSocket): SheepError {
-  // Set when the handshake itself went well, and the certificate in it is worth nothing.
-  const { authorizationError } = socket;
-  if (authorizationError) {
-    const why = `the client's certificate is refused: ${authorizationError}`;
-    return new SheepError('ERR_FORBIDDEN', why, {}, cause);
-  }
-  return new SheepError('ERR_FORBIDDEN', 'the TLS handshake failed', {}, cause);
+function hasPeerCertificate(socket: TLSSocket): boolean {
+  return Object.keys(socket.getPeerCertificate()).length > 0;
+}
+
+/**
+ * True if the handshake was done with a pre-shared key. In TLS 1.3 it looks like a session that is
+ * taken up again, and as there are no tickets it can be nothing else; before, the cipher tells. A
+ * client may offer a key and then not use it.
+ */
+export function usedKey(socket: TLSSocket): boolean {
+  if (socket.getProtocol() === 'TLSv1.3') return socket.isSessionReused();
+  return socket.getCipher().name.includes('PSK');
 }
 
 function stateOf({ certificate, pskKeys }: TlsMaterial): TlsState {

@@ -199,6 +199,7 @@ async function libnbd(uri: string, script: string, handle = ''): Promise<string>
   const program = [
     'import nbd, os, sys, errno',
     'h = nbd.NBD()',
+    'h.set_uri_allow_local_file(True)', // certificates and keys
     handle,
     `uri = ${JSON.stringify(uri)}`,
     'h.connect_uri(uri)',
@@ -360,6 +361,7 @@ for cookie in cookies:
     assert h.aio_command_completed(cookie)
 for _ in range(200):
     h = nbd.NBD()
+    h.set_uri_allow_local_file(True)
     h.connect_uri(uri)
     wave(256)
     h.poll(0)

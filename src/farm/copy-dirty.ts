@@ -5,12 +5,12 @@ import type { OpenObject } from './open-object.ts';
 
 /** Appends the dirty blocks of an object; returns their bytes, or -1 if some left the cache. */
 export function copyDirty(object: OpenObject, room: Uint8Array, entries: JournalEntry[]): number {
-  const { name, stamp, objectBytes, dirty, table } = object;
+  const { name, stamp, objectBytes, dirty } = object;
   const mine: JournalEntry[] = [];
   let used = 0;
   for (const block of dirty) {
     const common = { name, stamp, objectBytes, detail: BigInt(block) };
-    const entry = table[block] as number;
+    const entry = object.entryOf(block);
     if (entry === HOLE) mine.push({ ...common, type: ENTRY.hole, sum: 0 });
     // One that is inherited is as it was before a write that broke off.
     if (entry === HOLE || entry === INHERITED) continue;

@@ -48,7 +48,7 @@ export class Inheritance {
   #runNow(object: OpenObject, at: number, into: Uint8Array): boolean {
     const first = Math.floor(at / BLOCK_BYTES);
     const { kind, index } = object.name;
-    if (object.table[first] !== INHERITED) {
+    if (object.entryOf(first) !== INHERITED) {
       const end = Math.ceil((at + into.length) / BLOCK_BYTES);
       for (let block = first; block < end; block += 1) if (isUnsure(object, block)) return false;
       return object.readNow(at, into);
@@ -92,7 +92,7 @@ export class Inheritance {
     for (let from = at; from < end; ) {
       const to = endOfRun(object, from, end);
       const block = Math.floor(from / BLOCK_BYTES);
-      if (object.table[block] === INHERITED) {
+      if (object.entryOf(block) === INHERITED) {
         const origin = originOf(object, block);
         const piece = into.subarray(from - at, to - at);
         const read = () => this.#parts.store.read(origin, from, piece, { proveAnew: true });
@@ -104,7 +104,7 @@ export class Inheritance {
 
   async #run(object: OpenObject, at: number, into: Uint8Array): Promise<void> {
     const block = Math.floor(at / BLOCK_BYTES);
-    if (object.table[block] !== INHERITED) return object.read(at, into);
+    if (object.entryOf(block) !== INHERITED) return object.read(at, into);
     const origin = originOf(object, block);
     await present(object, origin, () => this.#parts.store.read(origin, at, into));
   }
@@ -136,7 +136,7 @@ export class Inheritance {
     length: number,
   ): () => readonly ObjectExtent[] | Promise<readonly ObjectExtent[]> {
     const block = Math.floor(at / BLOCK_BYTES);
-    if (object.table[block] !== INHERITED) {
+    if (object.entryOf(block) !== INHERITED) {
       const own = object.extents(at, length);
       return () => own;
     }
@@ -176,7 +176,7 @@ export class Inheritance {
     const cut = new Set<number>();
     if (at % BLOCK_BYTES !== 0) cut.add(Math.floor(at / BLOCK_BYTES));
     if ((last + 1) % BLOCK_BYTES !== 0) cut.add(Math.floor(last / BLOCK_BYTES));
-    return [...cut].filter((block) => object.table[block] === INHERITED).length;
+    return [...cut].filter((block) => object.entryOf(block) === INHERITED).length;
   }
 
   /** To be awaited before whole blocks are written: the journal says which of them become zero. */
@@ -211,7 +211,7 @@ export class Inheritance {
     for (const { first, end } of runs) {
       object.origins?.clear(first, end);
       for (let block = first; block < end; block += 1) {
-        if (object.table[block] === INHERITED) object.table[block] = HOLE;
+        if (object.entryOf(block) === INHERITED) object.table[block] = HOLE;
       }
     }
     return stable;
@@ -220,23 +220,23 @@ export class Inheritance {
 
 /** For each block the vid whose object holds it, 0 for a hole; inside the gate of the object. */
 export async function sourcesOf(object: OpenObject): Promise<Uint32Array> {
-  await makeSure(object, 0, object.table.length);
+  await makeSure(object, 0, object.blocks);
   return sourcesNow(object);
 }
 
 /** The same, of an object that has nothing unsure. */
 export function sourcesNow(object: OpenObject): Uint32Array {
-  return object.table.map((_, block) => sourceOf(object, block));
+  return Uint32Array.from({ length: object.blocks }, (_, block) => sourceOf(object, block));
 }
 
 export function hasUnsure(object: OpenObject): boolean {
   if (object.origins === undefined) return false;
-  for (const block of object.table.keys()) if (isUnsure(object, block)) return true;
+  for (let block = 0; block < object.blocks; block += 1) if (isUnsure(object, block)) return true;
   return false;
 }
 
 function sourceOf(object: OpenObject, block: number): Vid {
-  const entry = object.table[block];
+  const entry = object.entryOf(block);
   if (entry === HOLE) return 0;
   return entry === INHERITED ? (object.origins?.vidOf(block) ?? 0) : object.name.vid;
 }
@@ -248,10 +248,10 @@ function originOf(object: OpenObject, block: number): ObjectName {
 /** Where the bytes from `at` on begin to come from another object; at most `end`. */
 function endOfRun(object: OpenObject, at: number, end: number): number {
   const first = Math.floor(at / BLOCK_BYTES);
-  const inherited = object.table[first] === INHERITED;
+  const inherited = object.entryOf(first) === INHERITED;
   const vid = sourceOf(object, first);
   let block = first + 1;
-  while (block * BLOCK_BYTES < end && (object.table[block] === INHERITED) === inherited) {
+  while (block * BLOCK_BYTES < end && (object.entryOf(block) === INHERITED) === inherited) {
     if (inherited && sourceOf(object, block) !== vid) break;
     block += 1;
   }
@@ -262,9 +262,10 @@ function endOfRun(object: OpenObject, at: number, end: number): number {
  * It carries no sum, so only its bytes tell whether it holds data or, where they are zero, inherits:
  * after a write that broke off, and all that was written without checksums.
  */
-function isUnsure({ table, origins, verified }: OpenObject, block: number): boolean {
+function isUnsure(object: OpenObject, block: number): boolean {
+  const { origins, verified } = object;
   return (
-    table[block] === UNPROVEN &&
+    object.entryOf(block) === UNPROVEN &&
     origins !== undefined &&
     origins.vidOf(block) !== 0 &&
     !verified.has(block)

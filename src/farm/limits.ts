@@ -25,9 +25,10 @@ export const FARM_LIMITS = {
   unsyncedObjects: 4096,
   /** fdatasync calls at once: more than this gains nothing on ext4, and the pool has other work. */
   syncsAtOnce: 4,
-  /** Open objects with their checksum tables: memory, and one file descriptor each. */
-  openObjects: 4096,
-  openTableBytes: 24 * MiB,
+  /** Open objects: one file descriptor each, and with what they hold so much memory: some 4,000
+   * that are full, or all of those that hold little, as in a chain of snapshots. */
+  openObjects: 8192,
+  openTableBytes: 20 * MiB,
   /** On the activity log: about half a KiB of memory each. Above, a round of maintenance begins. */
   listedObjects: 16_384,
   /** An object that has been clean for so long leaves the activity log. */

@@ -92,6 +92,7 @@ export class LiveObjects {
     const object = await this.#make(made, origins);
     object.listedUnder = stamp;
     object.changedRound = activity.round;
+    object.unfold(); // it is made in order to be written
     open.add(object);
     flusher.changedMeta(object);
     return object;

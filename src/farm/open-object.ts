@@ -18,7 +18,11 @@ import {
 import type { JournalPoint } from './journal.ts';
 import { blocksOf, dataAtOf, encodeHeader, HEADER_BYTES, originsAtOf } from './object-format.ts';
 import type { Origins } from './origins.ts';
-import { giveTable, NO_TABLE } from './tables.ts';
+import { giveTable, NO_TABLE, takeTable } from './tables.ts';
+import { ValueRuns } from './value-runs.ts';
+
+/** A table is folded up where its runs take at most a quarter of it: two words each. */
+const FOLDED_SHARE = 8;
 
 /**
  * One open object: its file, its table of checksums and what is known of each block. It decides
@@ -32,7 +36,9 @@ export class OpenObject {
   readonly file: DiskFile;
   /** Undefined: it inherits nothing. If it does, inheritance.ts reads it. */
   readonly origins: Origins | undefined;
-  #table: Uint32Array<ArrayBuffer>;
+  /** What stands in each block, see checksums.ts: folded up until somebody changes it. */
+  #table: Uint32Array<ArrayBuffer> | undefined;
+  #folded: ValueRuns | undefined;
   readonly #dataAt: number;
   readonly #sums: BlockSums;
   /** Blocks proven since they came from the disk, or written by this process. */
@@ -81,7 +87,9 @@ export class OpenObject {
     this.life = init.life;
     this.stamp = init.stamp;
     this.file = init.file;
-    this.#table = init.table;
+    this.#folded = ValueRuns.ifFew(init.table, init.table.length / FOLDED_SHARE);
+    if (this.#folded === undefined) this.#table = init.table;
+    else giveTable(init.table);
     this.#sums = init.sums;
     this.origins = init.origins;
     this.#dataAt = dataAtOf(init.objectBytes);
@@ -93,18 +101,43 @@ export class OpenObject {
     ];
   }
 
-  /** What stands in each block, see checksums.ts; not to be kept over a wait. */
+  get blocks(): number {
+    return this.verified.length;
+  }
+
+  /** What stands in a block, see checksums.ts. */
+  entryOf(block: number): number {
+    const table = this.#table;
+    return (table === undefined ? this.#folded?.of(block) : table[block]) as number;
+  }
+
+  /** The same of all, to be changed; not to be kept over a wait. */
   get table(): Uint32Array<ArrayBuffer> {
-    return this.#table;
+    this.unfold();
+    return this.#table as Uint32Array<ArrayBuffer>;
+  }
+
+  /** Its table is going to be changed; true if it takes more memory now. */
+  unfold(): boolean {
+    if (this.#folded === undefined) return false;
+    this.#table = this.#folded.fill(takeTable(this.blocks));
+    this.#folded = undefined;
+    return true;
+  }
+
+  /** Of its table, and of its origins. */
+  get heldBytes(): number {
+    const bytes = this.#folded?.byteLength ?? this.table.buffer.byteLength;
+    return bytes + (this.origins?.heldBytes ?? 0);
   }
 
   close(): void {
     if (this.closed) return;
     this.closed = true;
     this.file.closeNow();
-    giveTable(this.#table);
+    if (this.#table !== undefined) giveTable(this.#table);
     this.#table = NO_TABLE;
-    this.origins?.close();
+    this.#folded = undefined;
   }
 
   /** The file alone says everything, on the medium. */
@@ -121,7 +154,7 @@ export class OpenObject {
   readNow(at: number, into: Uint8Array): boolean {
     const first = Math.floor(at / BLOCK_BYTES);
     const end = Math.ceil((at + into.length) / BLOCK_BYTES);
-    if (end === first + 1 && this.table[first] === HOLE) {
+    if (end === first + 1 && this.entryOf(first) === HOLE) {
       into.fill(0);
       return true;
     }
@@ -163,7 +196,7 @@ export class OpenObject {
   #prove(whole: Uint8Array, first: number, end: number): void {
     for (let block = first; block < end; block += 1) {
       if (this.verified.has(block)) continue;
-      const entry = this.table[block] as number;
+      const entry = this.entryOf(block);
       const bytes = whole.subarray(
         (block - first) * BLOCK_BYTES,
         (block - first + 1) * BLOCK_BYTES,
@@ -251,14 +284,14 @@ export class OpenObject {
     let holes = 0;
     const end = Math.ceil((at + length) / BLOCK_BYTES);
     for (let block = Math.floor(at / BLOCK_BYTES); block < end; block += 1) {
-      const entry = this.table[block];
+      const entry = this.entryOf(block);
       if (entry === HOLE || entry === INHERITED) holes += 1;
     }
     return holes;
   }
 
   isHole(at: number): boolean {
-    return this.table[Math.floor(at / BLOCK_BYTES)] === HOLE;
+    return this.entryOf(Math.floor(at / BLOCK_BYTES)) === HOLE;
   }
 
   /**
@@ -267,7 +300,7 @@ export class OpenObject {
    */
   copyBlockNow(block: number, into: Uint8Array): boolean {
     if (!this.#readCached(block * BLOCK_BYTES, into)) return false;
-    if (!proves(this.table[block] as number, into)) {
+    if (!proves(this.entryOf(block), into)) {
       throw this.#damaged(block, 'it changed in the page cache');
     }
     return true;
@@ -279,7 +312,7 @@ export class OpenObject {
     for (let position = at; position < at + length; ) {
       const block = Math.floor(position / BLOCK_BYTES);
       const next = Math.min(at + length, (block + 1) * BLOCK_BYTES);
-      const entry = this.table[block] as number;
+      const entry = this.entryOf(block);
       const content = entry === HOLE ? 'hole' : entry === ZERO_SUM ? 'zero' : 'data';
       const last = out.at(-1);
       if (last?.content === content) last.length += next - position;

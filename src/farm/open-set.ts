@@ -8,6 +8,8 @@ import type { OpenObject } from './open-object.ts';
 const NEAR = 4096;
 /** Of so many finds one counts as a use for the LRU; a power of two. */
 const USES_PER_TOUCH = 16;
+/** Of an open object, besides what it holds. */
+const OBJECT_ITSELF_BYTES = 1024;
 
 /**
  * The objects that are open. Clean ones lie in an LRU of stated size; what must not be closed (it
@@ -29,8 +31,7 @@ export class OpenSet {
     this.#recent = new LRUCache({
       max: limits.openObjects,
       maxSize: limits.openTableBytes,
-      sizeCalculation: (object) =>
-        object.table.byteLength * (object.origins === undefined ? 1 : 2) + 1024,
+      sizeCalculation: (object) => object.heldBytes + OBJECT_ITSELF_BYTES,
       dispose: (object, key, reason) => {
         if (reason !== 'evict') return;
         if (isIdle(object)) this.#close(object);
@@ -68,6 +69,11 @@ export class OpenSet {
   add(object: OpenObject): void {
     object.gate = this.#gates.find(object.key);
     this.#recent.set(object.key, object);
+  }
+
+  /** It takes more memory than when it was added. */
+  grown(object: OpenObject): void {
+    if (this.#recent.delete(object.key)) this.#recent.set(object.key, object);
   }
 
   /** Closes it; whoever calls holds its gate alone. */

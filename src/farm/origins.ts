@@ -4,7 +4,8 @@ import { BLOCK_BYTES } from '../base/units.ts';
 import type { DiskFile } from '../contracts/disk.ts';
 import { isZero } from './checksums.ts';
 import { blocksOf, originsAtOf } from './object-format.ts';
-import { giveTable, NO_TABLE, takeTable } from './tables.ts';
+import { giveTable, newTable, takeTable } from './tables.ts';
+import { ValueRuns } from './value-runs.ts';
 
 /** Blocks `first` to `end - 1`. */
 export interface BlockRun {
@@ -19,13 +20,19 @@ export interface BlockRun {
  * file mean that the block is inherited.
  */
 export class Origins {
-  #vids: Uint32Array<ArrayBuffer>;
+  readonly #blocks: number;
+  /** 0 for none. */
+  #vids: ValueRuns;
+  /** crc32 of each page. */
+  #pageSums: readonly number[];
   /** The file has others. */
   dirty = false;
 
-  /** @param vids  one for each block, 0 for none, in a buffer of whole pages; kept */
+  /** @param vids  one for each block, 0 for none, in a buffer of whole pages; borrowed */
   constructor(vids: Uint32Array<ArrayBuffer>) {
-    this.#vids = vids;
+    this.#blocks = vids.length;
+    this.#vids = ValueRuns.from(vids);
+    this.#pageSums = sumsOf(vids);
   }
 
   /** Nothing is inherited of what is all holes. */
@@ -33,37 +40,43 @@ export class Origins {
     if (sources.every((vid) => vid === 0)) return undefined;
     const vids = takeTable(sources.length);
     vids.set(sources);
-    return new Origins(vids);
+    return taken(vids);
   }
 
   /** As they stand in the object's file; what lies behind its end is 0. */
   static async read(file: DiskFile, objectBytes: number): Promise<Origins> {
     const cached = Origins.readNow(file, objectBytes);
     if (cached !== undefined) return cached;
-    const origins = new Origins(takeTable(blocksOf(objectBytes)));
-    await file.read(originsAtOf(objectBytes), origins.bytes);
-    return origins;
+    const vids = takeTable(blocksOf(objectBytes));
+    await file.read(originsAtOf(objectBytes), pageBytesOf(vids));
+    return taken(vids);
   }
 
   /** The same, or undefined if it would have to wait. */
   static readNow(file: DiskFile, objectBytes: number): Origins | undefined {
-    const origins = new Origins(takeTable(blocksOf(objectBytes)));
-    if (file.readNow(originsAtOf(objectBytes), origins.bytes) >= 0) return origins;
-    origins.close();
+    const vids = takeTable(blocksOf(objectBytes));
+    if (file.readNow(originsAtOf(objectBytes), pageBytesOf(vids)) >= 0) return taken(vids);
+    giveTable(vids);
     return undefined;
   }
 
   /** 0 for none. */
   vidOf(block: number): Vid {
-    return this.#vids[block] as number;
+    return this.#vids.of(block);
   }
 
   get none(): boolean {
-    return this.#vids.every((vid) => vid === 0);
+    return this.#vids.isAll(0);
+  }
+
+  get heldBytes(): number {
+    return this.#vids.byteLength;
   }
 
   clear(first: number, end: number): void {
-    this.#vids.fill(0, first, end);
+    const vids = this.#written().fill(0, first, end);
+    this.#vids = ValueRuns.from(vids);
+    this.#pageSums = sumsOf(vids);
     this.dirty = true;
   }
 
@@ -91,29 +104,41 @@ export class Origins {
   }
 
   #becomesZero(block: number, bytes: Uint8Array, at: number): boolean {
-    if (this.#vids[block] === 0 || bytes[at] !== 0) return false;
+    if (bytes[at] !== 0 || this.vidOf(block) === 0) return false;
     return isZero(bytes.subarray(at, at + BLOCK_BYTES));
   }
 
   /** As they stand in the file: whole pages. */
   get bytes(): Uint8Array<ArrayBuffer> {
-    return new Uint8Array(this.#vids.buffer);
+    return pageBytesOf(this.#written());
   }
 
-  /** crc32 of each page. */
-  pageSums(): number[] {
-    return pagesIn(this.bytes).map((page) => crc32(page));
+  pageSums(): readonly number[] {
+    return this.#pageSums;
   }
 
   fits(pageSums: readonly number[]): boolean {
-    return this.pageSums().every((sum, page) => sum === pageSums[page]);
+    return this.#pageSums.every((sum, page) => sum === pageSums[page]);
   }
 
-  /** Nobody may use them any more. */
-  close(): void {
-    giveTable(this.#vids);
-    this.#vids = NO_TABLE;
+  #written(): Uint32Array<ArrayBuffer> {
+    return this.#vids.fill(newTable(this.#blocks));
   }
+}
+
+/** Made of a table that is given back. */
+function taken(vids: Uint32Array<ArrayBuffer>): Origins {
+  const origins = new Origins(vids);
+  giveTable(vids);
+  return origins;
+}
+
+function pageBytesOf(vids: Uint32Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(vids.buffer);
+}
+
+function sumsOf(vids: Uint32Array<ArrayBuffer>): number[] {
+  return pagesIn(pageBytesOf(vids)).map((page) => crc32(page));
 }
 
 export function pagesIn(bytes: Uint8Array): Uint8Array[] {

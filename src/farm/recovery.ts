@@ -129,7 +129,6 @@ async function clearZeroed(file: DiskFile, { objectBytes, zeroed }: RedoObject):
   const origins = await Origins.read(file, objectBytes);
   for (const { first, end } of zeroed) origins.clear(first, end);
   await file.write(originsAtOf(objectBytes), origins.bytes);
-  origins.close();
 }
 
 async function lifeOf(disk: Disk, path: string): Promise<bigint | undefined> {

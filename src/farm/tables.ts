@@ -14,6 +14,11 @@ export function takeTable(blocks: number): Uint32Array<ArrayBuffer> {
     new Uint8Array(table.buffer).fill(0); // the rest of its last page too: it goes to the file
     return table;
   }
+  return newTable(blocks);
+}
+
+/** One that is never given back. */
+export function newTable(blocks: number): Uint32Array<ArrayBuffer> {
   return new Uint32Array(new ArrayBuffer(roundUp(blocks * 4, BLOCK_BYTES)), 0, blocks);
 }
 

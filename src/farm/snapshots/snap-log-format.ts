@@ -125,7 +125,7 @@ function decodeBody(body: Uint8Array, storeId: Uint8Array, path: string, at: num
     }
     const epoch = reader.u32('epoch');
     const timeMs = reader.size('time');
-    const name = reader.bytes(NAME_BYTES, 'name').slice();
+    const name = new Uint8Array(reader.bytes(NAME_BYTES, 'name'));
     const tag = reader.text(reader.left, 'tag');
     if (kind === KIND.snap) return { kind: 'snap', epoch, timeMs, name, tag };
     if (kind === KIND.cancel) return { kind: 'cancel', epoch, timeMs, name, tag };

@@ -1,4 +1,4 @@
-import { isFault, SheepError } from '../../base/errors.ts';
+import { describeError, isFault, SheepError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Disk } from '../../contracts/disk.ts';
 import type { Clock, Random } from '../../contracts/seams.ts';
@@ -59,8 +59,13 @@ export async function lockStore(place: LockPlace): Promise<StoreLock> {
   const ours = { ...holder, bootId, nonce };
   await writeLock(disk, path, { ...ours, refreshedMs: clock.wallMs() });
   taking.defer(async () => {
-    const now = await readLock(disk, path);
-    if (now?.nonce === nonce) await writeLock(disk, path, undefined);
+    try {
+      const now = await readLock(disk, path);
+      if (now?.nonce === nonce) await writeLock(disk, path, undefined);
+    } catch (error) {
+      // The system's lock is given back in any case; others wait until the text is stale.
+      log.event('warn', 'snapshots.lock-left', { path, cause: describeError(error) });
+    }
   });
 
   const check = async () => {
@@ -83,7 +88,7 @@ export async function lockStore(place: LockPlace): Promise<StoreLock> {
     }
   })();
   refreshing.catch((error) => {
-    log.event('error', 'snapshots.lock-lost', { path, cause: String(error) });
+    log.event('error', 'snapshots.lock-lost', { path, cause: describeError(error) });
   });
   const held = taking.move();
   return {

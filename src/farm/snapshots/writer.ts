@@ -73,8 +73,9 @@ export class StoreWriter implements AsyncDisposable {
    * @param payload  not all zeroes
    */
   async put(type: ContentType, payload: Uint8Array): Promise<Uint8Array> {
-    // It is compressed where it stands.
-    const { names } = await this.#keep(type, payload.slice(), payload.length, this.#here);
+    // It is compressed where it stands; a Buffer's `slice` would not be a copy.
+    const bytes = new Uint8Array(payload);
+    const { names } = await this.#keep(type, bytes, bytes.length, this.#here);
     assert(!isZero(names), 'content of zeroes is not stored');
     return names;
   }

@@ -1,0 +1,67 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { BLOCK_BYTES, KiB, MiB } from '../../src/base/units.ts';
+import { ValueRuns } from '../../src/farm/value-runs.ts';
+import { SMALL_LIMITS } from '../crash/disk-world.ts';
+import { blocks, CREATE, nameOf, read, SimStore } from './store.ts';
+
+const values = fc
+  .array(fc.tuple(fc.integer({ min: 1, max: 9 }), fc.constantFrom(0, 1, 2, 2 ** 32 - 1)), {
+    minLength: 1,
+    maxLength: 30,
+  })
+  .map((runs) => Uint32Array.from(runs.flatMap(([length, value]) => Array(length).fill(value))));
+
+describe('runs of values', () => {
+  test('say of each block what was said of it, and write it out again', () => {
+    fc.assert(
+      fc.property(values, (given) => {
+        const runs = ValueRuns.from(given);
+        expect([...given.keys()].map((block) => runs.of(block))).toEqual([...given]);
+        expect(runs.fill(new Uint32Array(given.length))).toEqual(given);
+        expect(runs.isAll(given[0] as number)).toBe(new Set(given).size === 1);
+      }),
+    );
+  });
+
+  test('are made if they are few, and not one more', () => {
+    fc.assert(
+      fc.property(values, (given) => {
+        const count = ValueRuns.from(given).byteLength / 8;
+        expect(ValueRuns.ifFew(given, count)?.fill(new Uint32Array(given.length))).toEqual(given);
+        expect(ValueRuns.ifFew(given, count - 1)).toBeUndefined();
+      }),
+    );
+  });
+});
+
+describe('an open object', () => {
+  const OBJECT_BYTES = 4 * MiB;
+  const OBJECTS = 60;
+  const limits = { ...SMALL_LIMITS, openObjects: 100, openTableBytes: 256 * KiB };
+
+  async function openAfterReadsOf(bytes: (index: number) => Uint8Array): Promise<number> {
+    const store = await SimStore.open({ limits });
+    const call = { ...CREATE, createBytes: OBJECT_BYTES };
+    for (let index = 0; index < OBJECTS; index += 1) {
+      await store.farm.write(nameOf(index), 0, bytes(index), call);
+      await store.farm.flush(5);
+    }
+    await store.restart();
+    for (let index = 0; index < OBJECTS; index += 1) {
+      expect(await read(store.farm, nameOf(index), 0, BLOCK_BYTES)).toEqual(
+        bytes(index).slice(0, BLOCK_BYTES),
+      );
+    }
+    return store.farm.stats().openObjects;
+  }
+
+  test('takes a page of memory if it is full, and next to nothing if it holds little', async () => {
+    const every = (index: number) =>
+      new Uint8Array(130 * BLOCK_BYTES).map(
+        (_, at) => 1 + ((index + Math.floor(at / BLOCK_BYTES)) % 200),
+      );
+    expect(await openAfterReadsOf(every)).toBeLessThanOrEqual(51);
+    expect(await openAfterReadsOf((index) => blocks(1, index + 1))).toBe(OBJECTS);
+  });
+});

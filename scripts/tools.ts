@@ -19,6 +19,8 @@ const TOOLS = {
   'qemu-system-x86_64': 'qemu-system-x86',
   setpriv: 'util-linux',
   unshare: 'util-linux',
+  'systemd-analyze': 'systemd',
+  'systemd-socket-activate': 'systemd',
   ip: 'iproute2',
   openssl: 'openssl',
 } as const satisfies Record<string, string>;

@@ -4,7 +4,6 @@ import type { Host } from '../app/host.ts';
 import { type Sheep, startSheep } from '../app/sheep.ts';
 import { describeError, isFault, SheepError } from '../base/errors.ts';
 import { Histogram } from '../base/histogram.ts';
-import type { Log } from '../base/log.ts';
 import { fromFile, fromFlags, loadConfig, type SheepConfig } from '../config/load.ts';
 import { nodeClock } from '../host/node-clock.ts';
 import { nodeDisk } from '../host/node-disk.ts';
@@ -14,8 +13,8 @@ import { openNodeNet } from '../host/node-net.ts';
 import { memoryBytes, openFilesMax, watchProcess } from '../host/node-process.ts';
 import { nodeRandom } from '../host/node-random.ts';
 import { openServerTls } from '../host/node-tls.ts';
-import { notifyServiceManager, passedSockets } from '../host/systemd.ts';
 import { hintLines } from './hints.ts';
+import { passedAddresses, ServiceManager } from './service-manager.ts';
 import { parseSheepArguments, type SheepArguments } from './sheep-options.ts';
 import { stopSignal } from './stop-signals.ts';
 import { programVersion } from './version.ts';
@@ -46,7 +45,7 @@ function configOf({ settings, configPath, readyFd }: SheepArguments): SheepConfi
   if (readyFd !== undefined) checkOpen(readyFd);
   const sources = [fromFlags(settings)];
   if (configPath !== undefined) sources.push(fromFile(configPath, readConfig(configPath)));
-  return loadConfig(sources, passedSockets(process.env, process.pid));
+  return loadConfig(sources, passedAddresses());
 }
 
 async function run(given: SheepArguments, config: SheepConfig): Promise<void> {
@@ -58,11 +57,12 @@ async function run(given: SheepArguments, config: SheepConfig): Promise<void> {
       stopNow: () => endNow(log, 1),
       reload: () => reload(),
     });
+    const manager = new ServiceManager(log);
     const sheep = await startSheep(host, config);
     reload = () => void sheep.reload().catch(() => undefined); // the log tells
-    announce(sheep, given, config);
+    announce(sheep, given, config, manager);
     await Promise.race([stopping, sheep.stopRequested]);
-    tellManager(sheep.log, 'STOPPING=1');
+    manager.tell('STOPPING=1');
     await sheep[Symbol.asyncDispose]();
     log.event('info', 'sheep.stopped');
   } finally {
@@ -97,7 +97,12 @@ async function realHost(log: NodeLog): Promise<Host> {
 }
 
 /** Tells everybody who waits for it that requests are served from now on. */
-function announce(sheep: Sheep, given: SheepArguments, config: SheepConfig): void {
+function announce(
+  sheep: Sheep,
+  given: SheepArguments,
+  config: SheepConfig,
+  manager: ServiceManager,
+): void {
   const nbd = sheep.nbd.join(' ');
   const line = `sheep: ready, nbd ${nbd}, admin ${sheep.admin.join(' ')}, store ${config.directory}`;
   // Whoever reads it may be gone already; that is no reason to stop serving.
@@ -107,20 +112,12 @@ function announce(sheep: Sheep, given: SheepArguments, config: SheepConfig): voi
     writeSync(given.readyFd, `${line}\n`);
     closeSync(given.readyFd);
   }
-  tellManager(sheep.log, `READY=1\nSTATUS=serving NBD on ${nbd}`);
+  manager.tell(`READY=1\nSTATUS=serving NBD on ${nbd}`);
   if (!(given.hints ?? process.stdout.isTTY === true)) return;
   const [address] = sheep.nbd;
   const vdi = config.vdis[0]?.replace(/:[^:]*$/, '') ?? 'NAME';
   if (address === undefined) return;
   process.stdout.write(`${hintLines(address, sheep.admin, vdi).join('\n')}\n`);
-}
-
-function tellManager(log: Log, state: string): void {
-  try {
-    notifyServiceManager(process.env, state);
-  } catch (error) {
-    log.event('warn', 'sheep.manager-not-told', { cause: describeError(error) });
-  }
 }
 
 function endNow(log: NodeLog, status: number): never {

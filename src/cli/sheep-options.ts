@@ -106,7 +106,9 @@ function sheepCommand(version: string, output: Output): Command {
 const HELP_AFTER = `
 Sizes: bytes, or with k, M, G, T, P (or KiB to PiB), all in 1024.
 Ready: one line with the real addresses on standard output; also in DIR/sheep.json, and told to
-systemd where it asked (NOTIFY_SOCKET). Sockets that systemd passes on (LISTEN_FDS) are served.
+systemd where it asked (NOTIFY_SOCKET), as is every so often that it lives (WATCHDOG_USEC). Sockets
+that systemd passes on (LISTEN_FDS) are served: one with FileDescriptorName=admin to collie, which
+must be a unix socket, every other as NBD.
 TLS: with --tls-certs a client must show a certificate that the authority in ca-cert.pem issued and
 that ca-crl.pem, where there is one, does not list; with --tls-psk, a key. Both may be given. The
 names of the files are those of QEMU and libvirt.

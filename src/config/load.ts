@@ -26,6 +26,13 @@ export interface SheepConfig {
   readonly slowRequestMs: number;
 }
 
+/** `fd:NUMBER` of sockets that a service manager opened for us. */
+export interface PassedAddresses {
+  readonly nbd: readonly string[];
+  /** Unix sockets only. */
+  readonly admin: readonly string[];
+}
+
 /** Where settings came from, for messages. */
 export interface Source {
   readonly settings: unknown;
@@ -54,24 +61,25 @@ export function fromFile(path: string, text: string): Source {
 
 /**
  * One configuration of several sources; an earlier one wins, setting by setting.
- * @param passedSockets  `fd:NUMBER` of sockets that a service manager opened for NBD: they are
- *                       served instead of the default address, and besides those that are given
+ * @param passed  served instead of the default addresses, and besides those that are given
  * @throws SheepError `ERR_BAD_INPUT`: one sentence with the setting, its value and what to do
  */
 export function loadConfig(
   sources: readonly Source[],
-  passedSockets: readonly string[] = [],
+  passed: PassedAddresses = { nbd: [], admin: [] },
 ): SheepConfig {
   const checked = sources.map(checkSource);
   const settings: Settings = Object.assign({}, ...checked.toReversed());
   const directory = settings.directory ?? DIRECTORY_DEFAULT;
-  const defaultNbd = passedSockets.length > 0 ? [] : [NBD_DEFAULT];
+  const nbdDefault = passed.nbd.length > 0 ? [] : [NBD_DEFAULT];
+  const adminDefault =
+    passed.admin.length > 0 ? [] : [`unix:${directory}/admin.sock`, ADMIN_TCP_DEFAULT];
   const config: SheepConfig = {
     directory,
-    nbd: [...passedSockets, ...(settings.nbd ?? defaultNbd)],
+    nbd: [...passed.nbd, ...(settings.nbd ?? nbdDefault)],
     ...(settings.nbdGroup !== undefined && { nbdGroup: settings.nbdGroup }),
     ...(settings.nbdMode !== undefined && { nbdMode: Number.parseInt(settings.nbdMode, 8) }),
-    admin: settings.admin ?? [`unix:${directory}/admin.sock`, ADMIN_TCP_DEFAULT],
+    admin: [...passed.admin, ...(settings.admin ?? adminDefault)],
     vdis: settings.vdis ?? [],
     ...tlsOf(settings),
     insecureNetwork: settings.insecureNetwork ?? false,

@@ -1,8 +1,9 @@
 import { chmod, chown, lstat, readFile, unlink } from 'node:fs/promises';
 import { createConnection, type Server } from 'node:net';
-import { formatHostPort, parseAddress, type Where } from '../base/address.ts';
+import { formatAddress, formatHostPort, parseAddress, type Where } from '../base/address.ts';
 import { SheepError } from '../base/errors.ts';
 import type { Address, ListenOptions } from '../contracts/net.ts';
+import { unixSocketPath } from './systemd.ts';
 
 /**
  * Lets any server of Node's listen, as `Net.listen` says it: a unix socket that nobody answers on
@@ -38,8 +39,14 @@ export async function bindServer(
     await chmod(where.path, unixMode);
   }
   const real = server.address();
-  if (real === null || typeof real === 'string') return address;
+  if (real === null || typeof real === 'string') return formatAddress(named(where));
   return formatHostPort(real.address, real.port);
+}
+
+/** A unix socket that was passed on is called by its path, as one of our own. */
+export function named(where: Where): Where {
+  const path = 'fd' in where ? unixSocketPath(where.fd) : undefined;
+  return path === undefined || path === '' ? where : { path };
 }
 
 function tryBind(server: Server, where: Where): Promise<void> {

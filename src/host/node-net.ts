@@ -4,7 +4,7 @@ import { assert } from '../base/assert.ts';
 import { SheepError } from '../base/errors.ts';
 import type { Call } from '../contracts/call.ts';
 import type { Address, ByteStream, Listener, ListenOptions, Net } from '../contracts/net.ts';
-import { bindServer } from './bind.ts';
+import { bindServer, named } from './bind.ts';
 import { NodeStream } from './node-stream.ts';
 import { adopt, adoptionWorks, onRead } from './receive-buffer.ts';
 
@@ -23,7 +23,7 @@ async function listen(
   options: ListenOptions,
   fixedMemory: boolean,
 ): Promise<Listener> {
-  const where = parseAddress(address);
+  const where = named(parseAddress(address));
   const server = createServer(
     { pauseOnConnect: true, allowHalfOpen: true, noDelay: true },
     (socket) => accept(accepted(socket, where, fixedMemory)),

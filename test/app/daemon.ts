@@ -18,6 +18,11 @@ export interface RunOptions {
   readonly environment?: Readonly<Record<string, string>>;
 }
 
+export interface StartOptions extends RunOptions {
+  readonly command?: string;
+  readonly stdio?: readonly 'pipe'[];
+}
+
 /** Runs a command to its end, whatever that is. */
 export function run(
   command: string,
@@ -60,30 +65,31 @@ export class Daemon implements AsyncDisposable {
   }
 
   /** Starts one and waits for its ready line. @throws Error with what it said instead */
-  static async start(
+  static async start(args: readonly string[], options: StartOptions = {}): Promise<Daemon> {
+    const daemon = Daemon.spawn(args, options);
+    await daemon.#ready();
+    return daemon;
+  }
+
+  /** Starts one, and waits for nothing. */
+  static spawn(
     args: readonly string[],
-    {
-      cwd,
-      environment,
-      command = SHEEP,
-      stdio = [],
-    }: RunOptions & {
-      command?: string;
-      stdio?: readonly 'pipe'[];
-    } = {},
-  ): Promise<Daemon> {
+    { cwd, environment, command = SHEEP, stdio = [] }: StartOptions = {},
+  ): Daemon {
     const child = spawn(command, [...args], {
       cwd,
       env: { ...process.env, ...environment },
       stdio: ['ignore', 'pipe', 'pipe', ...stdio],
     });
-    const daemon = new Daemon(child);
-    await daemon.#ready();
-    return daemon;
+    return new Daemon(child);
   }
 
   get out(): string {
     return this.#out;
+  }
+
+  get err(): string {
+    return this.#err;
   }
 
   /** What it logged, event by event. */

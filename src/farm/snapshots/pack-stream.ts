@@ -84,7 +84,7 @@ export class PackStream {
   #begin(kind: PackKind): OpenDraft {
     const { limits, options, packs } = this.#store;
     const { disk, random, clock } = options;
-    const id = Buffer.from(random.bytes(8)).toString('hex');
+    const id = packs.freshId(random);
     const createdMs = clock.wallMs();
     const header = { kind, createdMs, storeId: this.#store.storeId };
     const path = packs.draftOf(id);

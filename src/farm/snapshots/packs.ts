@@ -2,6 +2,7 @@ import { describeError, isFault, SheepError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import { forEachAtMost } from '../../base/parallel.ts';
 import type { Disk, DiskFile } from '../../contracts/disk.ts';
+import type { Random } from '../../contracts/seams.ts';
 import type { SnapshotLimits } from './limits.ts';
 import { type Found, NameTable } from './name-table.ts';
 import type { IndexEntry, PackHeader, PackKind } from './pack-format.ts';
@@ -76,6 +77,14 @@ export class Packs {
 
   get(number: number): Pack | undefined {
     return this.#byNumber[number];
+  }
+
+  /** A name that no pack has. */
+  freshId(random: Random): string {
+    for (;;) {
+      const id = Buffer.from(random.bytes(8)).toString('hex');
+      if (!this.#byId.has(id) && !this.flaws.has(this.pathOf(id))) return id;
+    }
   }
 
   pathOf(id: string): string {

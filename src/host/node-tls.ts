@@ -119,11 +119,16 @@ class Gate {
     // TLS, which knows why if it was the one to end it, tells that a little later.
     const gone = () => setImmediate(() => waiting.reject(ended));
     under.once('close', gone);
+    // A client that ends its side in the middle of the handshake is waited for by nobody.
+    const { allowHalfOpen } = under;
+    under.allowHalfOpen = false;
     signal?.addEventListener('abort', aborted, { once: true });
     if (signal?.aborted) aborted();
     else this.#server.emit('connection', under);
     try {
-      return await waiting.promise;
+      const entered = await waiting.promise;
+      entered.socket.allowHalfOpen = allowHalfOpen;
+      return entered;
     } finally {
       signal?.removeEventListener('abort', aborted);
       under.off('close', gone);

@@ -8,6 +8,10 @@ import type { Random } from '../../src/contracts/seams.ts';
 import { openIdentity, parseIdentity } from '../../src/farm/identity.ts';
 import { encodeSegmentHeader } from '../../src/farm/journal-format.ts';
 import { encodeHeader as encodeObjectHeader } from '../../src/farm/object-format.ts';
+import { encodePackHeader } from '../../src/farm/snapshots/pack-format.ts';
+import { encodeSnap } from '../../src/farm/snapshots/snap-contents.ts';
+import { encodeSnapLine } from '../../src/farm/snapshots/snap-log-format.ts';
+import { encodeTrunk } from '../../src/farm/snapshots/trunk-format.ts';
 import { SimDisk } from '../../src/sim/sim-disk.ts';
 import { encodeInodeHeader } from '../../src/vdi/inode-format.ts';
 import {
@@ -147,6 +151,9 @@ describe('FORMATS.md', () => {
     const store = await storeJson(new SimDisk({ directories: ['/store'] }));
     const sizes = { baseSizeBytes: 4096, sizeBytes: 4096 };
     const difference = { name: 'demo', baseTag: 'a', tag: '', ...sizes };
+    const storeId = new Uint8Array(16);
+    const snap = { log: 'user', epoch: 0, timeMs: 0, tag: '', disks: [] } as const;
+    const line = { kind: 'snap', epoch: 0, timeMs: 0, name: new Uint8Array(32), tag: '' } as const;
     const view = (made: Uint8Array) => new DataView(made.buffer, made.byteOffset);
     expect({
       store: JSON.parse(text(store)).formatVersion,
@@ -155,6 +162,11 @@ describe('FORMATS.md', () => {
       inode: view(encodeInodeHeader(inode)).getUint32(4),
       'coordinator log': view(coordinatorLog().log).getUint32(8),
       'volume record': JSON.parse(text(encodeVolumeRecord(record))).version,
+      'snapshot store': JSON.parse(text(golden('farm-v1', new Uint8Array(0)))).formatVersion,
+      pack: view(encodePackHeader({ kind: 'data', storeId, createdMs: 0 })).getUint32(8),
+      trunk: view(encodeTrunk(0, new Uint8Array(32).fill(1))!).getUint16(0),
+      snap: JSON.parse(text(encodeSnap(snap))).version,
+      'snap log': view(encodeSnapLine(line, storeId)).getUint16(16),
       'difference stream': view(encodeDifferenceHeader(difference)).getUint32(8),
     }).toEqual(
       Object.fromEntries(

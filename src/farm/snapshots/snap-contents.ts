@@ -42,9 +42,16 @@ export interface Snap {
 export function encodeSnap({ log, epoch, timeMs, tag, disks }: Snap): Uint8Array {
   const value = {
     ...{ version: SNAP_VERSION, log, epoch, timeMs, tag },
-    disks: disks.map((disk) => ({ ...disk, root: Buffer.from(disk.root).toString('hex') })),
+    disks: disks.map(encodeDisk),
   };
   return new TextEncoder().encode(JSON.stringify(value));
+}
+
+/** The same disk is the same bytes: its fields in this order, none more. */
+function encodeDisk(disk: SnapDisk) {
+  const { clusterId, family, vid, name, snapshot, snapshotMs, sizeBytes, objectBytes } = disk;
+  const facts = { clusterId, family, vid, name, snapshot, snapshotMs, sizeBytes, objectBytes };
+  return { ...facts, root: Buffer.from(disk.root).toString('hex') };
 }
 
 /** @throws SheepError `ERR_CORRUPT`, `ERR_VERSION` */

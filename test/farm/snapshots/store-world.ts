@@ -2,7 +2,7 @@ import { type ContentWork, contentWork } from '../../../src/base/content.ts';
 import { silentLog } from '../../../src/base/log.ts';
 import { KiB } from '../../../src/base/units.ts';
 import type { Disk } from '../../../src/contracts/disk.ts';
-import type { Clock } from '../../../src/contracts/seams.ts';
+import type { Clock, Random } from '../../../src/contracts/seams.ts';
 import { SNAPSHOT_LIMITS, type SnapshotLimits } from '../../../src/farm/snapshots/limits.ts';
 import {
   openSnapshotStore,
@@ -40,6 +40,19 @@ export function wallClock(startMs = 1_000_000): Clock & { wall: number } {
     yield: () => Promise.resolve(),
   };
   return clock;
+}
+
+/** 0, 1, 2, …: what is random in a store, held still. */
+export function counting(): Random {
+  let next = 0;
+  return {
+    below: () => 0,
+    bytes: (length) =>
+      Uint8Array.from({ length }, () => {
+        next += 1;
+        return next - 1;
+      }),
+  };
 }
 
 export function emptyDisk(): SimDisk {

@@ -32,6 +32,9 @@ export class Inheritance {
   /** As `OpenObject.readNow`. @throws SheepError `ERR_CORRUPT` */
   readNow(object: OpenObject, at: number, into: Uint8Array): boolean {
     const end = at + into.length;
+    if (Math.floor(at / BLOCK_BYTES) === Math.floor((end - 1) / BLOCK_BYTES)) {
+      return this.#runNow(object, at, into);
+    }
     for (let from = at; from < end; ) {
       // Nobody is at its gate: an origin that was opened for it may have taken its place.
       if (object.closed) return false;
@@ -53,7 +56,7 @@ export class Inheritance {
       for (let block = first; block < end; block += 1) if (isUnsure(object, block)) return false;
       return object.readNow(at, into);
     }
-    const vid = sourceOf(object, first);
+    const vid = object.origins?.vidOf(first) ?? 0;
     const key = objectKey(kind, vid, index);
     const { open, loadNow } = this.#parts;
     const origin = open.findReadable(key) ?? loadNow({ ...object.name, vid }, key);

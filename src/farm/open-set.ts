@@ -5,7 +5,7 @@ import type { FarmLimits } from './limits.ts';
 import type { OpenObject } from './open-object.ts';
 
 /** Objects found at once, without the map and the order of the LRU; a power of two. */
-const NEAR = 4096;
+const NEAR = 16_384;
 /** Of so many finds one counts as a use for the LRU; a power of two. */
 const USES_PER_TOUCH = 16;
 /** Of an open object, besides what it holds. */

@@ -12,6 +12,7 @@ export const SCENARIOS = [
   'slices',
   'farm',
   'door',
+  'tls',
 ] as const;
 export type Scenario = (typeof SCENARIOS)[number];
 
@@ -39,6 +40,7 @@ npm run bench -- snapshots [options]   snapshots and clones: making, reading, wr
 npm run bench -- farm [options]        backups of an image with this machine's /usr, beside restic
 npm run bench -- slices [options]      what slices of a backup cost, by their size and zstd's level
 npm run bench -- door [options]        what strangers and bad clients cost: memory, others' throughput
+npm run bench -- tls [options]         inside TLS, beside qemu-nbd with the same certificates
 
   --only GLOB        of the names of cases, as in 'write-4k-*'; repeatable
   --servers A,B      of ${SERVER_NAMES.join(', ')}

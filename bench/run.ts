@@ -14,6 +14,7 @@ import { Interrupted, type Scope, withScope } from './scope.ts';
 import { slices } from './slices.ts';
 import { snapshots } from './snapshots.ts';
 import { report } from './table.ts';
+import { tls } from './tls.ts';
 
 const ROOT = resolve(import.meta.dirname, '..');
 const say = (line: string) => console.error(line);
@@ -44,6 +45,10 @@ async function runScenario(scope: Scope, options: Options): Promise<Outcome> {
     }
     case 'door': {
       const { rows, text } = await door(scope, options, say);
+      return { text, results: rows };
+    }
+    case 'tls': {
+      const { rows, text } = await tls(scope, options, say);
       return { text, results: rows };
     }
     case 'farm': {

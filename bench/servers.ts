@@ -17,6 +17,7 @@ export interface Server {
   readonly name: string;
   readonly child: ChildProcess;
   readonly pid: number;
+  readonly socket: string;
   /** Of its first disk. */
   readonly uri: string;
   readonly uriOf: (exportName: string) => string;
@@ -62,6 +63,7 @@ async function started(
     name,
     child,
     pid: child.pid ?? 0,
+    socket,
     uri: uriOf(firstExport),
     uriOf,
     startMs: performance.now() - startedMs,
@@ -107,17 +109,26 @@ export async function startServer(
   await mkdir(scope.directory, { recursive: true });
   await writeFile(file, '', { flag: 'a' });
   await truncate(file, sizeBytes);
-  const command =
-    name === 'nbdkit'
-      ? (['nbdkit', '--foreground', '--unix', socket, 'file', file] as const)
-      : ([
-          'qemu-nbd',
-          '--socket',
-          socket,
-          '--format=raw',
-          '--persistent',
-          '--shared=8',
-          file,
-        ] as const);
+  if (name === 'qemu-nbd') return startQemuNbd(scope, name, file);
+  const command = ['nbdkit', '--foreground', '--unix', socket, 'file', file] as const;
   return started(scope, name, command, socket, '');
+}
+
+/** @param certs  a directory of certificates: it serves inside TLS only, to who has one as well */
+export async function startQemuNbd(
+  scope: Scope,
+  name: string,
+  file: string,
+  certs?: string,
+): Promise<Server> {
+  const socket = join(scope.directory, `${name}.sock`);
+  const secured = [
+    ...['--object', `tls-creds-x509,id=t,dir=${certs},endpoint=server,verify-peer=on`],
+    ...['--tls-creds', 't'],
+  ];
+  const args = [
+    ...['--socket', socket, '--format=raw', '--persistent', '--shared=8'],
+    ...(certs === undefined ? [] : secured),
+  ];
+  return started(scope, name, ['qemu-nbd', ...args, file], socket, '');
 }

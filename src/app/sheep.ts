@@ -53,7 +53,7 @@ export function startSheep(host: Host, config: SheepConfig): Promise<Sheep> {
 async function openSheep(host: Host, events: Events, config: SheepConfig): Promise<Sheep> {
   const { disk, clock, random, log } = host;
   const { directory: store, checksums } = config;
-  const wanted = config.vdis.map(parseWanted);
+  const wanted = checkVdis(config);
   const tls = await openTls(host, config);
   await using owned = new AsyncDisposableStack();
 
@@ -227,6 +227,12 @@ function refuseInUse(error: unknown, store: string): never {
   );
 }
 
+/** The VDIs that are made if they do not exist. @throws SheepError `ERR_BAD_INPUT` */
+export function checkVdis({ vdis }: SheepConfig): readonly Wanted[] {
+  return vdis.map(parseWanted);
+}
+type Wanted = ReturnType<typeof parseWanted>;
+
 function parseWanted(text: string) {
   const vdi = { ...parseNameAndSize(text), objectBytes: OBJECT_BYTES_DEFAULT };
   checkObjectCount(vdi.sizeBytes, vdi.objectBytes);
@@ -234,7 +240,7 @@ function parseWanted(text: string) {
 }
 
 async function createIfMissing(
-  wanted: ReturnType<typeof parseWanted>,
+  wanted: Wanted,
   directory: VdiDirectory,
   volumes: Volumes,
   { log }: Host,

@@ -1,10 +1,11 @@
 import { closeSync, fstatSync, readFileSync, writeSync } from 'node:fs';
 import { CommanderError } from 'commander';
 import type { Host } from '../app/host.ts';
-import { type Sheep, startSheep } from '../app/sheep.ts';
+import { checkVdis, type Sheep, startSheep } from '../app/sheep.ts';
 import { describeError, isFault, SheepError } from '../base/errors.ts';
 import { Histogram } from '../base/histogram.ts';
-import { fromFile, fromFlags, loadConfig, type SheepConfig } from '../config/load.ts';
+import { fromFile, fromFlags, loadConfig, problemsOf, type SheepConfig } from '../config/load.ts';
+import { configJsonSchema } from '../config/schema.ts';
 import { nodeClock } from '../host/node-clock.ts';
 import { nodeDisk } from '../host/node-disk.ts';
 import { listenHttp } from '../host/node-http.ts';
@@ -28,7 +29,13 @@ export async function main(args: readonly string[]): Promise<void> {
       out: (text) => process.stdout.write(text),
       err: (text) => process.stderr.write(text),
     });
-    await run(given, configOf(given));
+    if (given.instead === 'config-schema') {
+      process.stdout.write(`${JSON.stringify(configJsonSchema(), null, 2)}\n`);
+    } else if (given.instead === 'check-config') {
+      await checkOnly(given);
+    } else {
+      await run(given, configOf(given));
+    }
     process.exit(0);
   } catch (error) {
     if (error instanceof CommanderError) {
@@ -38,6 +45,19 @@ export async function main(args: readonly string[]): Promise<void> {
     process.stderr.write(`sheep: ${describeError(error)}\n`);
     process.exit(isFault(error, 'ERR_BAD_INPUT') ? 2 : 1);
   }
+}
+
+/** All that can be wrong before the store is opened. @throws SheepError `ERR_BAD_INPUT` */
+async function checkOnly({ settings, configPath = '' }: SheepArguments): Promise<void> {
+  const sources = [fromFlags(settings), fromFile(configPath, readConfig(configPath))];
+  const problems = sources.flatMap(problemsOf);
+  for (const problem of problems.slice(0, -1)) process.stderr.write(`sheep: ${problem}\n`);
+  const last = problems.at(-1);
+  if (last !== undefined) throw new SheepError('ERR_BAD_INPUT', last);
+  const config = loadConfig(sources, passedAddresses());
+  checkVdis(config);
+  if (config.tls !== undefined) await openServerTls(config.tls);
+  process.stdout.write(`${configPath} can be used\n`);
 }
 
 /** @throws SheepError `ERR_BAD_INPUT` */

@@ -1,4 +1,4 @@
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import {
   ADMIN_TCP_DEFAULT,
   DIRECTORY_DEFAULT,
@@ -11,6 +11,8 @@ export interface SheepArguments {
   /** By the names of config/schema.ts, to be checked there. */
   readonly settings: Readonly<Record<string, unknown>>;
   readonly configPath?: string;
+  /** What is asked for instead of a daemon. */
+  readonly instead?: 'check-config' | 'config-schema';
   /** Gets the ready line, and is closed. */
   readonly readyFd?: number;
   /** Whether to print, after the ready line, how to go on; absent: on a terminal. */
@@ -40,7 +42,8 @@ export function parseSheepArguments(
     throw new CommanderError(2, error.code, error.message);
   }
   const options: Record<string, unknown> = command.opts();
-  const { config, readyFd, hints, vdi, ...settings } = options;
+  const { config, checkConfig, configSchema, readyFd, hints, vdi, ...settings } = options;
+  const configPath = config ?? checkConfig;
   const [directory] = command.args;
   return {
     settings: {
@@ -48,13 +51,16 @@ export function parseSheepArguments(
       ...(vdi !== undefined && { vdis: vdi }),
       ...(directory !== undefined && { directory }),
     },
-    ...(typeof config === 'string' && { configPath: config }),
+    ...(typeof configPath === 'string' && { configPath }),
+    ...(checkConfig !== undefined && { instead: 'check-config' }),
+    ...(configSchema === true && { instead: 'config-schema' }),
     ...(typeof readyFd === 'number' && { readyFd }),
     ...(typeof hints === 'boolean' && { hints }),
   };
 }
 
-function sheepCommand(version: string, output: Output): Command {
+/** The options of `sheep`, for whoever reads them, completes them or describes them. */
+export function sheepCommand(version: string, output: Output): Command {
   return new Command('sheep')
     .description('Serves virtual disks over NBD from a store on this machine.')
     .argument('[DIR]', `the store; made at the first start (default: ${DIRECTORY_DEFAULT})`)
@@ -86,6 +92,13 @@ function sheepCommand(version: string, output: Output): Command {
       wholeNumber,
     )
     .option('--config <file>', 'JSON with the settings above; flags beat it')
+    .addOption(
+      new Option(
+        '--check-config <file>',
+        'tell what is wrong with such a file and with the flags beside it, and start nothing',
+      ).conflicts('config'),
+    )
+    .option('--config-schema', 'print the JSON schema of such a file')
     .option('--log-level <level>', 'debug, info, warn or error (default: info)')
     .option('--ready-fd <n>', 'write the ready line to this file descriptor, then close it', readFd)
     .option('--hints', 'print how to attach a VDI once ready (default: on a terminal)')

@@ -2,7 +2,7 @@ import type { z } from 'zod';
 import { isLocal, parseAddress } from '../base/address.ts';
 import { SheepError } from '../base/errors.ts';
 import type { LogLevel } from '../base/log.ts';
-import { Settings } from './schema.ts';
+import { SCHEMA_KEY, Settings } from './schema.ts';
 
 /** How a sheep runs: every default filled in, every rule checked. */
 export interface SheepConfig {
@@ -52,11 +52,16 @@ export function fromFlags(settings: unknown): Source {
 
 /** The text of the file that `--config` names. @throws SheepError `ERR_BAD_INPUT` */
 export function fromFile(path: string, text: string): Source {
+  const nameOf = (key: string) => `${key} in ${path}`;
+  let settings: unknown;
   try {
-    return { settings: JSON.parse(text), nameOf: (key) => `${key} in ${path}` };
+    settings = JSON.parse(text);
   } catch (cause) {
     throw new SheepError('ERR_BAD_INPUT', `${path} is not JSON`, { path }, cause);
   }
+  if (typeof settings !== 'object' || settings === null) return { settings, nameOf };
+  const { [SCHEMA_KEY]: _, ...own } = settings as Record<string, unknown>;
+  return { settings: Array.isArray(settings) ? settings : own, nameOf };
 }
 
 /**
@@ -136,21 +141,32 @@ export function refuseInsecure(insecure: readonly string[], allowed: boolean): v
   );
 }
 
-function checkSource({ settings, nameOf }: Source): Settings {
-  const result = Settings.safeParse(settings);
-  if (result.success) return result.data;
-  const issue = result.error.issues[0];
-  const [key] = issue?.path ?? [];
-  const subject = typeof key === 'string' ? nameOf(key) : nameOf('the settings');
-  const what = issue === undefined ? 'not as they must be' : sentence(issue, settings, nameOf);
-  throw new SheepError('ERR_BAD_INPUT', `${subject}: ${what}`, { setting: String(key ?? '') });
+/** What is wrong with one source, a sentence each, with the setting, its value and what to do. */
+export function problemsOf({ settings, nameOf }: Source): string[] {
+  const { error } = Settings.safeParse(settings);
+  return (error?.issues ?? []).flatMap((issue) => {
+    const [key] = issue.path;
+    if (issue.code === 'unrecognized_keys') return issue.keys.map((each) => unknown(each, nameOf));
+    const subject = typeof key === 'string' ? nameOf(key) : nameOf('the settings');
+    return [`${subject}: ${sentence(issue, settings)}`];
+  });
 }
 
-function sentence(issue: z.core.$ZodIssue, settings: unknown, nameOf: Source['nameOf']): string {
-  if (issue.code === 'unrecognized_keys') {
-    const known = Object.keys(Settings.shape).join(', ');
-    return `there is no setting ${nameOf(issue.keys[0] ?? '')}; those that exist: ${known}`;
-  }
+function checkSource(source: Source): Settings {
+  const [problem] = problemsOf(source);
+  if (problem !== undefined) throw new SheepError('ERR_BAD_INPUT', problem);
+  return Settings.parse(source.settings);
+}
+
+function unknown(key: string, nameOf: Source['nameOf']): string {
+  const known = Object.keys(Settings.shape);
+  const bare = (text: string) => text.toLowerCase().replace(/[^a-z]|s$/g, '');
+  const meant = known.find((each) => bare(each) === bare(key));
+  const hint = meant === undefined ? '' : `; '${meant}' is meant, perhaps`;
+  return `there is no setting ${nameOf(key)}${hint}; those that exist: ${known.join(', ')}`;
+}
+
+function sentence(issue: z.core.$ZodIssue, settings: unknown): string {
   let value = settings;
   for (const step of issue.path) value = (value as Record<PropertyKey, unknown>)[step];
   const shown = JSON.stringify(value)?.slice(0, 100) ?? 'nothing';

@@ -259,6 +259,15 @@ describe('a block that becomes zeroes although something would be inherited ther
     expect(await values(store.farm, W)).toBe('9 2 3 4 5 6 7 8');
   });
 
+  test('that cannot be looked at is told to whoever asked, and to nobody else', async () => {
+    const store = await heir({ checksums: false });
+    await store.restart();
+    expect(await read(store.farm, W, 3 * B, B)).toEqual(blocks(1, 4)); // it is open
+    failOnce(store, 'read');
+    expect(await codeOf(async () => store.farm.sources(W))).toBe('ERR_IO');
+    expect([...(await store.farm.sources(W))]).toEqual([5, 4, 4, 4, 4, 4, 4, 4]);
+  });
+
   test('is told from what is inherited without checksums, too', async () => {
     const store = await heir({ checksums: false });
     await store.farm.write(W, 2 * B, blocks(1, 0), PLAIN);
@@ -357,7 +366,7 @@ test('a run of blocks is the same after it was packed for the journal', () => {
 });
 
 /** The next change of the object's own file is refused. */
-function failOnce(store: SimStore, operation: 'punch' | 'write'): void {
+function failOnce(store: SimStore, operation: 'punch' | 'read' | 'write'): void {
   let due = true;
   store.disk.injectFaults((asked, path) => {
     if (!due || asked !== operation || path !== pathOf(W)) return undefined;

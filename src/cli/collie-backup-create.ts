@@ -5,7 +5,9 @@ import { type Base, findBase } from '../app/backup/base.ts';
 import { type BackupMade, createBackup } from '../app/backup/create.ts';
 import { changedSince, changesContext } from '../app/transfer/changes.ts';
 import { quoted } from '../app/transfer/image-formats.ts';
+import type { Export } from '../app/transfer/spread.ts';
 import { SheepError } from '../base/errors.ts';
+import type { Call } from '../contracts/call.ts';
 import type { SnapshotStore } from '../farm/snapshots/store.ts';
 import { DEFAULT_SHAPE, type StoreShape } from '../farm/snapshots/store-identity.ts';
 import { beginWriting, type StoreWriter } from '../farm/snapshots/writer.ts';
@@ -98,7 +100,7 @@ interface Job {
 
 interface Created extends Partial<Pick<BackupMade, 'counts'>> {
   readonly backup: Backup;
-  readonly base?: Base;
+  readonly base?: Backup;
 }
 
 async function backUp(job: Job): Promise<Created> {
@@ -106,40 +108,43 @@ async function backUp(job: Job): Promise<Created> {
   const { cluster } = await session.call<InfoView>('GET', '/v1/info');
   const { clusterId } = cluster;
   const { sound } = await backupsIn(store);
-  const base = findBase(sound, clusterId, await session.everyRecord(), vdi);
-  if (base?.snapshot.vid === vdi.vid && base.backup.entry.tag === tag) return base;
-  const context = changesContext(base?.snapshot.tag ?? '');
+  const found = findBase(sound, clusterId, await session.everyRecord(), vdi);
+  const { backup } = found ?? {};
+  if (found?.snapshot.vid === vdi.vid && backup?.entry.tag === tag) return { backup };
   using shown = collie.progress(`backing up ${exportName(vdi)}`);
-  // By its ID: its tag may be another snapshot's by now.
-  const contexts = base === undefined || base.snapshot.vid === vdi.vid ? [] : [context];
-  await using device = await session.open(`${vdi.name}@${vdi.vid}`, contexts);
+  await using device = await open(session, vdi, found);
   const call = session.callFor(device);
-  const source = { clusterId, snapshot: vdi, device };
-  const changed =
-    base === undefined
-      ? undefined
-      : base.snapshot.vid === vdi.vid
-        ? []
-        : device.info.contexts?.includes(context)
-          ? changedSince(device, base.snapshot.tag, call)
-          : undefined; // the snapshot was deleted meanwhile
-  const how = { tag, clock: store.options.clock, call };
+  const changed = found && changesIn(device, vdi, found, call);
+  const base = backup && changed && { backup, changed };
   const made = await createBackup(
     store,
     writer,
-    { ...source, ...(base && changed && { base: { backup: base.backup, changed } }) },
-    how,
+    { clusterId, snapshot: vdi, device, ...(base && { base }) },
+    { tag, clock: store.options.clock, call },
     ({ at }) => shown.update(at, vdi.sizeBytes),
   );
   shown.done();
-  return { ...made, ...(base && changed && { base }) };
+  return { ...made, ...(base && { base: base.backup }) };
+}
+
+/** By its ID, because its tag may be another snapshot's by now. */
+function open(session: TransferSession, vdi: VolumeRecord, base: Base | undefined) {
+  const contexts = base === undefined ? [] : [changesContext(base.snapshot.tag)];
+  return session.open(`${vdi.name}@${vdi.vid}`, contexts);
+}
+
+/** Undefined if that is not known, because the earlier snapshot was deleted meanwhile. */
+function changesIn(device: Export, vdi: VolumeRecord, { snapshot }: Base, call: Call) {
+  if (snapshot.vid === vdi.vid) return [];
+  const isKnown = device.info.contexts?.includes(changesContext(snapshot.tag));
+  return isKnown ? changedSince(device, snapshot.tag, call) : undefined;
 }
 
 function tell({ show }: Collie, store: SnapshotStore, { backup, counts, base }: Created): void {
   const facts = {
     ...viewOf(backup),
-    ...{ created: counts !== undefined, base: base?.backup.entry.id ?? null },
-    ...{ readBytes: 0, newBytes: 0, sharedBytes: 0, storedBytes: 0, ...counts },
+    ...{ created: counts !== undefined, base: base?.entry.id ?? null },
+    ...bytesOf(counts),
   };
   show(facts, (out) => {
     const all = store.snaps('user');
@@ -149,10 +154,15 @@ function tell({ show }: Collie, store: SnapshotStore, { backup, counts, base }: 
       return;
     }
     const { readBytes, storedBytes } = counts;
-    const since = base === undefined ? '' : ` since ${shortId(all, base.backup.entry)}`;
+    const since = base === undefined ? '' : ` since ${shortId(all, base.entry)}`;
     out.line(
       `${id} ${source} ${formatBytes(backup.disk.sizeBytes)}: ${formatBytes(readBytes)} read` +
         `${since}, ${formatBytes(storedBytes)} stored`,
     );
   });
+}
+
+function bytesOf(counts: BackupMade['counts'] | undefined) {
+  const { readBytes = 0, newBytes = 0, sharedBytes = 0, storedBytes = 0 } = counts ?? {};
+  return { readBytes, newBytes, sharedBytes, storedBytes };
 }

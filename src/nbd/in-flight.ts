@@ -4,7 +4,7 @@ import type { LogLevel } from '../base/log.ts';
 import type { BlockDevice } from '../contracts/block-device.ts';
 import type { Completion } from '../contracts/call.ts';
 import { attempt } from './attempt.ts';
-import { CMD, CMD_FLAG, nameOf } from './constants.ts';
+import { CMD, CMD_FLAG, ERRNO, nameOf } from './constants.ts';
 import { type Refusal, refusalOf } from './errno.ts';
 import type { Asked, Head, Request } from './head.ts';
 import type { NbdLimits } from './limits.ts';
@@ -121,7 +121,9 @@ export class InFlight {
     });
     this.stopwatch.fail(type, refused.errno);
     const facts = { command: nameOf(CMD, type), errno: refused.errno, cause: describeError(error) };
-    this.#events.once('error', 'nbd.request-failed', `${type} ${refused.errno}`, facts);
+    // That a fast way to zeroes was asked for, and is not there, is an answer.
+    const level = refused.errno === ERRNO.ENOTSUP ? 'debug' : 'error';
+    this.#events.once(level, 'nbd.request-failed', `${type} ${refused.errno}`, facts);
     return refused;
   }
 

@@ -14,6 +14,8 @@ export interface Credentials {
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** The directory with the certificates that `https://` needs. */
   readonly certs?: string;
+  /** For whom the certificate of the sheep must be, if not for the host that is asked. */
+  readonly hostname?: string;
   /** The network is trusted: the token may go through it in the clear. */
   readonly networkTrusted: boolean;
 }
@@ -21,7 +23,7 @@ export interface Credentials {
 /** Where the admin API of `place` is asked, as node:http takes it. @throws SheepError */
 export async function requestTarget(
   place: string,
-  { environment, certs, networkTrusted }: Credentials,
+  { environment, certs, hostname, networkTrusted }: Credentials,
 ): Promise<RequestOptions> {
   const { tls, where } = parseAdminAddress(place);
   if ('path' in where) return { socketPath: where.path, headers: { host: 'localhost' } };
@@ -45,7 +47,7 @@ export async function requestTarget(
   }
   const { certificate } = await readTlsFiles({ certs }, 'client');
   assert(certificate !== undefined, 'they were asked for');
-  const options = { ...certificateOptions(certificate, host), host, port };
+  const options = { ...certificateOptions(certificate, hostname ?? host), host, port };
   return { host, port, headers, createConnection: () => connect(options) };
 }
 

@@ -36,13 +36,16 @@ interface GlobalOptions {
   readonly address?: string;
   readonly json?: true;
   readonly tlsCerts?: string;
+  readonly tlsHostname?: string;
   readonly insecureNetwork?: true;
 }
 
-function credentialsOf({ tlsCerts, insecureNetwork }: GlobalOptions, world: CollieWorld) {
+function credentialsOf(options: GlobalOptions, world: CollieWorld) {
+  const { tlsCerts, tlsHostname, insecureNetwork } = options;
   return {
     environment: world.environment,
     ...(tlsCerts !== undefined && { certs: tlsCerts }),
+    ...(tlsHostname !== undefined && { hostname: tlsHostname }),
     networkTrusted: insecureNetwork === true,
   };
 }
@@ -80,7 +83,10 @@ export async function runCollie(args: readonly string[], world: CollieWorld): Pr
     .description('Looks after VDIs and the sheep that serve them.')
     .option('-a, --address <address>', 'a sheep: unix:/path, host:port or https://host:port')
     .option('--json', 'print JSON, for programs')
-    .option('--tls-certs <dir>', 'for https: ca-cert.pem, client-cert.pem and client-key.pem')
+    .option('--tls-certs <dir>', 'for TLS: ca-cert.pem, client-cert.pem, client-key.pem are in DIR')
+    .option('--tls-psk <file>', 'for NBD inside TLS, instead: lines of USER:HEX-KEY are in FILE')
+    .option('--tls-user <user>', 'whose key of that file, if it holds several')
+    .option('--tls-hostname <name>', 'for whom the certificate of the sheep is, if not its address')
     .option('--insecure-network', 'show the token to host:port also where others may read it')
     .version(programVersion(), '-V, --version')
     .addHelpText('after', HELP_AFTER)
@@ -104,7 +110,7 @@ export async function runCollie(args: readonly string[], world: CollieWorld): Pr
 const HELP_AFTER = `
 All commands:
   cluster info | health | shutdown
-  node list | info
+  node list | info | reload
   vdi create NAME SIZE [--object-size SIZE] [--allow RULE,...]
   vdi list [NAME] | tree | info NAME[@TAG]
   vdi snapshot -s TAG NAME | clone -s TAG SOURCE NAME | rollback -s TAG NAME [--dry-run]

@@ -1,14 +1,33 @@
 import { Command } from 'commander';
 import type { InfoView, StatsView } from '../app/admin-views.ts';
+import type { TlsState } from '../contracts/tls.ts';
 import type { Collie } from './collie-command.ts';
-import { fields, formatBytes, formatDuration, table } from './output.ts';
+import { fields, formatBytes, formatDuration, formatTime, table } from './output.ts';
 
 /** `collie node …`. */
 export function nodeCommands(collie: Collie): Command {
   return new Command('node')
     .description('the nodes of the cluster')
     .addCommand(listCommand(collie))
-    .addCommand(infoCommand(collie));
+    .addCommand(infoCommand(collie))
+    .addCommand(reloadCommand(collie));
+}
+
+function reloadCommand({ call, show }: Collie): Command {
+  return new Command('reload')
+    .description('read the certificates and keys of this node again, for new connections')
+    .action(async () => {
+      const state = await call<TlsState>('POST', '/v1/reload');
+      show(state, (out) => {
+        const { certificate, pskUsers } = state;
+        if (certificate !== undefined) {
+          const { subject, expiresAtMs, revocations } = certificate;
+          const list = revocations ? 'with a list of revoked ones' : 'no list of revoked ones';
+          out.line(`certificate ${subject}, good until ${formatTime(expiresAtMs)}, ${list}`);
+        }
+        if (pskUsers !== undefined) out.line(`keys of ${pskUsers} users`);
+      });
+    });
 }
 
 function listCommand({ call, show }: Collie): Command {

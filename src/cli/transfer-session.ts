@@ -5,7 +5,9 @@ import { changesContext } from '../app/transfer/changes.ts';
 import { nbdAddresses, openExport } from '../app/transfer/open-export.ts';
 import type { Export } from '../app/transfer/spread.ts';
 import { describeError, isFault, SheepError } from '../base/errors.ts';
+import type { Tls } from '../contracts/tls.ts';
 import { openNodeNet } from '../host/node-net.ts';
+import { openClientTls } from '../host/node-tls-client.ts';
 import type { Collie } from './collie-command.ts';
 import { pathOf, type VdiRef, vdiRef } from './vdi-names.ts';
 
@@ -15,6 +17,11 @@ export interface TransferOptions {
   readonly address?: string;
   /** Where it serves NBD, if that is not where it says. */
   readonly nbd?: string;
+  /** Also of `collie` itself: with what NBD is spoken inside TLS. */
+  readonly tlsCerts?: string;
+  readonly tlsPsk?: string;
+  readonly tlsUser?: string;
+  readonly tlsHostname?: string;
 }
 
 export const NBD_OPTION = [
@@ -35,6 +42,7 @@ export class TransferSession {
   readonly signal: AbortSignal;
   readonly #options: TransferOptions;
   #addresses: readonly string[] | undefined;
+  #tls: Tls | undefined;
 
   private constructor(collie: Collie, options: TransferOptions, signal: AbortSignal) {
     this.call = collie.call;
@@ -104,11 +112,15 @@ export class TransferSession {
   /** Opens an export where the sheep serves it. */
   async open(exportName: string, contexts: readonly string[] = []): Promise<Export> {
     this.#addresses ??= await this.#findAddresses();
-    const { signal } = this;
+    this.#tls ??= await clientTls(this.#options);
     const net = await openNodeNet();
+    const call = { tls: this.#tls, signal: this.signal };
     try {
-      return await openExport(net, this.#addresses, exportName, contexts, { signal });
+      return await openExport(net, this.#addresses, exportName, contexts, call);
     } catch (error) {
+      if (error instanceof SheepError && error.facts['reply'] === 'ERR_TLS_REQD') {
+        throw withAftermath(error, 'give --tls-certs DIR or --tls-psk FILE');
+      }
       if (!isFault(error, 'ERR_NOT_FOUND')) throw error;
       const vdi = await this.find(vdiRef(exportName));
       throw vdi === undefined ? error : notLetIn(vdi);
@@ -167,6 +179,17 @@ function notLetIn({ name, export: exportName, allow }: VdiInfoView): SheepError 
       `address that they allow (--nbd), or change them: collie vdi set ${name} allow=${rules},unix`,
     { exportName, rules },
   );
+}
+
+/** Undefined if nothing was given for it. @throws SheepError `ERR_BAD_INPUT` */
+async function clientTls(options: TransferOptions): Promise<Tls | undefined> {
+  const { tlsCerts: certs, tlsPsk: psk, tlsUser: user, tlsHostname: hostname } = options;
+  if (certs === undefined && psk === undefined) return undefined;
+  const files = { ...(certs !== undefined && { certs }), ...(psk !== undefined && { psk }) };
+  return openClientTls(files, {
+    ...(user !== undefined && { user }),
+    ...(hostname !== undefined && { hostname }),
+  });
 }
 
 /** The same failure, with what it means for whoever asked. */

@@ -19,7 +19,7 @@ const SIZE = 1 << 20;
 const NOTHING = new Uint8Array(0);
 
 const context = (id: number, name: string) => new Writer().u32(id).text(name).done();
-const wanted = { exportName: 'disk', contexts: ['qemu:allocation-depth'] };
+const wanted = { exportName: 'disk', contexts: ['qemu:allocation-depth'], tls: false };
 
 /** What an honest server sends, reply by reply; most know nothing of extended headers. */
 const honest = [

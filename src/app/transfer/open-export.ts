@@ -2,6 +2,7 @@ import { formatHostPort, isLocal, parseAddress, parseAdminAddress } from '../../
 import { describeError, isFault, SheepError } from '../../base/errors.ts';
 import type { Call } from '../../contracts/call.ts';
 import type { Address, Net } from '../../contracts/net.ts';
+import type { Tls } from '../../contracts/tls.ts';
 import { connectNbd, type NbdClient } from '../../nbd/client/connect.ts';
 import { TRANSFER_LIMITS } from './limits.ts';
 import { type Export, spread } from './spread.ts';
@@ -48,9 +49,13 @@ export async function openExport(
   addresses: readonly Address[],
   exportName: string,
   contexts: readonly string[],
-  { signal }: Call = {},
+  { tls, signal }: Call & { readonly tls?: Tls | undefined } = {},
 ): Promise<Export> {
-  const options = { contexts, ...(signal !== undefined && { signal }) };
+  const options = {
+    contexts,
+    ...(tls !== undefined && { tls }),
+    ...(signal !== undefined && { signal }),
+  };
   const refusals: string[] = [];
   let unknown: SheepError | undefined;
   for (const address of addresses) {

@@ -2,6 +2,7 @@ import { describeError, SheepError } from '../../base/errors.ts';
 import { type Log, silentLog } from '../../base/log.ts';
 import type { BlockDevice } from '../../contracts/block-device.ts';
 import type { Address, Net } from '../../contracts/net.ts';
+import type { Tls } from '../../contracts/tls.ts';
 import { Aligned } from './aligned.ts';
 import { Link } from './link.ts';
 import { RemoteDevice } from './remote-device.ts';
@@ -11,6 +12,8 @@ import { isProtocolString } from './words.ts';
 export interface NbdClientOptions {
   /** Metadata contexts that `describe` is to answer; `info.contexts` tells which the server has. */
   readonly contexts?: readonly string[];
+  /** The export is opened inside TLS, or not at all. */
+  readonly tls?: Tls;
   readonly log?: Log;
   /** Ends the connecting; afterwards each operation has its own. Without it a mute server is
    * waited for. */
@@ -34,7 +37,8 @@ export interface NbdClient extends BlockDevice {
  * everything that waits, and all that is asked later, with what was wrong. A change that is aborted
  * after it was sent may still take effect, at any time until the connection ends.
  * @throws SheepError `ERR_NOT_FOUND` no such export, `ERR_BAD_INPUT` a name that cannot be,
- *         `ERR_UNSUPPORTED` a server that wants TLS or is too old, `ERR_BAD_FRAME` one that breaks
+ *         `ERR_UNSUPPORTED` a server that wants TLS, or has none, or is too old, `ERR_FORBIDDEN` one
+ *         that does not accept what is shown to it, or shows what is not accepted, `ERR_BAD_FRAME` one that breaks
  *         the protocol, `ERR_IO` nobody there; the signal's reason
  */
 export async function connectNbd(
@@ -43,14 +47,14 @@ export async function connectNbd(
   exportName: string,
   options: NbdClientOptions = {},
 ): Promise<NbdClient> {
-  const { contexts = [], log = silentLog, signal } = options;
+  const { contexts = [], tls, log = silentLog, signal } = options;
   for (const name of [exportName, ...contexts]) {
     if (!isProtocolString(name)) {
       throw new SheepError('ERR_BAD_INPUT', 'a name is at most 4096 bytes, without NUL', { name });
     }
   }
   const stream = await net.dial(address, signal === undefined ? {} : { signal });
-  const link = new Link(stream, { exportName, contexts });
+  const link = new Link(stream, { exportName, contexts }, tls);
   try {
     const terms = await orAborted(link.agreed, signal);
     const remote = new RemoteDevice(link, terms);

@@ -24,7 +24,8 @@ import { DEFAULT_BLOCKS, type ServerTerms } from './terms.ts';
  * The handshake from the client's side, as a table like the server's: a state says how many bytes
  * it needs, `step` takes exactly so many. Pure; what a server must not say throws SheepError.
  *
- *   greeting ──▶ EXTENDED_HEADERS ─┬───────────────────────┬▶ SET_META_CONTEXT ──▶ GO ──▶ over
+ *   greeting ──▶ (STARTTLS, then TLS)
+ *      └───▶ EXTENDED_HEADERS ─┬───────────────────────┬▶ SET_META_CONTEXT ──▶ GO ──▶ over
  *                                  └▶ (refused) STRUCTURED_REPLY ─── refused ───────▲
  *   (each option: reply header ──▶ payload ──▶ next reply or next option)
  */
@@ -52,11 +53,15 @@ export interface Wanted {
   readonly exportName: string;
   /** Besides base:allocation. */
   readonly contexts: readonly string[];
+  /** Nothing is asked outside of TLS: whoever refuses it is not gone on with. */
+  readonly tls: boolean;
 }
 
 export interface Step {
   readonly state: State;
   readonly send?: Uint8Array<ArrayBuffer>;
+  /** The next byte belongs to TLS; `send` goes inside of it. */
+  readonly secure?: true;
 }
 
 export const FIRST_STATE: State = { at: 'greeting' };
@@ -84,7 +89,7 @@ export function need(state: State): number {
 export function step(state: State, bytes: Uint8Array, wanted: Wanted): Step {
   switch (state.at) {
     case 'greeting':
-      return greeting(bytes);
+      return greeting(bytes, wanted);
     case 'reply': {
       const { type, length } = decodeReplyHeader(bytes, state.option);
       const replies = state.heard.replies + 1;
@@ -103,7 +108,7 @@ export function step(state: State, bytes: Uint8Array, wanted: Wanted): Step {
 }
 
 /** magic u64 | option magic u64 | handshake flags u16. */
-function greeting(bytes: Uint8Array): Step {
+function greeting(bytes: Uint8Array, { tls }: Wanted): Step {
   const reader = new Reader(bytes);
   const [magic, second] = [reader.u64('magic'), reader.u64('option magic')];
   if (magic !== GREETING_MAGIC) {
@@ -116,16 +121,18 @@ function greeting(bytes: Uint8Array): Step {
     throw new SheepError('ERR_BAD_FRAME', 'this is no NBD server', { magic: second });
   }
   const both = flags & (HANDSHAKE_FLAG.fixedNewstyle | HANDSHAKE_FLAG.noZeroes);
-  const send = new Writer().u32(both).bytes(optionBytes(OPT.EXTENDED_HEADERS)).done();
-  const heard: Heard = {
-    description: '',
-    form: 'simple',
-    contexts: new Map(),
-    blocks: DEFAULT_BLOCKS,
-    replies: 0,
-  };
-  return { state: { at: 'reply', option: OPT.EXTENDED_HEADERS, heard }, send };
+  const option = tls ? OPT.STARTTLS : OPT.EXTENDED_HEADERS;
+  const send = new Writer().u32(both).bytes(optionBytes(option)).done();
+  return { state: { at: 'reply', option, heard: NOTHING_HEARD }, send };
 }
+
+const NOTHING_HEARD: Heard = {
+  description: '',
+  form: 'simple',
+  contexts: new Map(),
+  blocks: DEFAULT_BLOCKS,
+  replies: 0,
+};
 
 /** A whole reply to an option has arrived. */
 function reply(
@@ -143,6 +150,11 @@ function reply(
   const on = (more: Partial<Heard>): Step => ({
     state: { at: 'reply', option, heard: { ...heard, ...more } },
   });
+  if (option === OPT.STARTTLS && refused) throw optionFault('there is no TLS', type, payload);
+  if (option === OPT.STARTTLS && type === REP.ACK) {
+    const state: State = { at: 'reply', option: OPT.EXTENDED_HEADERS, heard: NOTHING_HEARD };
+    return { state, send: optionBytes(OPT.EXTENDED_HEADERS), secure: true };
+  }
   if (option === OPT.EXTENDED_HEADERS && refused) return structured(heard);
   if (option === OPT.EXTENDED_HEADERS && type === REP.ACK) {
     return setMeta({ ...heard, form: 'extended' }, wanted);

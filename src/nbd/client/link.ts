@@ -1,5 +1,7 @@
+import { assert } from '../../base/assert.ts';
 import { describeError, SheepError } from '../../base/errors.ts';
 import type { ByteStream, StreamEvents } from '../../contracts/net.ts';
+import type { Tls } from '../../contracts/tls.ts';
 import { Assembler } from '../assembler.ts';
 import { CMD, CMD_FLAG } from '../constants.ts';
 import { joined, putNumber64, REQUEST_AT, REQUEST_FORM } from '../frames.ts';
@@ -19,7 +21,8 @@ const COPIED_MAX_BYTES = 16 * 1024;
  * is bounded by those who ask. When the connection is lost, everything fails with the reason.
  */
 export class Link implements StreamEvents {
-  readonly #stream: ByteStream;
+  #stream: ByteStream;
+  readonly #tls: Tls | undefined;
   readonly #wanted: Wanted;
   readonly #agreed = Promise.withResolvers<ServerTerms>();
   readonly #gone = Promise.withResolvers<void>();
@@ -37,9 +40,11 @@ export class Link implements StreamEvents {
   #closing = false;
   #tellFailure: (error: unknown) => void = () => undefined;
 
-  constructor(stream: ByteStream, wanted: Wanted) {
+  /** @param tls  what the connection goes on in before anything is asked */
+  constructor(stream: ByteStream, wanted: Omit<Wanted, 'tls'>, tls?: Tls) {
     this.#stream = stream;
-    this.#wanted = wanted;
+    this.#tls = tls;
+    this.#wanted = { ...wanted, tls: tls !== undefined };
     this.#agreed.promise.catch(() => undefined); // whoever waits for it is told
     stream.start(this);
   }
@@ -139,14 +144,34 @@ export class Link implements StreamEvents {
       const { run, used } = this.#assembler.take(need(this.#state), bytes, at);
       at += used;
       if (run === undefined) return at;
-      const { state, send } = step(this.#state, run, this.#wanted);
+      const { state, send, secure } = step(this.#state, run, this.#wanted);
       this.#state = state;
-      if (send !== undefined) this.#stream.write(send);
+      if (secure) {
+        // It could have been put there by somebody in between, and would seem to come from inside.
+        if (at < bytes.length) throw new SheepError('ERR_BAD_FRAME', 'plaintext where TLS begins');
+        void this.#secure(send);
+      } else if (send !== undefined) {
+        this.#stream.write(send);
+      }
       if (state.at !== 'over') continue;
       this.#extended = state.terms.form === 'extended';
       this.#reader = new ReplyReader(this.#flight, state.terms.form);
       this.#agreed.resolve(state.terms);
       return at;
+    }
+  }
+
+  async #secure(first: Uint8Array | undefined): Promise<void> {
+    assert(this.#tls !== undefined, 'TLS begins only where it was asked for');
+    try {
+      const { stream } = await this.#tls.secure(this.#stream);
+      this.#stream = stream;
+      stream.start(this);
+      if (this.#failure !== undefined) stream.destroy();
+      else if (first !== undefined) stream.write(first);
+    } catch (error) {
+      this.fail(error);
+      this.#gone.resolve();
     }
   }
 

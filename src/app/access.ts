@@ -15,10 +15,11 @@ import type { Volumes } from './volumes.ts';
  * does not tell why.
  */
 const REFUSAL_MS = 10;
-const NOBODY: readonly string[] = ['unix'];
+/** Held against a client where there is nothing. */
+const NOT_THERE: readonly string[] = ['unix'];
 
 export interface AccessParts {
-  readonly volumes: Exports & Pick<Volumes, 'uses'>;
+  readonly volumes: Pick<Volumes, 'list' | 'info' | 'open' | 'uses'>;
   readonly directory: VdiDirectory;
   readonly clock: Clock;
   readonly log: Log;
@@ -40,14 +41,12 @@ export class Access implements Exports {
   }
 
   async list(client: Client): Promise<readonly ExportEntry[]> {
-    const { volumes, directory } = this.#parts;
-    const entries = await volumes.list(client);
-    const rules = await directory.allRules();
-    return entries.filter(({ name }) => this.#letsIn(client, rules.get(name)));
+    const entries = await this.#parts.volumes.list();
+    return entries.filter(({ allow }) => this.#letsIn(client, allow));
   }
 
   async info(name: string, client: Client): Promise<DeviceInfo | undefined> {
-    return (await this.#admits(name, client)) ? this.#parts.volumes.info(name, client) : undefined;
+    return (await this.#admits(name, client)) ? this.#parts.volumes.info(name) : undefined;
   }
 
   async open(name: string, client: Client): Promise<BlockDevice | undefined> {
@@ -94,7 +93,7 @@ export class Access implements Exports {
     const { clock } = this.#parts;
     const answerMs = clock.monotonicMs() + REFUSAL_MS;
     const rules = await this.#rulesFor(name, client);
-    const admitted = this.#letsIn(client, rules ?? NOBODY) && rules !== undefined;
+    const admitted = this.#letsIn(client, rules ?? NOT_THERE) && rules !== undefined;
     if (admitted) return true;
     if (rules !== undefined) this.#tell(client, name, { allow: rules.join(',') });
     // A timer counts whole milliseconds from a time before now: alone it would come the earlier, the
@@ -115,8 +114,8 @@ export class Access implements Exports {
     }
   }
 
-  #letsIn(client: Client, rules: readonly string[] | undefined): boolean {
-    return rules !== undefined && ruleFor(client, rules, this.#parts.circumstances) !== undefined;
+  #letsIn(client: Client, rules: readonly string[]): boolean {
+    return ruleFor(client, rules, this.#parts.circumstances) !== undefined;
   }
 
   #tell(client: Client, vdi: string, why: { allow: string } | { cause: string }): void {

@@ -48,11 +48,10 @@ export function addVdiRoutes(server: FastifyInstance, subject: AdminSubject): vo
   server.get('/v1/vdis', async (): Promise<VdiListView> => {
     const [all, deleting] = await Promise.all([directory.all(), deletionsOf(subject)]);
     const underWay = new Set(deleting.map(({ vid }) => vid));
-    const rules = await directory.allRules();
+    const rules = new Map((await directory.served()).map(({ vid, allow }) => [vid, allow]));
     const byName = all.toSorted((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
     const views = byName.map((record) => {
-      const vdi = shown(record, subject);
-      return { ...vdi, allow: rules.get(vdi.export) ?? record.allow };
+      return { ...shown(record, subject), allow: rules.get(record.vid) ?? record.allow };
     });
     return {
       vdis: views.filter(({ state }) => state === 'ready'),

@@ -63,7 +63,7 @@ export async function serveAdmin(
 
 function isLocalAddress(address: Address): boolean {
   const where = parseAddress(address);
-  return !('fd' in where) && isLocal(where);
+  return 'fd' in where || isLocal(where); // passed on for the admin API are unix sockets only
 }
 
 function httpsOf(tls: ServerTls, log: Log): HttpsOptions {

@@ -1,7 +1,7 @@
 import { describeError, SheepError } from '../base/errors.ts';
 import { KeyedGates } from '../base/keyed-gates.ts';
 import type { Log } from '../base/log.ts';
-import type { BlockDevice } from '../contracts/block-device.ts';
+import type { BlockDevice, DeviceInfo } from '../contracts/block-device.ts';
 import type { Client } from '../contracts/exports.ts';
 import type { ObjectStore } from '../contracts/object-store.ts';
 import { deviceInfo } from '../vdi/device-info.ts';
@@ -64,8 +64,10 @@ export class Attachments implements AsyncDisposable {
     return this.gates.pass(key, true, async () => {
       const attached = this.#attached.get(key) ?? (await this.#attach(key, await find(key)));
       if (attached === undefined) return undefined;
-      const record = attached.volume?.record ?? attached.record;
-      const info = deviceInfo(record, await this.#directory.ancestors(record));
+      const info = await this.#infoOf(attached).catch(async (error) => {
+        if (attached.uses.size === 0) await this.#detach(key, attached);
+        throw error;
+      });
       const { promise: released, resolve } = Promise.withResolvers<void>();
       const use: Use = { client, exportName: exportName(attached.record), released };
       attached.uses.add(use);
@@ -117,6 +119,11 @@ export class Attachments implements AsyncDisposable {
     for (const [key, attached] of this.#attached) {
       await this.gates.pass(key, true, () => this.#detach(key, attached));
     }
+  }
+
+  async #infoOf({ volume, record: opened }: Attached): Promise<DeviceInfo> {
+    const record = volume?.record ?? opened;
+    return deviceInfo(record, await this.#directory.ancestors(record));
   }
 
   async #attach(key: string, found: VolumeRecord | undefined): Promise<Attached | undefined> {

@@ -21,6 +21,12 @@ import { Attachments, keyOf, snapshotKey, type Use } from './attachments.ts';
 /** What a change of a VDI waits while a snapshot of it is about to be taken. */
 const PACE_MS = 5;
 
+/** What a listing shows, and to whom. */
+interface GuardedEntry extends ExportEntry {
+  /** Access rules. */
+  readonly allow: readonly string[];
+}
+
 /** The VDIs and snapshots as NBD exports, and what changes them while they may be in use. */
 export class Volumes implements Exports, AsyncDisposable {
   readonly #directory: VdiDirectory;
@@ -49,11 +55,11 @@ export class Volumes implements Exports, AsyncDisposable {
     this.#clock = clock;
   }
 
-  async list(): Promise<ExportEntry[]> {
-    const records = [...(await this.#directory.list()), ...(await this.#directory.snapshots())];
-    return records.map((record) => ({
+  async list(): Promise<GuardedEntry[]> {
+    return (await this.#directory.served()).map((record) => ({
       name: exportName(record),
       description: deviceInfo(record, []).description,
+      allow: record.allow,
     }));
   }
 

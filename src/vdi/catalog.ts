@@ -3,7 +3,7 @@ import { formatVid, VID_MAX, type Vid } from '../base/ids.ts';
 import type { Coordinator, Entry, Swap } from '../contracts/coordinator.ts';
 import { DEFAULT_RULES } from './access-rules.ts';
 import { isId, parseExportName, type SnapshotRef } from './names.ts';
-import { decodeRecord, encodeRecord, exportName, type VolumeRecord } from './record.ts';
+import { decodeRecord, encodeRecord, type VolumeRecord } from './record.ts';
 
 /** The keys of the directory in the coordinator; FORMATS.md. */
 export const KEYS = {
@@ -69,17 +69,24 @@ export class Catalog {
 
   /** Every working VDI, in order of names. */
   async list(): Promise<VolumeRecord[]> {
-    const ready = (await this.all()).filter(({ state }) => state === 'ready');
-    return ready.sort((a, b) => (a.name < b.name ? -1 : 1));
+    return inState('ready', await this.all());
   }
 
   /** Every snapshot, or those of one VDI, in order of names and of age. */
   async snapshots(name?: string): Promise<VolumeRecord[]> {
-    const wanted = (record: VolumeRecord) =>
-      record.state === 'snapshot' && (name === undefined || record.name === name);
-    const byName = (a: VolumeRecord, b: VolumeRecord) =>
-      a.name === b.name ? a.vid - b.vid : a.name < b.name ? -1 : 1;
-    return (await this.all()).filter(wanted).sort(byName);
+    const snapshots = inState('snapshot', await this.all());
+    return name === undefined ? snapshots : snapshots.filter((record) => record.name === name);
+  }
+
+  /** Every working VDI, then every snapshot, each with the access rules that count for it. */
+  async served(): Promise<VolumeRecord[]> {
+    const all = await this.all();
+    const working = inState('ready', all);
+    const rules = new Map(working.map(({ name, allow }) => [name, allow]));
+    const followed = inState('snapshot', all).map((snapshot) => {
+      return { ...snapshot, allow: rules.get(snapshot.name) ?? snapshot.allow };
+    });
+    return [...working, ...followed];
   }
 
   /** Every record of a family, in every state, oldest first. */
@@ -195,16 +202,6 @@ export class Catalog {
     return own && (working ?? own).allow;
   }
 
-  /** The access rules of every export, by its name. */
-  async allRules(): Promise<ReadonlyMap<string, readonly string[]>> {
-    const [working, snapshots] = [await this.list(), await this.snapshots()];
-    const rules = new Map(working.map(({ name, allow }) => [name, allow]));
-    for (const snapshot of snapshots) {
-      rules.set(exportName(snapshot), rules.get(snapshot.name) ?? snapshot.allow);
-    }
-    return rules;
-  }
-
   /** Those that count for a record: a snapshot follows its VDI, as long as there is one. */
   async rulesOf(record: VolumeRecord): Promise<readonly string[]> {
     if (record.state !== 'snapshot') return record.allow;
@@ -238,6 +235,13 @@ export class Catalog {
       });
     }
   }
+}
+
+/** In order of names, and of age. */
+function inState(state: VolumeRecord['state'], records: readonly VolumeRecord[]): VolumeRecord[] {
+  return records
+    .filter((record) => record.state === state)
+    .sort((a, b) => (a.name === b.name ? a.vid - b.vid : a.name < b.name ? -1 : 1));
 }
 
 /** The vid under a key. @throws SheepError `ERR_CORRUPT` */

@@ -51,8 +51,8 @@ describe('snapshots as exports', () => {
     const { vid } = await it.volumes.snapshot('demo', 'monday');
     await put(it.volumes, 'demo', 0, 8);
     expect(await it.volumes.list()).toEqual([
-      { name: 'demo', description: 'VDI demo' },
-      { name: 'demo@monday', description: 'snapshot demo@monday' },
+      { name: 'demo', description: 'VDI demo', allow: ['default'] },
+      { name: 'demo@monday', description: 'snapshot demo@monday', allow: ['default'] },
     ]);
     for (const name of ['demo@monday', `demo@${vid}`]) {
       expect(await it.volumes.info(name)).toMatchObject({ sizeBytes: 4 * MiB, readOnly: true });

@@ -45,7 +45,7 @@ describe('VDIs as exports', () => {
   test('are listed and described without being opened', async () => {
     await using it = await world();
     const description = 'VDI demo';
-    expect(await it.volumes.list()).toEqual([{ name: 'demo', description }]);
+    expect(await it.volumes.list()).toEqual([{ name: 'demo', description, allow: ['default'] }]);
     expect(await it.volumes.info('demo')).toEqual({
       sizeBytes: 64 * MiB,
       readOnly: false,
@@ -104,6 +104,21 @@ describe('VDIs as exports', () => {
     await Promise.all(Array.from({ length: 30 }, (_, index) => visit(index)));
     const device = await it.volumes.open('demo', one);
     for (const at of [1, 15, 29]) expect(await read(device!, at * 4096)).toBe(at);
+  });
+
+  test('a first client that fails leaves nothing open', async () => {
+    await using it = await world();
+    const ancestors = it.directory.ancestors.bind(it.directory);
+    let asked = 0;
+    it.directory.ancestors = (record) => {
+      asked += 1; // once to open the VDI, and once to describe it
+      if (asked === 2) throw new SheepError('ERR_IO', 'the coordinator is gone');
+      return ancestors(record);
+    };
+    await expect(it.volumes.open('demo', one)).rejects.toMatchObject({ code: 'ERR_IO' });
+    expect(it.events.map(({ name }) => name)).toEqual(['vdi.attached', 'vdi.detached']);
+    expect(it.volumes.clients('demo')).toEqual([]);
+    expect(await it.volumes.open('demo', one)).toBeDefined();
   });
 
   test('a last flush that fails is told in the log, and the VDI can be attached again', async () => {

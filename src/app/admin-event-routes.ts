@@ -41,6 +41,7 @@ export async function addEventRoutes(
       await endAll([...server.websocketServer.clients], clock);
     },
   });
+  closeLateUpgrades(server);
   // An upgrade that is refused before the plugin has seen it would stay open, read by nobody.
   server.addHook('onResponse', async ({ raw }) => {
     if (raw.headers.upgrade !== undefined) raw.socket.destroy();
@@ -85,6 +86,23 @@ export async function addEventRoutes(
       socket.on('message', () => socket.close(CLOSE.unsupportedData, 'nothing is asked here'));
       void keepAlive(socket, clock, gone.signal);
     },
+  });
+}
+
+/**
+ * Who asks for an upgrade before an earlier request is answered is cut off. The plugin cannot give
+ * such a socket an answer, and nobody would ever look at it again.
+ */
+function closeLateUpgrades({ server }: FastifyInstance): void {
+  const unanswered = new WeakMap<object, number>();
+  const count = (socket: object, more: number) =>
+    unanswered.set(socket, (unanswered.get(socket) ?? 0) + more);
+  server.on('request', ({ socket }, response) => {
+    count(socket, 1);
+    response.once('close', () => count(socket, -1));
+  });
+  server.on('upgrade', ({ socket }) => {
+    if ((unanswered.get(socket) ?? 0) > 0) socket.destroy();
   });
 }
 

@@ -124,6 +124,21 @@ describe('GET /v1/events', () => {
     expect(await Promise.race([stopped, 'goes on'])).toBe('goes on');
   });
 
+  test('an upgrade behind a request that is not answered yet is cut off', async () => {
+    await using it = await world();
+    const raw = connect(Number(it.tcp.split(':').at(-1)), '127.0.0.1');
+    const head = `host: localhost\r\nauthorization: ${it.bearer.authorization}\r\n`;
+    raw.write(
+      `GET /v1/stats HTTP/1.1\r\n${head}\r\nGET /v1/events HTTP/1.1\r\n${head}` +
+        'connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n' +
+        'sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n',
+    );
+    raw.resume();
+    raw.on('error', () => undefined);
+    await once(raw, 'close');
+    expect((await http(it.socket, 'GET', '/v1/info')).status).toBe(200);
+  });
+
   test('who says anything is closed, and a frame that is none does no harm', async () => {
     await using it = await world();
     const talker = it.open();

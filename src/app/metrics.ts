@@ -40,11 +40,13 @@ function addNbd(page: Page, { nbd, connections }: StatsView): void {
   page.counter(
     'sheepdog_nbd_request_bytes_total',
     'Bytes that requests were about: data of READ and WRITE, the range of the others',
+    ['export', 'command'],
     each.map(({ labels, stats }) => [labels, stats.bytes]),
   );
   page.counter(
     'sheepdog_nbd_request_errors_total',
     'Requests that were answered with an error, by its number in the NBD protocol',
+    ['export', 'command', 'errno'],
     each.flatMap(({ labels, stats }) =>
       stats.errors.map(({ errno, count }): Value => [{ ...labels, errno: `${errno}` }, count]),
     ),
@@ -56,16 +58,19 @@ function addNbd(page: Page, { nbd, connections }: StatsView): void {
   page.gauge(
     'sheepdog_nbd_clients',
     'Connections attached to an export',
+    ['export'],
     by(() => 1),
   );
   page.gauge(
     'sheepdog_nbd_requests_in_flight',
     'Requests that wait for the disk',
+    ['export'],
     by((one) => one.inFlight),
   );
   page.gauge(
     'sheepdog_nbd_untaken_reply_bytes',
     'Replies that their clients have not taken yet',
+    ['export'],
     by((one) => one.untakenBytes),
   );
   page.gauge(
@@ -123,10 +128,16 @@ function addStore(page: Page, { farm, space, diskSyncs }: StatsView): void {
 function addProcess(page: Page, { info, health, stats }: MetricsFacts): void {
   const { node } = info;
   const build = { version: node.version, node_id: node.nodeId };
-  page.gauge('sheepdog_build_info', 'Always 1; the labels say what runs', [[build, 1]]);
+  page.gauge(
+    'sheepdog_build_info',
+    'Always 1; the labels say what runs',
+    ['version', 'node_id'],
+    [[build, 1]],
+  );
   page.gauge(
     'sheepdog_health_problems',
     'What is wrong, by code: collie cluster health says it in words',
+    ['code', 'level'],
     health.problems.map(({ code, level }): Value => [{ code, level }, 1]),
   );
   page.gauge(
@@ -161,27 +172,40 @@ function addProcess(page: Page, { info, health, stats }: MetricsFacts): void {
 class Page {
   readonly #registry = new Registry();
 
-  gauge(name: string, help: string, values: number | readonly Value[]): void {
-    const gauge = new Gauge({ ...this.#named(name, help), labelNames: labelsOf(values) });
-    for (const [labels, value] of listed(values)) gauge.set(labels, value);
+  gauge(name: string, help: string, value: number): void;
+  gauge(name: string, help: string, labelNames: string[], values: readonly Value[]): void;
+  gauge(name: string, help: string, labelNames: number | string[], values?: readonly Value[]) {
+    const gauge = new Gauge(this.#named(name, help, labelNames));
+    for (const [labels, value] of listed(labelNames, values)) gauge.set(labels, value);
   }
 
-  counter(name: string, help: string, values: number | readonly Value[]): void {
-    const counter = new Counter({ ...this.#named(name, help), labelNames: labelsOf(values) });
-    for (const [labels, value] of listed(values)) counter.inc(labels, value);
+  counter(name: string, help: string, value: number): void;
+  counter(name: string, help: string, labelNames: string[], values: readonly Value[]): void;
+  counter(name: string, help: string, labelNames: number | string[], values?: readonly Value[]) {
+    const counter = new Counter(this.#named(name, help, labelNames));
+    for (const [labels, value] of listed(labelNames, values)) counter.inc(labels, value);
   }
 
   histogram(name: string, help: string, all: readonly (readonly [Labels, Durations])[]): void {
-    new Counted(this.#named(name, help), all);
+    new Counted(this.#named(name, help, 0), all);
   }
 
   async text(): Promise<{ type: string; text: string }> {
     return { type: this.#registry.contentType, text: await this.#registry.metrics() };
   }
 
-  #named(name: string, help: string) {
-    return { name, help, registers: [this.#registry] };
+  /** One without label names shows a 0 where nothing was counted, so they have to be told. */
+  #named(name: string, help: string, labels: number | string[]): Named {
+    const labelNames = typeof labels === 'number' ? [] : labels;
+    return { name, help, labelNames, registers: [this.#registry] };
   }
+}
+
+interface Named {
+  readonly name: string;
+  readonly help: string;
+  readonly labelNames: string[];
+  readonly registers: Registry[];
 }
 
 type Shown = Awaited<ReturnType<Gauge['get']>>;
@@ -192,11 +216,8 @@ const HISTOGRAM = 'histogram' as unknown as Shown['type'];
 class Counted extends Gauge {
   readonly #all: readonly (readonly [Labels, Durations])[];
 
-  constructor(
-    named: { name: string; help: string; registers: Registry[] },
-    all: readonly (readonly [Labels, Durations])[],
-  ) {
-    super({ ...named, labelNames: labelsOf(all) });
+  constructor(named: Named, all: readonly (readonly [Labels, Durations])[]) {
+    super(named);
     this.#all = all;
   }
 
@@ -221,11 +242,6 @@ class Counted extends Gauge {
   }
 }
 
-function listed(values: number | readonly Value[]): readonly Value[] {
-  return typeof values === 'number' ? [[{}, values]] : values;
-}
-
-function labelsOf(values: number | readonly (readonly [Labels, unknown])[]): string[] {
-  const [first] = typeof values === 'number' ? [] : values;
-  return Object.keys(first?.[0] ?? {});
+function listed(value: number | string[], values: readonly Value[] = []): readonly Value[] {
+  return typeof value === 'number' ? [[{}, value]] : values;
 }

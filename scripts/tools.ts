@@ -17,6 +17,8 @@ const TOOLS = {
   e2fsck: 'e2fsprogs',
   losetup: 'mount',
   'qemu-system-x86_64': 'qemu-system-x86',
+  zsh: 'zsh',
+  mandoc: 'mandoc',
   setpriv: 'util-linux',
   unshare: 'util-linux',
   'systemd-analyze': 'systemd',

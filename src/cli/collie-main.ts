@@ -5,6 +5,7 @@ import { adminClient, printable } from './admin-client.ts';
 import { backupCommands } from './collie-backup.ts';
 import { clusterCommands } from './collie-cluster.ts';
 import type { Collie } from './collie-command.ts';
+import { completionCommand } from './collie-completion.ts';
 import { eventsCommand } from './collie-events.ts';
 import { nodeCommands } from './collie-node.ts';
 import { topCommand } from './collie-top.ts';
@@ -95,7 +96,8 @@ export async function runCollie(args: readonly string[], world: CollieWorld): Pr
     .addCommand(vdiCommands(collie))
     .addCommand(backupCommands(collie))
     .addCommand(eventsCommand(collie))
-    .addCommand(topCommand(collie));
+    .addCommand(topCommand(collie))
+    .addCommand(completionCommand(world.out));
   settle(program, world);
   try {
     await program.parseAsync(args, { from: 'user' });
@@ -123,6 +125,7 @@ All commands:
   backup prune DIR --keep-last N --keep-daily N --keep-weekly N --keep-monthly N [--dry-run]
   vdi set NAME allow=RULE,... [--dry-run]
   events [--since-start] | top [--interval SECONDS] [--count N]
+  completion bash|zsh
 
 Without -a the sheep is looked for at unix:./sheepdog-data/admin.sock, then at 127.0.0.1:7001.
 Over TCP collie shows the token in the file that COLLIE_TOKEN_FILE names, or in

@@ -14,9 +14,15 @@ import { openNodeNet } from '../host/node-net.ts';
 import { memoryBytes, openFilesMax, watchProcess } from '../host/node-process.ts';
 import { nodeRandom } from '../host/node-random.ts';
 import { openServerTls } from '../host/node-tls.ts';
+import { completionFor } from './completion/shells.ts';
 import { hintLines } from './hints.ts';
 import { passedAddresses, ServiceManager } from './service-manager.ts';
-import { parseSheepArguments, type SheepArguments } from './sheep-options.ts';
+import {
+  type Output,
+  parseSheepArguments,
+  type SheepArguments,
+  sheepCommand,
+} from './sheep-options.ts';
 import { stopSignal } from './stop-signals.ts';
 import { programVersion } from './version.ts';
 
@@ -25,17 +31,13 @@ const STDERR = 2;
 /** The daemon from its arguments to its exit status: 0 stopped as asked, 1 failed, 2 wrong usage. */
 export async function main(args: readonly string[]): Promise<void> {
   try {
-    const given = parseSheepArguments(args, programVersion(), {
+    const output: Output = {
       out: (text) => process.stdout.write(text),
       err: (text) => process.stderr.write(text),
-    });
-    if (given.instead === 'config-schema') {
-      process.stdout.write(`${JSON.stringify(configJsonSchema(), null, 2)}\n`);
-    } else if (given.instead === 'check-config') {
-      await checkOnly(given);
-    } else {
-      await run(given, configOf(given));
-    }
+    };
+    const given = parseSheepArguments(args, programVersion(), output);
+    if (given.instead === undefined) await run(given, configOf(given));
+    else output.out(await insteadOf(given.instead, given, output));
     process.exit(0);
   } catch (error) {
     if (error instanceof CommanderError) {
@@ -47,17 +49,31 @@ export async function main(args: readonly string[]): Promise<void> {
   }
 }
 
-/** All that can be wrong before the store is opened. @throws SheepError `ERR_BAD_INPUT` */
-async function checkOnly({ settings, configPath = '' }: SheepArguments): Promise<void> {
+/** What is printed instead of serving. @throws SheepError `ERR_BAD_INPUT` */
+async function insteadOf(
+  asked: NonNullable<SheepArguments['instead']>,
+  given: SheepArguments,
+  output: Output,
+): Promise<string> {
+  if (asked === 'config-schema') return `${JSON.stringify(configJsonSchema(), null, 2)}\n`;
+  if (asked === 'check-config') return checkOnly(given, output);
+  return completionFor(asked, sheepCommand(programVersion(), output));
+}
+
+/** Finds all that can be wrong before the store is opened. @throws SheepError `ERR_BAD_INPUT` */
+async function checkOnly(
+  { settings, configPath = '' }: SheepArguments,
+  output: Output,
+): Promise<string> {
   const sources = [fromFlags(settings), fromFile(configPath, readConfig(configPath))];
   const problems = sources.flatMap(problemsOf);
-  for (const problem of problems.slice(0, -1)) process.stderr.write(`sheep: ${problem}\n`);
+  for (const problem of problems.slice(0, -1)) output.err(`sheep: ${problem}\n`);
   const last = problems.at(-1);
   if (last !== undefined) throw new SheepError('ERR_BAD_INPUT', last);
   const config = loadConfig(sources, passedAddresses());
   checkVdis(config);
   if (config.tls !== undefined) await openServerTls(config.tls);
-  process.stdout.write(`${configPath} can be used\n`);
+  return `${configPath} can be used\n`;
 }
 
 /** @throws SheepError `ERR_BAD_INPUT` */

@@ -5,6 +5,7 @@ import {
   NBD_DEFAULT,
   SLOW_REQUEST_MS_DEFAULT,
 } from '../config/load.ts';
+import { SHELLS, type Shell } from './completion/shells.ts';
 
 /** What a command line of `sheep` says. */
 export interface SheepArguments {
@@ -12,7 +13,7 @@ export interface SheepArguments {
   readonly settings: Readonly<Record<string, unknown>>;
   readonly configPath?: string;
   /** What is asked for instead of a daemon. */
-  readonly instead?: 'check-config' | 'config-schema';
+  readonly instead?: 'check-config' | 'config-schema' | Shell;
   /** Gets the ready line, and is closed. */
   readonly readyFd?: number;
   /** Whether to print, after the ready line, how to go on; absent: on a terminal. */
@@ -42,7 +43,8 @@ export function parseSheepArguments(
     throw new CommanderError(2, error.code, error.message);
   }
   const options: Record<string, unknown> = command.opts();
-  const { config, checkConfig, configSchema, readyFd, hints, vdi, ...settings } = options;
+  const { config, checkConfig, configSchema, completion, readyFd, hints, vdi, ...settings } =
+    options;
   const configPath = config ?? checkConfig;
   const [directory] = command.args;
   return {
@@ -54,6 +56,7 @@ export function parseSheepArguments(
     ...(typeof configPath === 'string' && { configPath }),
     ...(checkConfig !== undefined && { instead: 'check-config' }),
     ...(configSchema === true && { instead: 'config-schema' }),
+    ...(isShell(completion) && { instead: completion }),
     ...(typeof readyFd === 'number' && { readyFd }),
     ...(typeof hints === 'boolean' && { hints }),
   };
@@ -103,6 +106,11 @@ export function sheepCommand(version: string, output: Output): Command {
     .option('--ready-fd <n>', 'write the ready line to this file descriptor, then close it', readFd)
     .option('--hints', 'print how to attach a VDI once ready (default: on a terminal)')
     .option('--no-hints', 'do not print it')
+    .addOption(
+      new Option('--completion <shell>', 'print what makes this shell complete options').choices(
+        SHELLS,
+      ),
+    )
     .version(version, '-V, --version')
     .helpOption('-h, --help', 'show this')
     .addHelpText('after', HELP_AFTER)
@@ -134,6 +142,10 @@ Examples:
   sheep --vdi demo:8G                      a store in ./sheepdog-data with a VDI of 8 GiB
   sheep /srv/sheep -n unix:/run/nbd.sock   another store, NBD on a unix socket only
 `;
+
+function isShell(value: unknown): value is Shell {
+  return SHELLS.some((shell) => shell === value);
+}
 
 /** Each use of a repeatable option adds to the list. */
 function collect(value: string, before: string[] | undefined): string[] {

@@ -27,7 +27,7 @@ describe('sheep --check-config', () => {
       '{"logLevel": "loud", "nbds": []}',
       /^sheep: logLevel in FILE: .*not "loud"\nsheep: .*nbds.*\n$/,
     ],
-    ['{\n  "nbd": [\n}', /^sheep: FILE is not JSON \(.*line 3.*\)\n$/],
+    ['{\n  "nbd": [\n}', /^sheep: FILE is not JSON \(Unexpected token '}'.*\)\n$/],
     ['{"vdis":["demo"]}', /^sheep: .*"demo" has no size; give NAME:SIZE/],
     ['{"nbd":["0.0.0.0:10809"]}', /^sheep: 0\.0\.0\.0:10809 can be reached from other machines/],
     ['{"tlsCerts":"/nowhere"}', /^sheep: .*\/nowhere/],

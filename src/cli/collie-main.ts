@@ -54,6 +54,21 @@ function credentialsOf(options: GlobalOptions, world: CollieWorld) {
 /** One command of `collie`. @returns its exit status: 0 done, 1 failed, 2 wrong usage */
 export async function runCollie(args: readonly string[], world: CollieWorld): Promise<0 | 1 | 2> {
   let status: 0 | 1 = 0;
+  const program = collieProgram(world, () => {
+    status = 1;
+  });
+  try {
+    await program.parseAsync(args, { from: 'user' });
+    return status;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    world.err(`collie: ${printable(error)}\n`);
+    return isFault(error, 'ERR_BAD_INPUT') ? 2 : 1;
+  }
+}
+
+/** All commands of `collie`. @param fail  called if the one that runs has failed */
+export function collieProgram(world: CollieWorld, fail: () => void): Command {
   const program = new Command('collie');
   const options = (): GlobalOptions => program.opts();
   const out: Terminal = {
@@ -76,9 +91,7 @@ export async function runCollie(args: readonly string[], world: CollieWorld): Pr
     progress: (label, format) =>
       new Progress({ stream, nowMs, label, ...(format !== undefined && { format }) }),
     warn: (text) => world.err(`collie: ${printable(text)}\n`),
-    fail: () => {
-      status = 1;
-    },
+    fail,
   };
   program
     .description('Looks after VDIs and the sheep that serve them.')
@@ -99,14 +112,7 @@ export async function runCollie(args: readonly string[], world: CollieWorld): Pr
     .addCommand(topCommand(collie))
     .addCommand(completionCommand(world.out));
   settle(program, world);
-  try {
-    await program.parseAsync(args, { from: 'user' });
-    return status;
-  } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-    world.err(`collie: ${printable(error)}\n`);
-    return isFault(error, 'ERR_BAD_INPUT') ? 2 : 1;
-  }
+  return program;
 }
 
 const HELP_AFTER = `

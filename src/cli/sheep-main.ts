@@ -14,9 +14,9 @@ import { openNodeNet } from '../host/node-net.ts';
 import { memoryBytes, openFilesMax, watchProcess } from '../host/node-process.ts';
 import { nodeRandom } from '../host/node-random.ts';
 import { openServerTls } from '../host/node-tls.ts';
+import { passedAddresses, ServiceManager } from './below-systemd.ts';
 import { completionFor } from './completion/shells.ts';
 import { hintLines } from './hints.ts';
-import { passedAddresses, ServiceManager } from './service-manager.ts';
 import {
   type Output,
   parseSheepArguments,

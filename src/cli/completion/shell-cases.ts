@@ -54,7 +54,7 @@ function offerWord(offer: Offer): string {
   return offer.kind === 'words' ? `words ${offer.words.join(' ')}` : offer.kind;
 }
 
-export function quoted(text: string): string {
+function quoted(text: string): string {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }
 

@@ -23,9 +23,18 @@ const CLOSE_MS = 2000;
 export function openNodeLog(fd: number, level: LogLevel, readable: boolean): NodeLog {
   // Never waited for: a reader of the log that is stuck must not stop the disks.
   const destination = pino.destination({ dest: fd, sync: false, maxLength: WAITING_BYTES_MAX });
-  const stream = readable
-    ? { write: (line: string) => destination.write(readableLine(line)) }
-    : destination;
+  // A terminal that was closed, a reader that has ended: no reason to stop serving either. What is
+  // left is dropped, because pino would try to write it again and again when the process ends.
+  let broken = false;
+  destination.on('error', () => {
+    broken = true;
+    destination.destroy();
+  });
+  const stream = {
+    write: (line: string) => {
+      if (!broken) destination.write(readable ? readableLine(line) : line);
+    },
+  };
   const logger = pino(
     {
       level,
@@ -40,12 +49,16 @@ export function openNodeLog(fd: number, level: LogLevel, readable: boolean): Nod
     event: (eventLevel, name, facts = {}) => logger[eventLevel](plainFacts(facts), name),
     close: () =>
       new Promise((settle) => {
-        destination.once('close', settle);
-        destination.once('error', settle); // nobody reads any more
+        if (broken) {
+          settle();
+          return;
+        }
+        destination.once('close', settle); // also where nobody reads any more
         setTimeout(settle, CLOSE_MS); // or somebody is stuck
         destination.end();
       }),
     flushNow: () => {
+      if (broken) return;
       try {
         destination.flushSync();
       } catch {

@@ -59,3 +59,12 @@ test('what is told just before the end is there', async () => {
   expect(readFileSync(path, 'utf8')).toContain('"event":"sheep.fatal"');
   await log.close();
 });
+
+test('a log that cannot be written any more stops nothing, and nothing waits for it', async () => {
+  const log = openNodeLog(openSync('/dev/full', 'w'), 'info', true);
+  log.event('info', 'sheep.ready');
+  await log.close();
+  log.event('info', 'sheep.stopped');
+  log.flushNow();
+  await log.close();
+});

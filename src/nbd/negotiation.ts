@@ -51,7 +51,8 @@ export class Negotiation {
   readonly #assembler = new Assembler();
   #state: State = FIRST_STATE;
   #asking = false;
-  #replying = false;
+  /** Replies that have not left. Their own: what comes after the handshake may wait longer. */
+  #replies = 0;
   #stopping = false;
   #device: BlockDevice | undefined;
 
@@ -75,7 +76,7 @@ export class Negotiation {
 
   /** A question or a reply is under way; the client is read no further meanwhile. */
   get busy(): boolean {
-    return this.#asking || this.#replying;
+    return this.#asking || this.#replies > 0;
   }
   /** What was opened, whether or not the connection lived to use it: its owner closes it. */
   get device(): BlockDevice | undefined {
@@ -179,12 +180,10 @@ export class Negotiation {
       this.#refuse('too many replies that nobody takes');
       return;
     }
-    this.#replying = true;
-    const stream = this.#stream;
-    stream.write(bytes, () => {
+    this.#replies += 1;
+    this.#stream.write(bytes, () => {
       this.#memory.give(shared);
-      if (stream.unsentBytes > 0) return;
-      this.#replying = false;
+      this.#replies -= 1;
       if (!this.busy) this.#events.idle();
     });
   }

@@ -20,6 +20,7 @@ export interface ServedOptions {
   readonly contexts?: FileDeviceOptions['contexts'];
   readonly chunkBytes?: number;
   readonly windowBytes?: number;
+  readonly doneTurns?: number;
   readonly limits?: Partial<NbdLimits>;
   /** Decides what each call of the device waits for, or how it fails. */
   readonly before?: (call: DeviceCall) => void | Promise<void>;
@@ -47,8 +48,8 @@ export class Served implements AsyncDisposable {
     const { sizeBytes = 1 * MiB, readOnly = false, description = 'a disk', before } = options;
     const { contexts = {} } = options;
     this.#options = options;
-    const { chunkBytes = 64 * 1024, windowBytes = 256 * 1024 } = options;
-    this.net = new MemoryNet({ chunkBytes, windowBytes });
+    const { chunkBytes = 64 * 1024, windowBytes = 256 * 1024, doneTurns = 0 } = options;
+    this.net = new MemoryNet({ chunkBytes, windowBytes, doneTurns });
     this.device = new FileDevice({
       path: join(this.#folder, 'disk'),
       sizeBytes,

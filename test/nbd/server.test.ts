@@ -453,6 +453,19 @@ describe('clients that go in the middle', () => {
     expect(served.fatal).toEqual([]);
   });
 
+  test('before we are told that the reply to GO has left are let go as well', async () => {
+    await using served = await Served.start({ doneTurns: 5 });
+    const client = await served.client();
+    for (let count = 0; count < 20; count += 1) {
+      expect(await client.request({ type: CMD.READ, length: 512 })).toMatchObject({ errno: 0 });
+    }
+    client.stream.destroy();
+    await served.settle();
+    await served.settle();
+    expect(served.closed).toBe(served.opened);
+    expect(served.server.connections()).toEqual([]);
+  });
+
   test('while their export is opened leave no device open', async () => {
     const gate = new Gate();
     await using served = await Served.start({

@@ -57,14 +57,20 @@ describe('the addresses at which a sheep is tried', () => {
   const served = ['127.0.0.1:10809', '0.0.0.0:10810', 'unix:/run/nbd', '[2001:db8::1]:10809'];
 
   test('are all of them on its own machine, unix sockets first', () => {
-    const all = ['unix:/run/nbd', '127.0.0.1:10809', '0.0.0.0:10810', '[2001:db8::1]:10809'];
+    const all = ['unix:/run/nbd', '127.0.0.1:10809', 'localhost:10810', '[2001:db8::1]:10809'];
     for (const admin of [undefined, 'unix:/run/admin', 'localhost:7001', '[::1]:7001']) {
       expect(nbdAddresses(served, admin)).toEqual(all);
+    }
+    // By the name that was used, because a certificate may be for that one alone.
+    for (const admin of ['127.0.0.1:7001', 'https://127.0.0.1:7001']) {
+      expect(nbdAddresses(['0.0.0.0:1'], admin)).toEqual(['127.0.0.1:1']);
     }
   });
 
   test('are from elsewhere those that lead there: another sheep here is not taken for it', () => {
-    expect(nbdAddresses(served, 'far:7001')).toEqual(['far:10810', '[2001:db8::1]:10809']);
+    for (const admin of ['far:7001', 'https://far:7001']) {
+      expect(nbdAddresses(served, admin)).toEqual(['far:10810', '[2001:db8::1]:10809']);
+    }
     expect(nbdAddresses(['[::]:1'], '[2001:db8::2]:7001')).toEqual(['[2001:db8::2]:1']);
     expect(() => nbdAddresses(['127.0.0.1:10809', 'unix:/run/nbd'], 'far:7001')).toThrow(
       /sheep at far:7001 serves NBD at 127.0.0.1:10809, unix:\/run\/nbd, .*with --nbd/,

@@ -19,13 +19,16 @@ const ANY_HOST = /^(?:0\.0\.0\.0|::)$/;
  */
 export function nbdAddresses(served: readonly Address[], admin: Address | undefined): Address[] {
   const place = admin === undefined ? undefined : parseAdminAddress(admin).where;
-  const elsewhere =
-    place !== undefined && 'host' in place && !isLocal(place) ? place.host : undefined;
+  const asked = place !== undefined && 'host' in place ? place.host : 'localhost';
+  const elsewhere = !isLocal({ host: asked });
+  // `0.0.0.0` is not reached by ::1, and a name is tried both ways.
+  const host = !elsewhere && asked.includes(':') ? 'localhost' : asked;
   const reachable = served.flatMap((address) => {
     const where = parseAddress(address);
-    if (elsewhere === undefined) return [address];
-    if (!('host' in where) || isLocal(where)) return [];
-    return [ANY_HOST.test(where.host) ? formatHostPort(elsewhere, where.port) : address];
+    // As it was called by whoever asked: inside TLS it has to prove that this is its name.
+    if ('host' in where && ANY_HOST.test(where.host)) return [formatHostPort(host, where.port)];
+    const leadsThere = !elsewhere || ('host' in where && !isLocal(where));
+    return leadsThere ? [address] : [];
   });
   if (reachable.length > 0) {
     const isUnix = (address: Address) => address.startsWith('unix:');

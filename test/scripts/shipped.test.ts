@@ -27,7 +27,7 @@ describe.for(Object.keys(pages))('%s', (name) => {
 test.skipIf(!hasTool('mandoc'))('every option stands in the page as it is typed', () => {
   const path = file('packaging/man/sheep.8');
   const text = `${spawnSync('mandoc', ['-Tascii', '-Owidth=200', path]).stdout}`;
-  const plain = text.replaceAll(/.\x08/g, '');
+  const plain = text.replaceAll(/.[\b]/g, '');
   for (const option of ['-n, --nbd <address>', '--config-schema', '--no-hints']) {
     expect(plain).toMatch(new RegExp(`^ +${option}`, 'm'));
   }

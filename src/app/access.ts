@@ -4,6 +4,8 @@ import type { BlockDevice, DeviceInfo } from '../contracts/block-device.ts';
 import type { Client, ExportEntry, Exports } from '../contracts/exports.ts';
 import type { Clock } from '../contracts/seams.ts';
 import { proofText } from '../nbd/connection-info.ts';
+import { NBD_LIMITS } from '../nbd/limits.ts';
+import { QuietLog } from '../nbd/quiet-log.ts';
 import { type Circumstances, canonicalRules, ruleFor } from '../vdi/access-rules.ts';
 import type { VdiDirectory } from '../vdi/directory.ts';
 import type { VolumeRecord } from '../vdi/record.ts';
@@ -33,11 +35,15 @@ export interface AccessParts {
  */
 export class Access implements Exports {
   readonly #parts: AccessParts;
+  /** Whoever reaches NBD can be refused as often as he likes. */
+  readonly #quietLog: QuietLog;
   /** What each connection was refused: one line for each, however often it asks. */
   readonly #told = new WeakMap<Client, Set<string>>();
 
   constructor(parts: AccessParts) {
     this.#parts = parts;
+    const { strangerLines, strangerLinesMs } = NBD_LIMITS;
+    this.#quietLog = new QuietLog(parts.log, parts.clock, strangerLines, strangerLinesMs);
   }
 
   async list(client: Client): Promise<readonly ExportEntry[]> {
@@ -123,7 +129,7 @@ export class Access implements Exports {
     this.#told.set(client, told);
     if (told.has(vdi)) return;
     told.add(vdi);
-    this.#parts.log.event('warn', 'nbd.export-forbidden', { ...whoIs(client), vdi, ...why });
+    this.#quietLog.event('warn', 'nbd.export-forbidden', { ...whoIs(client), vdi, ...why });
   }
 }
 

@@ -169,6 +169,16 @@ describe('an export that its rules keep from a client', () => {
     expect(it.named('nbd.export-forbidden')).toHaveLength(before + 2);
   });
 
+  test('does not fill the log, however often it is asked for', async () => {
+    it.state.nowMs += 60_000;
+    const before = it.named('nbd.export-forbidden').length;
+    for (let client = 0; client < 50; client += 1) await it.access.info('shut', { ...foreign });
+    expect(it.named('nbd.export-forbidden')).toHaveLength(before + 10);
+    it.state.nowMs += 60_000;
+    await it.access.info('shut', { ...foreign });
+    expect(it.named('nbd.export-forbidden').at(-1)?.facts).toMatchObject({ unsaid: 40 });
+  });
+
   test('is kept from everybody if its record is damaged, and the log says which', async () => {
     const key = 'vdi/records/00000001';
     const { revision } = (await it.inner.get(key))!;

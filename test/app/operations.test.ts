@@ -1,0 +1,76 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { hasTool } from '../../scripts/tools.ts';
+import { COLLIE, Daemon, ROOT, run, SHEEP, succeed } from './daemon.ts';
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'sheepdog-drills-'));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+describe('the drills of docs/OPERATIONS.md', () => {
+  const page = readFileSync(join(ROOT, 'docs/OPERATIONS.md'), 'utf8');
+  const drills = [...page.matchAll(/```sh\n(.*?)```/gs)].map(([, lines]) => lines!);
+
+  test.skipIf(!hasTool('qemu-io'))('go as they are written', async () => {
+    expect(drills).toHaveLength(3);
+    // What a drill leaves running when it breaks off goes with its shell.
+    const cleanUp = "trap 'jobs -p | xargs -r kill -9 2>/dev/null' EXIT";
+    const marked = drills.map((lines, index) => `${lines}\necho "== drill ${index + 1} is over"`);
+    const script = ['set -uo pipefail', cleanUp, ...marked].join('\n');
+    const path = `${dirname(COLLIE)}:${process.env['PATH']}`;
+    const { status, out, err } = await run('bash', ['-c', script], {
+      cwd: folder,
+      environment: { PATH: path },
+    });
+    expect(status, err).toBe(0);
+    const [killed, damaged, hung] = out.split(/== drill \d is over\n/);
+    expect(killed).toMatch(/wrote 67108864\/67108864 .*read 67108864\/67108864 .*"suspects"/s);
+    expect(killed).not.toContain('verification failed');
+    expect(damaged).toMatch(/8192/);
+    expect(damaged).toContain('read failed: Input/output error');
+    expect(damaged).toContain('read 4096/4096 bytes at offset 12288');
+    expect(damaged).toContain('"command":"READ"');
+    expect(damaged).toMatch(/demo is sound/);
+    expect(hung).toMatch(/^unix:\S+ +demo .* [1-9][\d.]* (?:KiB|MiB)$/m);
+  });
+});
+
+describe('a real daemon', () => {
+  const store = () => join(folder, 'slow');
+
+  test.skipIf(!hasTool('qemu-io'))('tells of slow requests, live and afterwards', async () => {
+    const socket = `unix:${join(folder, 'slow.sock')}`;
+    await using _daemon = await Daemon.start([
+      ...[store(), '-n', `unix:${join(folder, 'nbd.sock')}`, '--admin', socket],
+      ...['--vdi', 'demo:1G', '--slow-request', '1'],
+    ]);
+    const uri = `nbd+unix:///demo?socket=${join(folder, 'nbd.sock')}`;
+    await succeed('qemu-io', ['-f', 'raw', '-c', 'write -f 0 64M', uri]);
+    const live = run(COLLIE, ['-a', socket, '--json', 'events', '--since-start']);
+    await succeed(COLLIE, ['-a', socket, 'cluster', 'shutdown']);
+    const { status, out, err } = await live;
+    expect(status).toBe(1);
+    expect(err).toMatch(/sheep is stopping|no sheep answers|no answer/);
+    if (!out.includes('nbd.slow-request')) return; // it stopped before anybody listened
+    const events = out
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(events.find(({ event }) => event === 'nbd.slow-request')).toMatchObject({
+      level: 'warn',
+      facts: { export: 'demo', deviceMs: expect.any(Number), totalMs: expect.any(Number) },
+    });
+  });
+
+  test('refuses a threshold that is none', async () => {
+    for (const value of ['x', '-1', '1.5']) {
+      const { status, err } = await run(SHEEP, [store(), `--slow-request=${value}`]);
+      expect(status).toBe(2);
+      expect(err).toContain('--slow-request');
+    }
+  });
+});

@@ -33,8 +33,13 @@ export interface World extends AsyncDisposable {
 /**
  * @param vdis    as `sheep --vdi` takes them, `NAME:SIZE`
  * @param signal  of the test: ends its guests when it has taken too long
+ * @param options of the daemon, besides
  */
-export async function world(vdis: readonly string[], signal: AbortSignal): Promise<World> {
+export async function world(
+  vdis: readonly string[],
+  signal: AbortSignal,
+  options: readonly string[] = [],
+): Promise<World> {
   if (files === null) throw new Error('there is no guest on this machine');
   const owned = new AsyncDisposableStack();
   const { path } = owned.use(await scratch());
@@ -44,7 +49,7 @@ export async function world(vdis: readonly string[], signal: AbortSignal): Promi
   const start = (port: number) => {
     const addresses = ['-n', `127.0.0.1:${port}`, '-n', `unix:${socket}`, '--admin', admin];
     const made = vdis.flatMap((vdi) => ['--vdi', vdi]);
-    return Daemon.start([`${path}/store`, ...addresses, ...made]);
+    return Daemon.start([`${path}/store`, ...addresses, ...made, ...options]);
   };
   let daemon = await start(0);
   const port = Number(daemon.nbd.split(':')[1]);

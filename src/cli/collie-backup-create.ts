@@ -123,6 +123,7 @@ async function backUp(job: Job): Promise<Created> {
     { tag, clock: store.options.clock, call },
     ({ at }) => shown.update(at, vdi.sizeBytes),
   );
+  shown.update(vdi.sizeBytes, vdi.sizeBytes);
   shown.done();
   return { ...made, ...(base && { base: base.backup }) };
 }

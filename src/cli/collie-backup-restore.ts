@@ -94,6 +94,7 @@ async function restore({ collie, session, store, backup, name, existing }: Job):
     const { writtenBytes } = await restoreBackup(store, backup, target, call, ({ at }) =>
       shown.update(at, sizeBytes),
     );
+    shown.update(sizeBytes, sizeBytes);
     shown.done();
     collie.show({ name, created, writtenBytes, backup: viewOf(backup) }, (out) => {
       const written = `${formatBytes(writtenBytes)} of ${formatBytes(sizeBytes)} written`;

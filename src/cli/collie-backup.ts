@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { backupsIn, findBackup, shortId, sourceOf, viewOf } from '../app/backup/backups.ts';
+import { usageOf } from '../app/backup/usage.ts';
 import { DIRECTORY, ID, withBackups } from './backup-store.ts';
 import { createCommand } from './collie-backup-create.ts';
 import { deleteCommand, pruneCommand } from './collie-backup-remove.ts';
@@ -60,15 +61,16 @@ function listCommand(collie: Collie): Command {
 
 function showCommand(collie: Collie): Command {
   return new Command('show')
-    .description('one backup')
+    .description('one backup, and what it takes')
     .argument(...DIRECTORY)
     .argument(...ID)
     .action(async (directory: string, id: string) => {
       await withBackups(collie, directory, undefined, async (store) => {
         const backup = findBackup(await backupsIn(store), id);
-        const view = viewOf(backup);
+        const { sliceBytes } = store.identity;
+        const view = { ...viewOf(backup), ...(await usageOf(store, backup)) };
         collie.show(view, (out) => {
-          const { sizeBytes, objectBytes } = view;
+          const { sizeBytes, objectBytes, contentBytes, neededBytes, exclusiveBytes } = view;
           const lines = fields([
             ['id', view.id],
             ...(view.tag === '' ? [] : [['tag', view.tag] as const]),
@@ -77,6 +79,8 @@ function showCommand(collie: Collie): Command {
             ['taken', formatTime(view.snapshotMs)],
             ['size', `${formatBytes(sizeBytes)} (${sizeBytes} bytes)`],
             ['object size', formatBytes(objectBytes)],
+            ['content', `${formatBytes(contentBytes)}, in slices of ${formatBytes(sliceBytes)}`],
+            ['takes', `${formatBytes(neededBytes)}, ${formatBytes(exclusiveBytes)} of it alone`],
           ]);
           for (const line of lines) out.line(line);
         });

@@ -139,6 +139,12 @@ describe('collie backup create and restore', () => {
     await snapshot('web', 'now');
     const clone = await create('web@now', 'family');
     expect(clone).toMatchObject({ base: base.id, readBytes: SLICE, newBytes: SLICE });
+    // 64 KiB of one value compress to nearly nothing; three trees name them.
+    const shown = await world.json('backup', 'show', store('family'), clone.id);
+    expect(shown).toMatchObject({ source: 'web@now', contentBytes: 2 * SLICE });
+    const { neededBytes, exclusiveBytes } = shown as Record<string, number>;
+    expect(exclusiveBytes).toBeGreaterThan(0);
+    expect(exclusiveBytes).toBeLessThan(neededBytes as number);
     await restore('family', clone.id, 'web-again');
     await world.expectSame('web-again', await world.bytesOf('web@now'));
   });

@@ -1,6 +1,12 @@
 import { CMD, CMD_FLAG } from './constants.ts';
 import { REQUEST_AT, type Repeated } from './frames.ts';
-import type { Turn } from './stopwatch.ts';
+
+/** When the requests of one chunk came, and when they were begun: one for all of them that wait. */
+export interface Turn {
+  readonly receivedMs: number;
+  /** Later than received only where the connection had too much under way. */
+  readonly begunMs: number;
+}
 
 /** What is kept of a request until it is answered. */
 export interface Request extends Repeated {

@@ -2,16 +2,9 @@ import type { Facts } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Clock } from '../contracts/seams.ts';
 import { CMD, nameOf } from './constants.ts';
-import type { Head, Request } from './head.ts';
+import type { Head, Request, Turn } from './head.ts';
 import { COMMANDS, commandOf, type ExportMeter } from './meter.ts';
 import type { Outbound } from './outbound.ts';
-
-/** When the requests of one chunk came, and when they were begun: one for all of them that wait. */
-export interface Turn {
-  readonly receivedMs: number;
-  /** Later than received only where the connection had too much under way. */
-  readonly begunMs: number;
-}
 
 /** What a stopwatch tells, and whom. */
 export interface StopwatchParts {

@@ -37,8 +37,10 @@ export function adminServer(
     forceCloseConnections: 'idle',
     routerOptions: { maxParamLength: limits.parameterCharacters },
     // What is wrong before there is a route: a URL that cannot be decoded, a name that is too long.
-    frameworkErrors: (error, _request, reply: FastifyReply) => {
+    frameworkErrors: (error, { raw }, reply: FastifyReply) => {
       const { status, body } = errorAnswer(error);
+      // No hook looks at these: an upgrade of such a request would stay open, read by nobody.
+      if (raw.headers.upgrade !== undefined) reply.raw.once('finish', () => raw.socket.destroy());
       void reply.code(status).send(body);
     },
     // A field too many is a mistake that is told, not a field to be dropped or converted.

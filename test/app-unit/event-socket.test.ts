@@ -124,6 +124,18 @@ describe('GET /v1/events', () => {
     expect(await Promise.race([stopped, 'goes on'])).toBe('goes on');
   });
 
+  test('an upgrade by a URL that cannot be decoded is closed, also without the token', async () => {
+    await using it = await world();
+    const raw = connect(Number(it.tcp.split(':').at(-1)), '127.0.0.1');
+    raw.write(
+      'GET /% HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n' +
+        'sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n',
+    );
+    raw.resume();
+    await once(raw, 'close');
+    expect((await http(it.socket, 'GET', '/v1/info')).status).toBe(200);
+  });
+
   test('an upgrade behind a request that is not answered yet is cut off', async () => {
     await using it = await world();
     const raw = connect(Number(it.tcp.split(':').at(-1)), '127.0.0.1');

@@ -71,6 +71,18 @@ test('both programs answer, whatever Node the system has', () => {
   }
 });
 
+test('the manual, the units and an example of a configuration come with it', () => {
+  expect(readdirSync(join(prefix, 'share/man/man8'))).toContain('sheep.8');
+  expect(readdirSync(join(prefix, 'share/man/man1'))).toContain('collie.1');
+  expect(installed()).toContain('packaging/systemd/sheep.service');
+  const example = join(prefix, 'lib/node_modules/sheepdog-nbd/packaging/sheep.json');
+  const said = execFileSync(join(prefix, 'bin/sheep'), ['--check-config', example], {
+    env: shell,
+    encoding: 'utf8',
+  });
+  expect(said).toBe(`${example} can be used\n`);
+});
+
 test.skipIf(!hasTool('nbdinfo'))(
   'the installed sheep serves a VDI, and SIGTERM ends it with status 0',
   async () => {

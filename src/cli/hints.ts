@@ -9,18 +9,19 @@ const USUAL_ADMIN = [`unix:${DIRECTORY_DEFAULT}/admin.sock`, ADMIN_TCP_DEFAULT];
  * @param nbd    an address in use
  * @param admin  all addresses in use; collie finds the usual one by itself
  * @param vdi    the name in the examples
+ * @param tlsOnly  NBD is served inside TLS only
  */
-export function hintLines(nbd: string, admin: readonly string[], vdi: string): string[] {
-  const uri = nbdUri(nbd, vdi);
+export function hintLines(
+  nbd: string,
+  admin: readonly string[],
+  vdi: string,
+  tlsOnly = false,
+): string[] {
   const usual = admin.some((address) => USUAL_ADMIN.includes(address));
   const called = usual ? collie() : `${collie()} -a ${admin[0]}`;
   return [
     '',
-    `Copy an image into the VDI '${vdi}':`,
-    `  qemu-img convert -n -t writethrough -O raw IMAGE '${uri}'`,
-    'Attach it to this machine, or to a virtual machine:',
-    `  nbd-client ${nbdClientArguments(nbd, vdi)} /dev/nbd0`,
-    `  qemu-system-x86_64 -drive 'file=${uri},format=raw,if=virtio'`,
+    ...(tlsOnly ? INSIDE_TLS : attachLines(nbd, vdi)),
     'Keep it as it is now, begin another one from there, make an empty one:',
     `  ${called} vdi snapshot -s TAG '${vdi}'`,
     `  ${called} vdi clone -s TAG '${vdi}' NAME`,
@@ -29,6 +30,21 @@ export function hintLines(nbd: string, admin: readonly string[], vdi: string): s
     `  ${called} vdi list`,
     `  ${called} cluster shutdown`,
     '',
+  ];
+}
+
+const INSIDE_TLS = [
+  'NBD is served inside TLS only: docs/SECURITY.md shows how clients are told of their certificates.',
+];
+
+function attachLines(nbd: string, vdi: string): string[] {
+  const uri = nbdUri(nbd, vdi);
+  return [
+    `Copy an image into the VDI '${vdi}':`,
+    `  qemu-img convert -n -t writethrough -O raw IMAGE '${uri}'`,
+    'Attach it to this machine, or to a virtual machine:',
+    `  nbd-client ${nbdClientArguments(nbd, vdi)} /dev/nbd0`,
+    `  qemu-system-x86_64 -drive 'file=${uri},format=raw,if=virtio'`,
   ];
 }
 

@@ -153,7 +153,7 @@ function announce(
   const [address] = sheep.nbd;
   const vdi = config.vdis[0]?.replace(/:[^:]*$/, '') ?? 'NAME';
   if (address === undefined) return;
-  process.stdout.write(`${hintLines(address, sheep.admin, vdi).join('\n')}\n`);
+  process.stdout.write(`${hintLines(address, sheep.admin, vdi, config.tlsRequire).join('\n')}\n`);
 }
 
 function endNow(log: NodeLog, status: number): never {

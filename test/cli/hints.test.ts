@@ -30,3 +30,10 @@ test('a unix socket is attached by its path', () => {
 test('a name is written as a URI needs it', () => {
   expect(lines('127.0.0.1:1', usual, 'a b?')).toContain('nbd://127.0.0.1:1/a%20b%3F');
 });
+
+test('where NBD is inside TLS only, no command is told that would be refused', () => {
+  const text = hintLines('127.0.0.1:10809', usual, 'demo', true).join('\n');
+  expect(text).not.toMatch(/nbd:\/\/|nbd-client/);
+  expect(text).toContain('docs/SECURITY.md');
+  expect(text).toMatch(/collie vdi list/);
+});

@@ -7,6 +7,7 @@ import { createInterface as readLines } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { hasTool } from '../../scripts/tools.ts';
 import type { EventView } from '../../src/app/admin-views.ts';
+import { Authority } from '../tls/authority.ts';
 import { COLLIE, Daemon, ROOT, run, SHEEP, succeed } from './daemon.ts';
 
 let folder: string;
@@ -67,6 +68,42 @@ describe('a real daemon', () => {
     expect(told).toMatchObject({ level: 'warn', facts: { export: 'demo', ...times } });
     await succeed(COLLIE, ['-a', socket, 'cluster', 'shutdown']);
     expect((await ended)[0]).toBe(1);
+  });
+
+  const noCertificates = !hasTool('openssl');
+  test.skipIf(noCertificates)('tells events, numbers and metrics inside TLS too', async () => {
+    using authority = new Authority();
+    const certs = authority.directory('operator');
+    const outside = join(folder, 'tls');
+    await using daemon = await Daemon.start([
+      ...[outside, '-n', `unix:${join(folder, 'tls.sock')}`, '--tls-certs', certs],
+      ...['--admin', `unix:${join(folder, 'tls-admin.sock')}`, '--admin', '0.0.0.0:0'],
+    ]);
+    const port = /https:\/\/0\.0\.0\.0:(\d+)/.exec(daemon.out)?.[1];
+    const ask = [
+      COLLIE,
+      '-a',
+      `https://localhost:${port}`,
+      '--tls-certs',
+      certs,
+      '--json',
+    ] as const;
+    const environment = { COLLIE_TOKEN_FILE: join(outside, 'admin.token') };
+    const [command, ...args] = ask;
+    const top = await succeed(command, [...args, 'top', '--count', '1', '--interval', '0.1'], {
+      environment,
+    });
+    expect(JSON.parse(top)).toMatchObject({ openObjects: expect.any(Number) });
+    const child = spawn(command, [...args, 'events', '--since-start'], {
+      env: { ...process.env, ...environment },
+    });
+    const ended = once(child, 'exit');
+    for await (const line of readLines({ input: child.stdout })) {
+      const { event }: EventView = JSON.parse(line);
+      if (event === 'sheep.ready') break;
+    }
+    child.kill();
+    await ended;
   });
 
   test('refuses a threshold that is none', async () => {

@@ -38,7 +38,7 @@ export default defineConfig({
       {
         test: {
           name: 'interop',
-          include: files(['interop', 'app']),
+          include: files(['interop', 'app', 'fuzz']),
           globalSetup: './scripts/built.ts',
           testTimeout: 60_000,
           hookTimeout: 60_000,

@@ -334,7 +334,7 @@ export class Connection implements StreamEvents {
   /** Once per connection and subject: strangers do not fill the log. */
   #once(level: LogLevel, name: string, about: string, facts: Facts): void {
     const key = `${name} ${about}`;
-    if (this.#logged.has(key)) return;
+    if (this.#logged.has(key) || this.#logged.size >= this.#shared.limits.connectionLines) return;
     this.#logged.add(key);
     const who = { client: this.#client.name, export: this.#export?.name };
     const log = this.#export === undefined ? this.#shared.strangers : this.#shared.log;

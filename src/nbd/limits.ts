@@ -88,6 +88,8 @@ export const NBD_LIMITS = {
   lingerMs: 2_000,
   /** How often the three times above are looked at. */
   sweepMs: 1_000,
+  /** Different events of one connection that are said; each is said once. */
+  connectionLines: 64,
   /** Of an error's text ("NBD_REPLY_TYPE_ERROR" allows 4096). */
   errorTextMaxBytes: 512,
   /** Served sizes stay exact as numbers. */

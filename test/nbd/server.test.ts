@@ -229,6 +229,13 @@ describe('numbers', () => {
     });
   });
 
+  test('a client that is wrong in a thousand ways is some lines, and no more', async () => {
+    await using served = await Served.start();
+    const client = await served.client();
+    for (let type = 100; type < 1_100; type += 1) await client.request({ type, length: 1 });
+    expect(served.named('nbd.request-refused')).toHaveLength(64);
+  });
+
   test('who connects and goes without a word is no line in the log', async () => {
     await using served = await Served.start();
     for (let count = 0; count < 10; count += 1) (await served.connect()).stream.destroy();

@@ -6,6 +6,12 @@ import type { Address, ListenOptions } from '../contracts/net.ts';
 import { unixSocketPath } from './systemd.ts';
 
 /**
+ * Connections that wait to be accepted; Linux allows no more unless told so. Above it a connect to a
+ * unix socket fails at once, and over TCP it is tried again a second later.
+ */
+const BACKLOG = 4096;
+
+/**
  * Lets any server of Node's listen, as `Net.listen` says it: a unix socket that nobody answers on
  * any more is replaced, and has its mode and group before anybody can connect.
  * @returns the address in use, with the real port
@@ -55,7 +61,7 @@ function tryBind(server: Server, where: Where): Promise<void> {
   // A socket file is made by listen() itself, before it returns: nobody can connect to it before
   // its mode and group are right.
   const umask = 'path' in where ? process.umask(0o177) : undefined;
-  server.listen(where, () => {
+  server.listen({ ...where, backlog: BACKLOG }, () => {
     server.off('error', reject);
     resolve();
   });

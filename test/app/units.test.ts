@@ -1,4 +1,4 @@
-import { copyFile, readFile, writeFile } from 'node:fs/promises';
+import { copyFile, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { findTool, hasTool } from '../../scripts/tools.ts';
@@ -62,6 +62,7 @@ os.execv(command[0], command)
     const args = ['-c', CONFINE, calls, ...sheep, ...nbd, '--vdi', 'demo:64M'];
     await using daemon = await Daemon.start(args, { command: python! });
     expect(await readFile(`/proc/${daemon.child.pid}/status`, 'utf8')).toMatch(/^Seccomp:\s+2$/m);
+    expect((await stat(`${units.path}/n`)).mode & 0o777).toBe(0o660);
     const client = await TestClient.connect(await openNodeNet(), daemon.nbd);
     await client.go('demo');
     const payload = new Uint8Array(4 * 2 ** 20).fill(7);

@@ -11,7 +11,11 @@ export type Door =
       readonly token: string;
       /** The host of the address in use, as it was configured. */
       readonly host: string;
+      /** Inside TLS: whether the certificate is good for this name. */
+      readonly isNamed?: (host: string) => boolean;
     };
+
+type TcpDoor = Extract<Door, { transport: 'tcp' }>;
 
 /** What decides, of a request's head. */
 export interface RequestHead {
@@ -35,7 +39,7 @@ export function refusalOf(head: RequestHead, door: Door): Refusal | undefined {
     return { status: 403, message: 'requests of web pages are not served' };
   }
   if (door.transport === 'unix') return undefined;
-  if (head.host === undefined || !isOurs(hostOf(head.host), door.host)) {
+  if (head.host === undefined || !isOurs(hostOf(head.host), door)) {
     return {
       status: 403,
       message: `this is not the host ${JSON.stringify(head.host ?? '').slice(0, 100)}`,
@@ -55,9 +59,12 @@ function hostOf(header: string): string {
   return header.replace(/:\d*$/, '').replace(/^\[(.*)\]$/, '$1');
 }
 
-/** A name can be made to resolve to any machine, an address cannot. */
-function isOurs(asked: string, listening: string): boolean {
-  if (asked === listening || isLocal({ host: asked })) return true;
+/**
+ * A name can be made to resolve to any machine, an address cannot; and nobody has a certificate for
+ * the name of another.
+ */
+function isOurs(asked: string, { host: listening, isNamed }: TcpDoor): boolean {
+  if (asked === listening || isLocal({ host: asked }) || isNamed?.(asked)) return true;
   return !isLocal({ host: listening }) && /^[\d.]+$|:/.test(asked);
 }
 

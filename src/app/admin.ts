@@ -49,11 +49,11 @@ export async function serveAdmin(
   const inside = tls?.state.certificate === undefined ? undefined : httpsOf(tls, host.log);
   const listening: Address[] = [];
   for (const address of addresses) {
-    const server = adminServer(doorOf(address, token), host.log);
+    const https = isLocalAddress(address) ? undefined : inside;
+    const server = adminServer(doorOf(address, token, https), host.log);
     opening.defer(() => server.close());
     await addRoutes(server, subject);
     await server.ready();
-    const https = isLocalAddress(address) ? undefined : inside;
     const listener: Listener = opening.use(await host.listenHttp(server.server, address, https));
     listening.push(`${https === undefined ? '' : 'https://'}${listener.address}`);
   }
@@ -78,9 +78,11 @@ function httpsOf(tls: ServerTls, log: Log): HttpsOptions {
   };
 }
 
-function doorOf(address: Address, token: string): Door {
+function doorOf(address: Address, token: string, https: HttpsOptions | undefined): Door {
   const where = parseAddress(address);
-  return 'host' in where ? { transport: 'tcp', token, host: where.host } : { transport: 'unix' };
+  if (!('host' in where)) return { transport: 'unix' };
+  const named = https && { isNamed: (host: string) => https.tls.isNamed(host) };
+  return { transport: 'tcp', token, host: where.host, ...named };
 }
 
 function hex(bytes: Uint8Array): string {

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import type { RequestOptions } from 'node:http';
 import { connect } from 'node:tls';
-import { isLocal, parseAdminAddress } from '../base/address.ts';
+import { formatHostPort, isLocal, parseAdminAddress } from '../base/address.ts';
 import { assert } from '../base/assert.ts';
 import { SheepError } from '../base/errors.ts';
 import { DIRECTORY_DEFAULT } from '../config/load.ts';
@@ -47,8 +47,10 @@ export async function requestTarget(
   }
   const { certificate } = await readTlsFiles({ certs }, 'client');
   assert(certificate !== undefined, 'they were asked for');
-  const options = { ...certificateOptions(certificate, hostname ?? host), host, port };
-  return { host, port, headers, createConnection: () => connect(options) };
+  const name = hostname ?? host;
+  const options = { ...certificateOptions(certificate, name), host, port };
+  const called = { ...headers, host: formatHostPort(name, port) };
+  return { host, port, headers: called, createConnection: () => connect(options) };
 }
 
 /** What a broken connection to a sheep means to whoever asked. */

@@ -38,6 +38,8 @@ export interface TlsState {
 /** The server's side. Every client that it lets in has proven who it is. */
 export interface ServerTls extends Tls {
   readonly state: TlsState;
+  /** Whether its certificate is good for this name or address. */
+  isNamed(host: string): boolean;
   /**
    * Reads the files again, for streams that are secured from now on.
    * @throws SheepError `ERR_BAD_INPUT` if they cannot be used: then what was in force stays so

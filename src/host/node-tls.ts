@@ -1,5 +1,5 @@
 import { constants, X509Certificate } from 'node:crypto';
-import type { Socket } from 'node:net';
+import { isIP, type Socket } from 'node:net';
 import { createServer, type Server, type TLSSocket, type TlsOptions } from 'node:tls';
 import { assert } from '../base/assert.ts';
 import { SheepError } from '../base/errors.ts';
@@ -58,6 +58,12 @@ export class NodeServerTls implements ServerTls {
     return this.#gate.state;
   }
 
+  isNamed(host: string): boolean {
+    const { own } = this.#gate;
+    if (host === '' || host.startsWith('.')) return false; // to OpenSSL that is any name below it
+    return (isIP(host) === 0 ? own?.checkHost(host) : own?.checkIP(host)) !== undefined;
+  }
+
   async reload(): Promise<TlsState> {
     this.#gate = new Gate(await readTlsFiles(this.#files, 'server'));
     return this.state;
@@ -78,7 +84,7 @@ export class NodeServerTls implements ServerTls {
 /** The stream inside TLS, with the names of the one around it. */
 export function secureStream({ peerName, transport }: ByteStream, socket: TLSSocket): ByteStream {
   const stream = new NodeStream(peerName, transport, () => socket);
-  stream.receiveFresh();
+  stream.receiveGathered();
   return stream;
 }
 
@@ -89,6 +95,8 @@ interface Entered {
 
 /** One state of the files, and the handshakes that go on with it. */
 class Gate {
+  /** The server's certificate. */
+  readonly own: X509Certificate | undefined;
   readonly state: TlsState;
   readonly #server: Server;
   /** Who waits, by the socket that TLS goes over. */
@@ -97,7 +105,9 @@ class Gate {
   readonly #claimed = new WeakMap<TLSSocket, string>();
 
   constructor(material: TlsMaterial) {
-    this.state = stateOf(material);
+    const { certificate } = material;
+    this.own = certificate && new X509Certificate(certificate.cert);
+    this.state = stateOf(material, this.own);
     this.#server = createServer(this.#options(material));
     this.#server.on('secureConnection', (socket) => {
       const proof = this.#proofOf(socket);
@@ -204,8 +214,7 @@ export function usedKey(socket: TLSSocket): boolean {
   return socket.getCipher().name.includes('PSK');
 }
 
-function stateOf({ certificate, pskKeys }: TlsMaterial): TlsState {
-  const own = certificate === undefined ? undefined : new X509Certificate(certificate.cert);
+function stateOf({ certificate, pskKeys }: TlsMaterial, own?: X509Certificate): TlsState {
   return {
     ...(own !== undefined && {
       certificate: {

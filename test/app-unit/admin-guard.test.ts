@@ -38,6 +38,15 @@ test('a foreign Host is refused before the token is looked at', () => {
   }
 });
 
+test('inside TLS a sheep goes by the names that its certificate is for', () => {
+  const inside: Door = { ...network, isNamed: (host) => host === 'store.lan' };
+  expect(status(inside, 'store.lan:7001', authorization)).toBe(200);
+  expect(status(inside, '192.168.0.7:7001', authorization)).toBe(200);
+  expect(status(inside, 'store.lan.evil.example', authorization)).toBe(403);
+  expect(status(inside, 'evil.example:7001', authorization)).toBe(403);
+  expect(status(inside, 'store.lan', 'Bearer wrong')).toBe(401);
+});
+
 test('a sheep that serves the network goes by any address, and by the name it was given', () => {
   expect(status(network, '192.168.0.7:7001', authorization)).toBe(200);
   expect(status(network, '[fe80::1]:7001', authorization)).toBe(200);

@@ -6,6 +6,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { hasTool } from '../../scripts/tools.ts';
 import { openNodeNet } from '../../src/host/node-net.ts';
+import { openClientTls } from '../../src/host/node-tls-client.ts';
+import { connectNbd } from '../../src/nbd/client/connect.ts';
 import { OPT } from '../../src/nbd/constants.ts';
 import { http } from '../app-unit/http.ts';
 import { infoData, TestClient } from '../nbd/client.ts';
@@ -29,7 +31,10 @@ beforeAll(() => {
   if (!available) return;
   const authority = new Authority();
   const psk = authority.pskFile('keys.psk', { alice: pskKey('a') });
-  tls = { authority, psk, certs: authority.directory('web1') };
+  const certs = authority.directory('web1');
+  const names = 'DNS:localhost,DNS:store.lan,IP:127.0.0.1';
+  authority.issue(certs, 'server', { commonName: 'store.lan', usage: 'serverAuth', names });
+  tls = { authority, psk, certs };
   return () => authority[Symbol.dispose]();
 });
 
@@ -154,7 +159,9 @@ describe.skipIf(!available)('the admin API', () => {
         authorization: `Bearer ${readFileSync(token, 'utf8').trim()}`,
         ...headers,
       });
-    expect(await status({})).toBe(200);
+    for (const host of ['localhost', '10.0.0.5:7001', 'store.lan:7001']) {
+      expect(await status({ host }), host).toBe(200);
+    }
     expect(await status({ host: 'evil.example' })).toBe(403);
     expect(await status({ origin: 'https://localhost' })).toBe(403);
     await expect(status({}, 'none')).rejects.toThrow();
@@ -249,14 +256,19 @@ describe.skipIf(!available)('a disk', () => {
   });
 
   test('that is taken away is gone for who had it, at once', async () => {
-    await collie('vdi', 'create', 'taken', '8M');
-    const client = await TestClient.connect(await openNodeNet(), `127.0.0.1:${port}`);
-    await client.go('taken');
-    await client.read(0, 4096);
+    await collie('vdi', 'create', 'taken', '8M', '--allow', 'default,psk:alice');
+    const [net, address] = [await openNodeNet(), `127.0.0.1:${port}`];
+    const side = await openClientTls({ psk: tls.psk });
+    await using inside = await connectNbd(net, address, 'taken', { tls: side });
+    await using outside = await connectNbd(net, address, 'taken');
+    for (const client of [inside, outside]) await client.read(0, new Uint8Array(4096));
     expect(await collie('vdi', 'set', 'taken', 'allow=cert:web1')).toMatch(
-      /^taken allow=cert:web1\n127\.0\.0\.1:\d+ disconnected from taken\n$/,
+      /^taken allow=cert:web1\n(127\.0\.0\.1:\d+ disconnected from taken\n){2}$/,
     );
-    await client.gone;
+    for (const client of [inside, outside]) {
+      await expect(client.read(0, new Uint8Array(4096))).rejects.toThrow();
+      expect(client.lost.aborted).toBe(true);
+    }
     const said = await run('nbdinfo', ['--size', clients['a loopback address']!('taken')]);
     expect(said).toMatchObject({ status: 1, out: '' });
     expect(await succeed('nbdinfo', ['--size', clients['a certificate']!('taken')])).toBe(

@@ -148,6 +148,20 @@ describe('HTTP inside TLS', () => {
     expect(await get(it, shown(certs))).toBe('hello /v1');
   });
 
+  test('knows the names that its certificate is for', async () => {
+    const directory = ours.directory('named');
+    const names = 'DNS:store.lan,DNS:*.disks.lan,IP:10.0.0.5';
+    ours.issue(directory, 'server', { commonName: 'other.lan', usage: 'serverAuth', names });
+    const tls = await openServerTls({ certs: directory });
+    for (const name of ['store.lan', 'STORE.LAN', 'a.disks.lan', '10.0.0.5']) {
+      expect(tls.isNamed(name), name).toBe(true);
+    }
+    for (const name of ['', '.lan', 'lan', 'xstore.lan', 'other.lan', 'localhost', '10.0.0.6']) {
+      expect(tls.isNamed(name), name).toBe(false);
+    }
+    expect((await openServerTls({ psk })).isNamed('store.lan')).toBe(false);
+  });
+
   test('ends with its listener: idle connections and handshakes too', async () => {
     await using it = await world();
     const agent = new Agent({ keepAlive: true });

@@ -10,6 +10,8 @@ export interface CertificateOptions {
   /** Days from now; negative: it has expired already. */
   readonly days?: number;
   readonly usage?: 'serverAuth' | 'clientAuth' | 'serverAuth,clientAuth';
+  /** Of a server; default: this machine. */
+  readonly names?: string;
 }
 
 /**
@@ -49,12 +51,13 @@ export class Authority implements Disposable {
   /** Writes `SIDE-cert.pem` and `SIDE-key.pem` into the directory. @returns the serial number */
   issue(directory: string, side: 'server' | 'client', options: CertificateOptions = {}): string {
     const { commonName = side, days = 30, usage = 'serverAuth,clientAuth' } = options;
+    const { names = 'DNS:localhost,IP:127.0.0.1,IP:::1' } = options;
     const serial = String(this.#serial++).padStart(2, '0');
     const path = (name: string) => join(directory, `${side}-${name}.pem`);
     writeFileSync(
       join(this.#ca, 'extensions'),
       `basicConstraints=critical,CA:FALSE\nextendedKeyUsage=${usage}\n` +
-        'subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1\n',
+        `subjectAltName=${names}\n`,
     );
     this.#openssl(
       ...['req', '-new', ...NEW_KEY, '-keyout', path('key'), '-out', 'request.pem'],

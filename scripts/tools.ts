@@ -23,6 +23,7 @@ const TOOLS = {
   unshare: 'util-linux',
   'systemd-analyze': 'systemd',
   'systemd-socket-activate': 'systemd',
+  'systemd-sysusers': 'systemd',
   ip: 'iproute2',
   openssl: 'openssl',
 } as const satisfies Record<string, string>;

@@ -29,6 +29,11 @@ describe.skipIf(!hasTool('systemd-analyze'))('the units for systemd', () => {
     expect(said).toEqual({ status: 0, out: '', err: '' });
   });
 
+  test('have their user made by sysusers.d', async () => {
+    const said = await run('systemd-sysusers', ['--dry-run', join(UNITS, 'sheep.conf')]);
+    expect(said).toMatchObject({ status: 0, err: expect.stringMatching(/user 'sheep'/) });
+  });
+
   test('leave the service little that it could do if it were taken over', async () => {
     await using units = await installed();
     const file = join(units.path, 'sheep.service');

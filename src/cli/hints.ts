@@ -18,7 +18,9 @@ export function hintLines(
   tlsOnly = false,
 ): string[] {
   const usual = admin.some((address) => USUAL_ADMIN.includes(address));
-  const called = usual ? collie() : `${collie()} -a ${admin[0]}`;
+  // What needs no certificates is the shorter way.
+  const place = admin.find((address) => !address.startsWith('https://')) ?? admin[0];
+  const called = usual ? collie() : `${collie()} -a ${place}`;
   return [
     '',
     ...(tlsOnly ? INSIDE_TLS : attachLines(nbd, vdi)),

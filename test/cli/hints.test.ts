@@ -19,6 +19,8 @@ test('others are not', () => {
   expect(text).toContain("'nbd://[::1]:1234/demo'");
   expect(text).toContain("nbd-client -N 'demo' ::1 1234 /dev/nbd0");
   expect(text).toMatch(/collie -a unix:\/srv\/admin\.sock vdi list/);
+  const both = ['https://0.0.0.0:7001', 'unix:/srv/admin.sock'];
+  expect(lines('127.0.0.1:1', both)).toMatch(/collie -a unix:\/srv\/admin\.sock vdi list/);
 });
 
 test('a unix socket is attached by its path', () => {

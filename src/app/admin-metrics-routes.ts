@@ -11,7 +11,7 @@ export function addMetricsRoutes(server: FastifyInstance, subject: AdminSubject)
       subject.health(),
       subject.stats(),
     ]);
-    const { type, text } = await metricsText({ info, health, stats });
+    const { type, text } = await metricsText({ info, health, stats }, () => subject.clock.yield());
     return reply.type(type).send(text);
   });
 

@@ -1,6 +1,5 @@
-import { Counter, Gauge, Registry } from 'prom-client';
-import { countUpTo, type Durations } from '../base/histogram.ts';
 import type { HealthView, InfoView, StatsView } from './admin-views.ts';
+import { MetricsPage, type Value } from './metrics-page.ts';
 
 /** What a scrape is made of. */
 export interface MetricsFacts {
@@ -9,32 +8,31 @@ export interface MetricsFacts {
   readonly stats: StatsView;
 }
 
-type Labels = Readonly<Record<string, string>>;
-type Value = readonly [Labels, number];
-
-/** Upper bounds of the buckets in microseconds: each octave from 16 µs to 34 s. */
-const BOUNDS_US = Array.from({ length: 22 }, (_, power) => 2 ** (power + 4));
-
 /**
- * Everything that is measured, in the text format of Prometheus. The registry is made anew each time:
- * what counts is counted where it happens, and what is gone is in no registry that was left behind.
+ * Everything that is measured, in the text format of Prometheus. The page is made anew each time: what
+ * counts is counted where it happens, and what is gone is on no page.
+ * @param pause  called between parts of a long page
  */
-export async function metricsText(facts: MetricsFacts): Promise<{ type: string; text: string }> {
-  const page = new Page();
+export async function metricsText(
+  facts: MetricsFacts,
+  pause: () => Promise<void>,
+): Promise<{ type: string; text: string }> {
+  const page = new MetricsPage();
   addNbd(page, facts.stats);
   addStore(page, facts.stats);
   addProcess(page, facts);
-  return page.text();
+  return page.text(pause);
 }
 
 /** Requests, by export and command, and the clients that send them. */
-function addNbd(page: Page, { nbd, connections }: StatsView): void {
+function addNbd(page: MetricsPage, { nbd, connections }: StatsView): void {
   const each = nbd.exports.flatMap(({ exportName, commands }) =>
     commands.map((stats) => ({ labels: { export: exportName, command: stats.command }, stats })),
   );
   page.histogram(
     'sheepdog_nbd_request_duration_seconds',
     'Time from the begin of a request until its reply was given to the socket',
+    ['export', 'command'],
     each.map(({ labels, stats }) => [labels, stats.durations]),
   );
   page.counter(
@@ -97,7 +95,7 @@ function addNbd(page: Page, { nbd, connections }: StatsView): void {
 }
 
 /** The store and its disk. */
-function addStore(page: Page, { farm, space, diskSyncs }: StatsView): void {
+function addStore(page: MetricsPage, { farm, space, diskSyncs }: StatsView): void {
   page.gauge('sheepdog_store_size_bytes', 'Size of the file system', space.totalBytes);
   page.gauge('sheepdog_store_free_bytes', 'Free space of the file system', space.freeBytes);
   page.gauge(
@@ -120,12 +118,13 @@ function addStore(page: Page, { farm, space, diskSyncs }: StatsView): void {
   page.histogram(
     'sheepdog_store_sync_duration_seconds',
     'Time to make a file of the store stable, the journal among them',
+    [],
     [[{}, diskSyncs]],
   );
 }
 
 /** The daemon itself. */
-function addProcess(page: Page, { info, health, stats }: MetricsFacts): void {
+function addProcess(page: MetricsPage, { info, health, stats }: MetricsFacts): void {
   const { node } = info;
   const build = { version: node.version, node_id: node.nodeId };
   page.gauge(
@@ -148,6 +147,7 @@ function addProcess(page: Page, { info, health, stats }: MetricsFacts): void {
   page.histogram(
     'sheepdog_event_loop_delay_seconds',
     'How late timers came, looked at every 10 ms',
+    [],
     [[{}, stats.process.loopDelays]],
   );
   page.counter(
@@ -166,82 +166,4 @@ function addProcess(page: Page, { info, health, stats }: MetricsFacts): void {
     'When the process started, in seconds since 1970',
     node.startedMs / 1000,
   );
-}
-
-/** One answer to a scrape, metric by metric. */
-class Page {
-  readonly #registry = new Registry();
-
-  gauge(name: string, help: string, value: number): void;
-  gauge(name: string, help: string, labelNames: string[], values: readonly Value[]): void;
-  gauge(name: string, help: string, labelNames: number | string[], values?: readonly Value[]) {
-    const gauge = new Gauge(this.#named(name, help, labelNames));
-    for (const [labels, value] of listed(labelNames, values)) gauge.set(labels, value);
-  }
-
-  counter(name: string, help: string, value: number): void;
-  counter(name: string, help: string, labelNames: string[], values: readonly Value[]): void;
-  counter(name: string, help: string, labelNames: number | string[], values?: readonly Value[]) {
-    const counter = new Counter(this.#named(name, help, labelNames));
-    for (const [labels, value] of listed(labelNames, values)) counter.inc(labels, value);
-  }
-
-  histogram(name: string, help: string, all: readonly (readonly [Labels, Durations])[]): void {
-    new Counted(this.#named(name, help, 0), all);
-  }
-
-  async text(): Promise<{ type: string; text: string }> {
-    return { type: this.#registry.contentType, text: await this.#registry.metrics() };
-  }
-
-  /** One without label names shows a 0 where nothing was counted, so they have to be told. */
-  #named(name: string, help: string, labels: number | string[]): Named {
-    const labelNames = typeof labels === 'number' ? [] : labels;
-    return { name, help, labelNames, registers: [this.#registry] };
-  }
-}
-
-interface Named {
-  readonly name: string;
-  readonly help: string;
-  readonly labelNames: string[];
-  readonly registers: Registry[];
-}
-
-type Shown = Awaited<ReturnType<Gauge['get']>>;
-/** The types of the library have a number here, the library itself has this word. */
-const HISTOGRAM = 'histogram' as unknown as Shown['type'];
-
-/** A histogram that was counted before; the library's own can only count. */
-class Counted extends Gauge {
-  readonly #all: readonly (readonly [Labels, Durations])[];
-
-  constructor(named: Named, all: readonly (readonly [Labels, Durations])[]) {
-    super(named);
-    this.#all = all;
-  }
-
-  override async get(): Promise<Shown> {
-    const metric = await super.get();
-    const { name } = metric;
-    const values = this.#all.flatMap(([labels, durations]) => [
-      ...BOUNDS_US.map((us) => ({
-        metricName: `${name}_bucket`,
-        labels: { ...labels, le: `${us / 1e6}` },
-        value: countUpTo(durations, us),
-      })),
-      {
-        metricName: `${name}_bucket`,
-        labels: { ...labels, le: '+Inf' },
-        value: durations.count,
-      },
-      { metricName: `${name}_sum`, labels, value: durations.sumMs / 1000 },
-      { metricName: `${name}_count`, labels, value: durations.count },
-    ]);
-    return { ...metric, type: HISTOGRAM, values };
-  }
-}
-
-function listed(value: number | string[], values: readonly Value[] = []): readonly Value[] {
-  return typeof value === 'number' ? [[{}, value]] : values;
 }

@@ -110,7 +110,7 @@ describe('GET /metrics', () => {
     const histogram = new Histogram();
     for (const durationMs of [0.016, 0.017, 1, 40_000]) histogram.add(durationMs);
     const facts = { info, health, stats: { ...stats, diskSyncs: histogram.snapshot() } };
-    const { text } = await metricsText(facts as never);
+    const { text } = await metricsText(facts as never, async () => undefined);
     const metrics = parseMetrics(text);
     const name = 'sheepdog_store_sync_duration_seconds';
     const upTo = (le: string) => theValue(metrics, `${name}_bucket`, { le });
@@ -119,6 +119,35 @@ describe('GET /metrics', () => {
     ]);
     expect([upTo('33.554432'), upTo('+Inf')]).toEqual([3, 4]);
     expect(theValue(metrics, `${name}_sum`)).toBeCloseTo(40.001033, 6);
+  });
+});
+
+describe('a page of metrics', () => {
+  test('of thousands of exports holds nobody up, and is one page', async () => {
+    await using it = await world();
+    const [info, health, stats] = await Promise.all(
+      ['info', 'health', 'stats'].map(
+        async (what) => (await http(it.sheep.socket, 'GET', `/v1/${what}`)).body,
+      ),
+    );
+    const histogram = new Histogram();
+    histogram.add(1, 7);
+    const command = { command: 'READ', durations: histogram.snapshot(), bytes: 5, errors: [] };
+    const exports = Array.from({ length: 1000 }, (_, index) => ({
+      ...{ exportName: `vdi-${index}`, commands: [command] },
+    }));
+    const nbd = { ...(stats!['nbd'] as object), exports };
+    let pauses = 0;
+    const facts = { info, health, stats: { ...stats, nbd } };
+    const { text } = await metricsText(facts as never, async () => {
+      pauses += 1;
+    });
+    expect(pauses).toBeGreaterThan(50);
+    const counts = samplesOf(parseMetrics(text), 'sheepdog_nbd_request_duration_seconds_count');
+    expect(counts.map(({ labels }) => labels['export'])).toEqual(
+      exports.map(({ exportName }) => exportName),
+    );
+    expect(new Set(counts.map(({ value }) => value))).toEqual(new Set([7]));
   });
 });
 

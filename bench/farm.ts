@@ -171,11 +171,19 @@ class FarmBench implements AsyncDisposable {
   }
 
   async restored(rounds: number): Promise<Row> {
+    const listed = await this.#scope.children.run(COLLIE, [
+      '--json',
+      'backup',
+      'list',
+      this.#store,
+    ]);
+    const { backups } = JSON.parse(listed) as { backups: { id: string }[] };
+    const id = backups.at(-1)?.id ?? '';
     const ms: number[] = [];
     const resticMs: number[] = [];
     for (let round = 0; round < rounds; round += 1) {
       await this.#settled();
-      ms.push(await this.collie('backup', 'restore', this.#store, 'latest', 'again'));
+      ms.push(await this.collie('backup', 'restore', this.#store, id, 'again'));
       await this.collie('vdi', 'delete', 'again');
       await this.#settled();
       resticMs.push((await this.#repository?.restore(this.#image)) ?? Number.NaN);

@@ -38,6 +38,9 @@ export interface CollectPlan {
   readonly missing: number;
 }
 
+/** What an object takes beside its stored bytes, with its entry in the index of its pack. */
+const OBJECT_BYTES = OBJECT_HEADER_BYTES + INDEX_ENTRY_BYTES;
+
 /** How many entries are looked at before others get their turn. */
 const TURN_ENTRIES = 16_384;
 
@@ -102,7 +105,8 @@ async function plan(
   const sizeOf = ({ fileBytes }: Pack) => fileBytes;
   const copyBytes = sum(sparse, liveOf);
   const liveBytes = sum(store.packs.all(), liveOf);
-  const freedBytes = sum(dead, sizeOf) + sum(sparse, sizeOf) - copyBytes;
+  const within = (pack: Pack) => sizeOf(pack) - PACK_OVERHEAD_BYTES - liveOf(pack);
+  const freedBytes = sum(dead, sizeOf) + sum(sparse, within);
   const keptBytes = sum(store.packs.all(), sizeOf) - freedBytes - liveBytes;
   return { live, plan: { dead, sparse, copyBytes, freedBytes, liveBytes, keptBytes, missing } };
 }
@@ -117,7 +121,7 @@ async function neededBytes(store: SnapshotStore, live: Bitmap): Promise<number[]
     if (!live.has(entry) && (await isLastSoundCopy(store, live, entry))) live.add(entry);
     if (!live.has(entry)) continue;
     const pack = index.packOf(entry);
-    needed[pack] = (needed[pack] ?? 0) + OBJECT_HEADER_BYTES + index.storedBytesOf(entry);
+    needed[pack] = (needed[pack] ?? 0) + OBJECT_BYTES + index.storedBytesOf(entry);
   }
   return needed;
 }
@@ -158,7 +162,7 @@ function sparsePacks(
   return packs.filter((pack) => {
     const live = liveOf(pack);
     if (live === 0) return false;
-    const objectBytes = pack.fileBytes - PACK_OVERHEAD_BYTES - pack.objects * INDEX_ENTRY_BYTES;
+    const objectBytes = pack.fileBytes - PACK_OVERHEAD_BYTES;
     return (
       live < objectBytes * limits.liveShareMin || (isSmall(pack) && crowded.includes(pack.kind))
     );
@@ -178,7 +182,7 @@ async function copyLive(
     if (!live.has(entry)) continue;
     try {
       await writer.copy(entry);
-      bytes += OBJECT_HEADER_BYTES + index.storedBytesOf(entry);
+      bytes += OBJECT_BYTES + index.storedBytesOf(entry);
     } catch (error) {
       if (!isFault(error, 'ERR_CORRUPT')) throw error;
       whole = false;

@@ -2,7 +2,7 @@ import { assert } from '../../base/assert.ts';
 import { type ContentType, NAME_BYTES } from '../../base/content.ts';
 
 /** Entries are kept in chunks of so many, so that growing copies nothing. */
-const CHUNK_BITS = 15;
+const CHUNK_BITS = 12;
 const CHUNK_ENTRIES = 2 ** CHUNK_BITS;
 const WITHIN = CHUNK_ENTRIES - 1;
 

@@ -7,6 +7,7 @@ import { SNAPSHOT_LIMITS, type SnapshotLimits } from './limits.ts';
 
 /** Who writes, as others are told. */
 export interface LockHolder {
+  /** A name that no other machine has which writes to this store. */
   readonly host: string;
   readonly pid: number;
 }
@@ -39,8 +40,7 @@ export interface StoreLock extends AsyncDisposable {
 /**
  * Takes the lock of a store: the system's, and, because on a share that may be of one machine only,
  * a text that is written anew as long as we live. A text of another machine counts until it was not
- * refreshed for `lockStaleMs`; one of this machine, by its boot id, is of a process that died, or we had
- * not got here.
+ * refreshed for `lockStaleMs`; one of this machine is of a process that died, or we had not got here.
  * @throws SheepError `ERR_BUSY` with who holds it
  */
 export async function lockStore(place: LockPlace): Promise<StoreLock> {
@@ -50,7 +50,8 @@ export async function lockStore(place: LockPlace): Promise<StoreLock> {
   taking.use(await lockFile(disk, path));
   const found = await readLock(disk, path);
   const bootId = await disk.bootId();
-  if (found !== undefined && found.bootId !== bootId) {
+  // One kernel or one machine: the system's lock would have told of whoever lives.
+  if (found !== undefined && found.bootId !== bootId && found.host !== holder.host) {
     const silentMs = Math.abs(clock.wallMs() - found.refreshedMs);
     if (silentMs < limits.lockStaleMs) throw busy(path, found, limits);
   }

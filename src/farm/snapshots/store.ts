@@ -71,7 +71,6 @@ export async function openSnapshotStore(options: SnapshotStoreOptions): Promise<
 /** Folders and logs first; with its identity it is a store. */
 async function makeStore(options: SnapshotStoreOptions, shape: StoreShape): Promise<StoreIdentity> {
   const { disk, directory, random } = options;
-  await makeParents(disk, directory);
   await disk.makeDirectory(directory);
   await using _lock = await lockStore(options);
   const meanwhile = await findIdentity(disk, directory);
@@ -80,18 +79,9 @@ async function makeStore(options: SnapshotStoreOptions, shape: StoreShape): Prom
   for (const name of Object.values(SNAP_LOGS)) {
     await using _log = await disk.open(`${directory}/${name}`, { create: true, truncate: true });
   }
-  await disk.syncDirectory(directory);
-  await disk.syncDirectory(parentOf(directory));
+  // With all folders above, which an earlier run may have made that was killed.
+  await disk.syncAll(directory);
   return makeIdentity(disk, directory, shape, random);
-}
-
-/** The folders above it, each stable before the next. */
-async function makeParents(disk: Disk, directory: string): Promise<void> {
-  const parent = parentOf(directory);
-  if (await disk.exists(parent)) return;
-  await makeParents(disk, parent);
-  await disk.makeDirectory(parent);
-  await disk.syncDirectory(parentOf(parent));
 }
 
 /** Content by its name, and snaps by their logs. Reading needs no lock. */
@@ -252,10 +242,4 @@ export class SnapshotStore implements AsyncDisposable {
       type,
     });
   }
-}
-
-function parentOf(path: string): string {
-  const trimmed = path.replace(/\/+$/, '');
-  const slash = trimmed.lastIndexOf('/');
-  return slash < 0 ? '.' : trimmed.slice(0, Math.max(slash, 1));
 }

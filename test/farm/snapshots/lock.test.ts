@@ -8,6 +8,7 @@ import { simRandom } from '../../../src/sim/sim-random.ts';
 import { content, DIRECTORY, emptyDisk, openStore, wallClock } from './store-world.ts';
 
 const MINUTE = 60_000;
+const there = { host: 'there', pid: 3 };
 
 /** A clock whose sleepers are woken by the test. */
 function wakingClock() {
@@ -95,6 +96,12 @@ describe('the lock of a store', () => {
     await using _taken = await lock(disk.kill());
   });
 
+  test('of a machine that had a power cut is free when it has power again', async () => {
+    const disk = await withStore();
+    await lock(disk);
+    await using _taken = await lock(disk.powerCut('everything'));
+  });
+
   test('of another machine counts for as long as it was refreshed', async () => {
     const disk = await withStore();
     const clock = wakingClock();
@@ -102,14 +109,19 @@ describe('the lock of a store', () => {
     const other = wallClock();
     const refused = { code: 'ERR_BUSY', message: expect.stringContaining('here, process 17') };
     other.wall = clock.wall + 9 * MINUTE;
-    await expect(lock(elsewhere(disk), { clock: other })).rejects.toMatchObject(refused);
+    await expect(lock(elsewhere(disk), { clock: other, holder: there })).rejects.toMatchObject(
+      refused,
+    );
     clock.wall += 9 * MINUTE;
     clock.wake();
     await expect.poll(async () => textOf(disk)).toContain(String(clock.wall));
     other.wall = clock.wall + 9 * MINUTE;
-    await expect(lock(elsewhere(disk), { clock: other })).rejects.toMatchObject(refused);
+    await expect(lock(elsewhere(disk), { clock: other, holder: there })).rejects.toMatchObject(
+      refused,
+    );
     other.wall = clock.wall + 10 * MINUTE;
-    await using _taken = await lock(elsewhere(disk), { clock: other, random: simRandom(2) });
+    const more = { clock: other, random: simRandom(2), holder: there };
+    await using _taken = await lock(elsewhere(disk), more);
   });
 
   test('that was taken over stops its first holder before the next snap', async () => {
@@ -121,11 +133,11 @@ describe('the lock of a store', () => {
     {
       await using writer = await beginWriting(store);
       await writer.put('data', content(1));
-      taken = await lock(elsewhere(disk), { clock, random: simRandom(2) });
+      taken = await lock(elsewhere(disk), { clock, random: simRandom(2), holder: there });
       const snap = { epoch: 0, timeMs: 1, tag: 'late', disks: [] };
       await expect(writer.appendSnap('user', snap)).rejects.toMatchObject({
         code: 'ERR_BUSY',
-        message: expect.stringContaining('taken over by here, process 17'),
+        message: expect.stringContaining('taken over by there, process 3'),
       });
     }
     // And what the new one wrote there is left alone.

@@ -23,6 +23,8 @@ export const SMALL: SnapshotLimits = {
   writeBytes: 8 * KiB,
   unwrittenBytes: 16 * KiB,
   openPacks: 3,
+  batchBytes: 16 * KiB,
+  batchesReading: 2,
 };
 
 export const SHAPE = { hash: 'sha256', codec: 'zstd', sliceBytes: 4 * KiB } as const;

@@ -9,7 +9,9 @@ const LARGE_BYTES = 256 * KiB;
 /** Held chunks of one stream before it stops reading. */
 const HELD_MAX = 8;
 /** Large rooms in use by all streams together; above, they make do with small ones. */
-const LENT_MAX = 256;
+const LENT_MAX = 128;
+/** A stream that receives so many short chunks after another has no use for a large room. */
+const SHORT_CHUNKS = 16;
 /** Large rooms kept for the next stream that needs one. */
 const IDLE_MAX = 64;
 
@@ -61,6 +63,7 @@ export class ReceiveRooms {
   readonly #small = this.#room(new Uint8Array(SMALL_BYTES), false);
   #current = this.#small;
   #held = 0;
+  #shortChunks = 0;
   #closed = false;
   readonly #available: () => void;
 
@@ -84,9 +87,9 @@ export class ReceiveRooms {
   /** To be called after each chunk: the memory for the next one, or undefined to keep this one. */
   next(received: number): Uint8Array | undefined {
     const before = this.#current;
-    const much = received > SMALL_BYTES || received === before.bytes.length;
-    if (before.users === 0 && much === before.large) return undefined;
-    const bytes = much ? takeLarge() : undefined;
+    const large = this.#needsLarge(received, before);
+    if (before.users === 0 && large === before.large) return undefined;
+    const bytes = large ? takeLarge() : undefined;
     if (before.users > 0) this.#held += 1;
     else if (bytes === undefined && !before.large) return undefined;
     else giveBack(before);
@@ -107,6 +110,16 @@ export class ReceiveRooms {
   close(): void {
     this.#closed = true;
     if (this.#current.users === 0) giveBack(this.#current);
+  }
+
+  /** A short chunk now and then says nothing; where many want a large room, it does. */
+  #needsLarge(received: number, { bytes, large }: Room): boolean {
+    if (received > SMALL_BYTES || received === bytes.length) {
+      this.#shortChunks = 0;
+      return true;
+    }
+    this.#shortChunks += 1;
+    return large && this.#shortChunks < SHORT_CHUNKS && lent <= LENT_MAX / 2;
   }
 
   #room(bytes: Uint8Array, large: boolean): Room {

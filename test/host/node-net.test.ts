@@ -77,23 +77,24 @@ describe('receive memory', () => {
     await using it = await receiving(1);
     await it.send(it.streams[0], 100);
     await it.send(it.streams[0], 2000 * KiB);
-    await it.send(it.streams[0], 28);
-    await it.send(it.streams[0], 28);
     const [rooms = []] = it.rooms;
+    for (let count = 0; count < 15; count += 1) await it.send(it.streams[0], 28);
+    expect(rooms.at(-1)).toBe(256 * KiB);
+    for (let count = 0; count < 5; count += 1) await it.send(it.streams[0], 28);
     expect([rooms[0], rooms.at(-1)]).toEqual([16 * KiB, 16 * KiB]);
-    expect(Math.max(...rooms)).toBe(256 * KiB);
   });
 
-  test('is shared: of 300 clients that send much at most 256 have a large one', async () => {
-    await using it = await receiving(300);
+  test('is shared: of 200 clients that send much at most 128 have a large one', async () => {
+    await using it = await receiving(200);
     const withLarge = () => it.rooms.map((rooms) => rooms.lastIndexOf(256 * KiB) >= 0);
     const much = async (stream: ByteStream | undefined) => {
       await it.send(stream, 16 * KiB);
       await it.send(stream, 100 * KiB);
     };
     for (const stream of it.streams) await much(stream);
-    expect(withLarge().filter(Boolean).length).toBeLessThanOrEqual(256);
+    expect(withLarge().filter(Boolean).length).toBeLessThanOrEqual(128);
     expect(withLarge().at(-1)).toBe(false);
+    // Where most are in use, one that sends little gives its own back at once.
     for (const stream of it.streams) await it.send(stream, 28);
     await much(it.streams.at(-1));
     expect(withLarge().at(-1)).toBe(true);

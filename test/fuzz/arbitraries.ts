@@ -152,30 +152,35 @@ const configs = fc.oneof(
   fc.string().map((text) => Buffer.from(text)),
 );
 
+function wires(at: Surface, token: string): fc.Arbitrary<Uint8Array> {
+  switch (at) {
+    case 'tcp':
+    case 'unix':
+      return sessions;
+    case 'tls':
+      return sessions.map((whole) => whole.subarray(FLAGS_BYTES));
+    case 'token':
+      return http(token);
+    case 'no token':
+    case 'admin':
+      return http(undefined);
+    case 'settings':
+    case 'config':
+      return configs;
+  }
+}
+
 /** Cases at one surface. */
 export function cases(at: Surface, token: string): fc.Arbitrary<Case> {
-  const bytes =
-    at === 'config'
-      ? configs
-      : at === 'token' || at === 'admin' || at === 'no token'
-        ? http(at === 'token' ? token : undefined)
-        : sessions;
-  // Almost all of them are read: what is never read is asked for, to no end, by few.
-  const deaf = fc.nat(9).map((one) => one === 0);
   return fc
     .record({
-      bytes,
+      bytes: wires(at, token),
       cuts: fc.array(fc.nat(600), { maxLength: 3 }),
       end: fc.constantFrom(...ENDS),
-      deaf,
+      // Almost all of them are read: what is never read is asked for, to no end, by few.
+      deaf: fc.nat(9).map((one) => one === 0),
     })
-    .map(({ bytes: whole, cuts, end, deaf: mute }) => ({
-      at,
-      parts:
-        at === 'config' ? [whole] : cutAt(at === 'tls' ? whole.subarray(FLAGS_BYTES) : whole, cuts),
-      end,
-      deaf: mute,
-    }));
+    .map(({ bytes, cuts, end, deaf }) => ({ at, parts: cutAt(bytes, cuts), end, deaf }));
 }
 
 function cutAt(whole: Uint8Array, cuts: readonly number[]): Uint8Array[] {

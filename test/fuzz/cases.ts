@@ -12,9 +12,18 @@ export interface Case {
 
 /**
  * Where: the NBD socket, over TCP, a unix socket or inside of TLS; the admin API with its token and
- * without, and over its unix socket; a file for `--config`.
+ * without, and over its unix socket; settings, read in this process and by a sheep with `--config`.
  */
-export const SURFACES = ['tcp', 'unix', 'tls', 'token', 'no token', 'admin', 'config'] as const;
+export const SURFACES = [
+  'tcp',
+  'unix',
+  'tls',
+  'token',
+  'no token',
+  'admin',
+  'settings',
+  'config',
+] as const;
 export type Surface = (typeof SURFACES)[number];
 
 /** How it ends: as clients go, at once, or not before everything else of its batch is over. */

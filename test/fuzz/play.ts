@@ -1,11 +1,10 @@
 import { connect, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { connect as connectTls } from 'node:tls';
-import { SheepError } from '../../src/base/errors.ts';
-import { fromFile, loadConfig } from '../../src/config/load.ts';
 import { OPT } from '../../src/nbd/constants.ts';
 import { optionBytes } from '../nbd/client.ts';
-import type { Case } from './cases.ts';
+import type { Case, Surface } from './cases.ts';
+import { playSettings } from './settings.ts';
 import { pause, type Sheep } from './sheep.ts';
 
 /** A connection that we have closed is closed by the other side within this, or it is stuck. */
@@ -23,12 +22,11 @@ export type Rest = () => Promise<void>;
 
 /** Does what the case says. @throws Error if it shows something that must not be */
 export async function play(one: Case, sheep: Sheep): Promise<Rest> {
-  if (one.at === 'config') {
-    loadSettings(one.parts);
+  if (one.at === 'settings' || one.at === 'config') {
+    await playSettings(one, sheep.directory);
     return async () => undefined;
   }
-  const stream = await open(one, sheep);
-  if (stream === undefined) return async () => undefined;
+  const stream = await open(one.at, sheep);
   const closed = new Promise<void>((resolve) => stream.once('close', resolve));
   stream.on('error', () => undefined); // the other side may close whenever it likes
   if (one.deaf) stream.pause();
@@ -66,9 +64,9 @@ async function closedInTime(closed: Promise<void>, stream: Duplex, one: Case): P
   if (outcome === 'late') throw new Error(`a connection at '${one.at}' is stuck`);
 }
 
-async function open(one: Case, sheep: Sheep): Promise<Duplex | undefined> {
+async function open(at: Exclude<Surface, 'settings' | 'config'>, sheep: Sheep): Promise<Duplex> {
   const { nbdPort, adminPort } = sheep;
-  switch (one.at) {
+  switch (at) {
     case 'tcp':
       return connect({ host: '127.0.0.1', port: nbdPort, allowHalfOpen: true });
     case 'unix':
@@ -80,16 +78,14 @@ async function open(one: Case, sheep: Sheep): Promise<Duplex | undefined> {
       return connect({ host: '127.0.0.1', port: adminPort, allowHalfOpen: true });
     case 'admin':
       return connect({ path: sheep.adminSocket, allowHalfOpen: true });
-    case 'config':
-      return undefined;
   }
 }
 
-/** The client's flags and STARTTLS as they should be; the case comes after that. Undefined if it could not be had. */
-async function insideTls(socket: Socket, sheep: Sheep): Promise<Duplex | undefined> {
+/** The client's flags and STARTTLS as they should be; the case comes after that. */
+async function insideTls(socket: Socket, sheep: Sheep): Promise<Duplex> {
   const answered = received(socket, GREETING_BYTES + OPTION_REPLY_BYTES);
   socket.write(Buffer.concat([Uint8Array.of(0, 0, 0, 3), optionBytes(OPT.STARTTLS)]));
-  if (!(await answered)) return undefined;
+  if (!(await answered)) throw new Error('no TLS: closed instead');
   const secure = connectTls({
     socket,
     pskCallback: () => sheep.psk,
@@ -117,15 +113,4 @@ function received(socket: Socket, bytes: number): Promise<boolean> {
     socket.on('error', () => settle(false));
     socket.on('close', () => settle(false));
   });
-}
-
-/** In this process: what is wrong with settings is told as a SheepError, whatever they are. */
-function loadSettings(parts: readonly Uint8Array[]): void {
-  const text = Buffer.concat(parts).toString();
-  try {
-    loadConfig([fromFile('sheep.json', text)]);
-  } catch (error) {
-    if (error instanceof SheepError && error.code === 'ERR_BAD_INPUT') return;
-    throw new Error(`settings end in another error: ${text}`, { cause: error });
-  }
 }

@@ -244,12 +244,15 @@ print(json.dumps(found))
   return JSON.parse(await libnbd(uri, script, handle)) as [string, number[]][];
 }
 
-/** Everything libnbd can ask, legal and not: results and error numbers stand in the script. */
-export async function libnbdSuite(uri: string): Promise<void> {
+/**
+ * Everything libnbd can ask, legal and not: results and error numbers stand in the script.
+ * @param departures  how often a client goes without a word, with much in flight
+ */
+export async function libnbdSuite(uri: string, departures = 200): Promise<void> {
   await libnbd(uri, LEGAL, "h.add_meta_context('base:allocation')");
   await libnbd(uri, LEGAL_SIMPLE, 'h.set_request_structured_replies(False)');
   await libnbd(uri, ILLEGAL, "h.add_meta_context('base:allocation')");
-  await libnbd(uri, MANY);
+  await libnbd(uri, `departures = ${departures}\n${MANY}`);
 }
 
 const LEGAL = `
@@ -359,7 +362,7 @@ while not h.aio_is_closed() and h.aio_in_flight() > 0:
     h.poll(-1)
 for cookie in cookies:
     assert h.aio_command_completed(cookie)
-for _ in range(200):
+for _ in range(departures):
     h = nbd.NBD()
     h.set_uri_allow_local_file(True)
     h.connect_uri(uri)

@@ -105,7 +105,7 @@ describe.skipIf(!hasTool('nbdinfo') || !hasTool('nbdcopy') || !hasTool('nbdsh'))
     ['a key', keyUri, { kind: 'psk', user: 'alice' }],
   ] as const)('does all it can with %s', async ([, uri, proof]) => {
     expect(await nbdinfo(uri())).toMatchObject({ 'export-size': SIZE, 'export-name': 'disk' });
-    if (proof.kind === 'certificate') await libnbdSuite(uri());
+    if (proof.kind === 'certificate') await libnbdSuite(uri(), 20);
     await nbdcopyRoundTrip(uri(), image, authority.folder);
     expect(served.opened.at(-1)).toEqual(proof);
   });

@@ -47,6 +47,7 @@ export interface StatsView {
   readonly connections: readonly ConnectionInfo[];
   /** Counted since the start. */
   readonly nbd: NbdStats;
+  readonly events: readonly EventCount[];
 }
 
 /** One VDI or snapshot. */
@@ -132,6 +133,13 @@ export interface ErrorView {
   /** One sentence for people. */
   readonly message: string;
   readonly facts: PlainFacts;
+}
+
+/** How often something was told since the start. */
+export interface EventCount {
+  readonly event: string;
+  readonly level: EventView['level'];
+  readonly count: number;
 }
 
 /** What a message of `GET /v1/events` says. */

@@ -2,7 +2,7 @@ import { type Facts, plainFacts } from '../base/errors.ts';
 import type { Log, LogLevel } from '../base/log.ts';
 import { KiB } from '../base/units.ts';
 import type { Clock } from '../contracts/seams.ts';
-import type { EventView } from './admin-views.ts';
+import type { EventCount, EventView } from './admin-views.ts';
 
 export const EVENT_LIMITS = {
   /** Kept for whoever asks what has happened before; the oldest go first. */
@@ -41,6 +41,8 @@ export class Events implements Log {
   readonly #kept: Kept[] = [];
   #keptCharacters = 0;
   #seq = 0;
+  /** By name and level. The program has some dozens of names. */
+  readonly #counts = new Map<string, { event: string; level: EventView['level']; count: number }>();
   readonly #subscribers = new Set<Subscriber>();
   /** Being told: an event that comes of telling waits until all have heard this one. */
   #waiting: Kept[] | undefined;
@@ -55,6 +57,7 @@ export class Events implements Log {
     this.#log.event(level, name, facts);
     if (level === 'debug') return;
     this.#seq += 1;
+    this.#tally(level, name);
     const kept = { seq: this.#seq, line: this.#lineOf(level, name, facts) };
     this.#keep(kept);
     this.#tell(kept);
@@ -74,6 +77,18 @@ export class Events implements Log {
     if (lines.every((line) => subscriber.told(line))) this.#subscribers.add(subscriber);
     else this.#dropped(subscriber);
     return () => this.#subscribers.delete(subscriber);
+  }
+
+  /** How many there were of each. */
+  counts(): EventCount[] {
+    return [...this.#counts.values()].map((counted) => ({ ...counted }));
+  }
+
+  #tally(level: EventView['level'], event: string): void {
+    const key = `${level} ${event}`;
+    const counted = this.#counts.get(key) ?? { event, level, count: 0 };
+    counted.count += 1;
+    this.#counts.set(key, counted);
   }
 
   #lineOf(level: EventView['level'], event: string, facts: Facts): string {

@@ -139,6 +139,12 @@ function addProcess(page: MetricsPage, { info, health, stats }: MetricsFacts): v
     ['code', 'level'],
     health.problems.map(({ code, level }): Value => [{ code, level }, 1]),
   );
+  page.counter(
+    'sheepdog_events_total',
+    'Events of the log from level info on',
+    ['event', 'level'],
+    stats.events.map(({ event, level, count }): Value => [{ event, level }, count]),
+  );
   page.gauge(
     'sheepdog_deletions_pending',
     'Deleted VDIs and snapshots whose space is not free yet',

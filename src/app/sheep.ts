@@ -204,6 +204,7 @@ function subjectOf(parts: Parts, admin: readonly Address[], requestStop: () => v
       diskSyncs: host.diskSyncs(),
       connections: nbd.connections(),
       nbd: nbd.stats(),
+      events: events.counts(),
     }),
   };
 }

@@ -37,6 +37,12 @@ describe('events', () => {
     hub.event('info', 'a.thing', { bytes: 7n, vdi: 'demo' });
     hub.event('error', 'a.failure');
     expect(logged).toEqual(['a.detail', 'a.thing', 'a.failure']);
+    hub.event('error', 'a.failure');
+    expect(hub.counts()).toEqual([
+      { event: 'a.thing', level: 'info', count: 1 },
+      { event: 'a.failure', level: 'error', count: 2 },
+    ]);
+    listener.heard.pop();
     const timeMs = new ManualClock().wallMs();
     expect(listener.heard).toEqual([
       { seq: 1, timeMs, level: 'info', event: 'a.thing', facts: { bytes: '7', vdi: 'demo' } },

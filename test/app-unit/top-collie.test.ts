@@ -32,7 +32,7 @@ describe('collie top', () => {
   test('ends with a sentence when the sheep goes', async () => {
     await using directory = await scratch();
     const sheep = await startTestSheep(directory.path);
-    let stopping: Promise<void> | undefined;
+    let stopping: PromiseLike<void> | undefined;
     const { status, err } = await collie(['-a', sheep.socket, 'top'], {}, () => {
       stopping ??= sheep[Symbol.asyncDispose]();
     });

@@ -57,7 +57,7 @@ export class ExtraPayload {
   }
 
   #refuse(refused: Refusal): void {
-    this.#flight.stopwatch.take(this.#head);
+    this.#flight.stopwatch.take(this.#head, 0);
     this.#flight.answerRefusal(this.#head, refused);
   }
 
@@ -72,7 +72,7 @@ export class ExtraPayload {
       this.#refuse(refused);
       return;
     }
-    this.#flight.stopwatch.take(head);
+    this.#flight.stopwatch.take(head, length);
     this.#statuses.begin(head, length, chosen);
   }
 }

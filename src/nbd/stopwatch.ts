@@ -56,11 +56,14 @@ export class Stopwatch {
     return this.#receivedMs;
   }
 
-  /** A request of this chunk is begun. */
-  take({ type, length }: Head): void {
+  /**
+   * A request of this chunk is begun.
+   * @param bytes  that it is about; of a refused one none, or it could say anything, up to 2^64
+   */
+  take({ type }: Head, bytes: number): void {
     const command = commandOf(type);
     this.#quick[command] = (this.#quick[command] as number) + 1;
-    this.#parts.meter.asked(command, length);
+    this.#parts.meter.asked(command, bytes);
   }
   /** It waits. */
   wait(request: Request): void {

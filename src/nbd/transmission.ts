@@ -135,12 +135,13 @@ export class Transmission implements RequestSink {
       return head.length;
     }
     const refused = refusal(this.#terms, this.#limits, head, head.length);
-    if (type !== CMD.WRITE) this.#flight.stopwatch.take(head);
     if (type === CMD.WRITE) {
       const mayGoOn = this.#writes.begin(refused);
       if (!mayGoOn) this.#broken('a refused payload too long to skip');
       return head.length;
     }
+    const about = refused === undefined && type !== CMD.FLUSH ? head.length : 0;
+    this.#flight.stopwatch.take(head, about);
     if (refused !== undefined) this.#flight.answerRefusal(head, refused);
     else if (type === CMD.READ) this.#reads.begin(head);
     else this.#effect(head);

@@ -36,7 +36,7 @@ export class Writes {
       return length <= this.#flight.limits.writeSkipMaxBytes;
     }
     if (length > 0) return true;
-    this.#flight.stopwatch.take(this.#head);
+    this.#flight.stopwatch.take(this.#head, 0);
     this.#flight.replies.done(this.#head);
     return true;
   }
@@ -66,7 +66,7 @@ export class Writes {
   }
 
   #refuse(refused: Refusal): void {
-    this.#flight.stopwatch.take(this.#head);
+    this.#flight.stopwatch.take(this.#head, 0);
     this.#flight.answerRefusal(this.#head, refused);
   }
 
@@ -74,7 +74,7 @@ export class Writes {
   #whole(bytes: Uint8Array): void {
     const { device, replies, stopwatch } = this.#flight;
     const head = this.#head;
-    stopwatch.take(head);
+    stopwatch.take(head, head.length);
     this.bytes += bytes.length;
     let waiting: Completion;
     try {
@@ -109,7 +109,7 @@ export class Writes {
    */
   #inPieces(): PieceSink {
     const flight = this.#flight;
-    flight.stopwatch.take(this.#head);
+    flight.stopwatch.take(this.#head, this.#head.length);
     const request = flight.begin(this.#head);
     const range = { at: this.#head.offset, length: this.#head.length };
     /** Pieces in flight, and one for the payload that is still arriving. */

@@ -3,7 +3,7 @@ import { SheepError } from '../../src/base/errors.ts';
 import { KiB } from '../../src/base/units.ts';
 import { CMD, CMD_FLAG, ERRNO } from '../../src/nbd/constants.ts';
 import type { CommandStats } from '../../src/nbd/meter.ts';
-import { requestBytes, type TestClient } from './client.ts';
+import { requestBytes, statusPayload, type TestClient } from './client.ts';
 import { Gate, pattern, Served, type ServedOptions } from './served.ts';
 
 const { READ, WRITE, DISC, FLUSH, TRIM } = CMD;
@@ -105,6 +105,23 @@ describe('what is counted', () => {
       durations: { count: 1 },
       errors: [{ errno: ERRNO.ENOSPC, count: 1 }],
     });
+  });
+
+  test('bytes only of requests that are served, whatever the others say', async () => {
+    await using served = await Served.start();
+    const client = await served.client({ form: 'extended', meta: true });
+    const length = 2n ** 64n - 1n;
+    for (const type of [READ, TRIM, CMD.WRITE_ZEROES, CMD.BLOCK_STATUS, 77]) {
+      await client.request({ type, length });
+    }
+    await client.request({ type: WRITE, offset: length, payload: pattern(5000) });
+    await client.request({ type: TRIM, flags: CMD_FLAG.PAYLOAD_LEN, payload: pattern(5000) });
+    await client.request({ type: FLUSH, offset: length, length });
+    expect(counted(served).map(({ bytes }) => bytes)).toEqual(counted(served).map(() => 0));
+    const payload = statusPayload(8192, 1);
+    const flags = CMD_FLAG.PAYLOAD_LEN;
+    await client.request({ type: CMD.BLOCK_STATUS, flags, payload });
+    expect(of(served, 'BLOCK_STATUS')?.bytes).toBe(8192);
   });
 
   test('a WRITE whose payload breaks off is not', async () => {

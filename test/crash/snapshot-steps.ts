@@ -124,6 +124,10 @@ interface StopsOptions {
   readonly hash: 'sha256' | 'sha1';
   /** Something between the store and the disk, such as a sync that is left out. */
   readonly wrap?: (disk: Disk) => Disk;
+  /** Only each so-manieth moment, and the end of each step. */
+  readonly stride?: number;
+  /** Only kills, and each of them with all ways to go on. */
+  readonly kills?: boolean;
 }
 
 /**
@@ -141,7 +145,7 @@ export async function stops(options: StopsOptions): Promise<string[]> {
     openStore({ disk: wrap(disk), directory: DIRECTORY, create: shape, limits: LIMITS });
   const found: string[] = [];
   let before: Backups = new Map();
-  let [from, turn] = [0, 0];
+  let from = 0;
   const steps = [OPENING, ...LIFE];
   for (const step of steps) {
     {
@@ -151,16 +155,11 @@ export async function stops(options: StopsOptions): Promise<string[]> {
     const to = recording.log.length;
     const after = step.done(before);
     const promised = { step, before, after, frees: step.frees === true };
-    for (let moment = from; moment <= to; moment += 1) {
+    for (const moment of momentsOf(from, to, options.stride ?? 1)) {
       const answered = moment === to;
-      // In the middle one way to stop for each moment, at the end all of them.
-      const ways = WAYS.filter((_, way) => answered || moment % WAYS.length === way);
-      for (const [kind, stop] of ways) {
-        turn += 1;
+      for (const [kind, stop, next] of stopsAt(moment, answered, options.kills === true)) {
         const left = stop(recording.stateAfter(moment), simRandom(moment));
-        const wrong = await judge(left, open, { ...promised, answered }, NEXT[turn % 3]!).catch(
-          describe,
-        );
+        const wrong = await judge(left, open, { ...promised, answered }, next).catch(describe);
         if (wrong !== undefined) found.push(`${step.title}, ${kind} at ${moment - from}: ${wrong}`);
       }
       if (found.length > 0) return found;
@@ -178,7 +177,8 @@ interface Promised {
   readonly frees: boolean;
 }
 
-const WAYS: readonly [string, (state: Cuttable, random: Random) => SimDisk][] = [
+type Stop = (state: Cuttable, random: Random) => SimDisk;
+const WAYS: readonly [string, Stop][] = [
   ['kill', (state, random) => state.kill(random)],
   ['power cut', (state) => state.powerCut('nothing')],
   ['power cut that lost some', (state, random) => state.powerCut(random)],
@@ -187,6 +187,23 @@ const WAYS: readonly [string, (state: Cuttable, random: Random) => SimDisk][] = 
 /** How a store goes on that was stopped, as if nothing had been; and what is there then. */
 type Next = 'another backup' | 'a collection' | 'the same again';
 const NEXT: readonly Next[] = ['another backup', 'a collection', 'the same again'];
+
+function momentsOf(from: number, to: number, stride: number): number[] {
+  const moments = Array.from(
+    { length: Math.ceil((to - from) / stride) },
+    (_, n) => from + n * stride,
+  );
+  return [...moments, to];
+}
+
+/** In the middle of a step one way for each moment, in turn with how it goes on; at its end all. */
+function stopsAt(moment: number, answered: boolean, kills: boolean): [string, Stop, Next][] {
+  const all = WAYS.flatMap(([kind, stop]) =>
+    NEXT.map((next): [string, Stop, Next] => [kind, stop, next]),
+  );
+  if (kills) return all.filter(([kind]) => kind === 'kill');
+  return answered ? all : [all[(moment * 4) % all.length]!];
+}
 
 async function goOn(
   store: SnapshotStore,

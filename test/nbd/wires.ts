@@ -14,7 +14,7 @@ export interface Names {
 const BASE = 'base:allocation';
 
 /** One option. */
-export function optionWires({ known, unknown, contexts }: Names): fc.Arbitrary<Uint8Array> {
+function optionWires({ known, unknown, contexts }: Names): fc.Arbitrary<Uint8Array> {
   const [some = BASE] = contexts;
   return fc.oneof(
     fc.constantFrom(

@@ -3,8 +3,13 @@ import { readFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
+import { addEventRoutes } from '../../src/app/admin-event-routes.ts';
+import { adminServer } from '../../src/app/admin-server.ts';
 import type { EventView } from '../../src/app/admin-views.ts';
+import { Events } from '../../src/app/events.ts';
+import { silentLog } from '../../src/base/log.ts';
 import { scratch } from '../cluster/scratch.ts';
+import { ManualClock } from '../nbd/manual-clock.ts';
 import { http } from './http.ts';
 import { collie, startTestSheep } from './test-sheep.ts';
 
@@ -43,10 +48,13 @@ async function refusal(socket: WebSocket): Promise<number> {
 /** Resolves with the first event of this name. */
 function named(socket: WebSocket, name: string): Promise<EventView> {
   return new Promise((settle) => {
-    socket.on('message', (data) => {
+    const look = (data: unknown) => {
       const event: EventView = JSON.parse(String(data));
-      if (event.event === name) settle(event);
-    });
+      if (event.event !== name) return;
+      socket.off('message', look);
+      settle(event);
+    };
+    socket.on('message', look);
   });
 }
 
@@ -200,6 +208,38 @@ describe('GET /v1/events', () => {
     }
     expect((await dropped).facts).toEqual({ subscriber: '127.0.0.1' });
   });
+});
+
+test('a subscriber who answers no ping is gone after a minute, one who does stays', async () => {
+  const clock = new ManualClock();
+  const events = new Events(silentLog, clock);
+  const server = adminServer({ transport: 'unix' }, silentLog);
+  await using stack = new AsyncDisposableStack();
+  stack.defer(() => server.close());
+  await addEventRoutes(server, { events, clock });
+  await server.listen({ host: '127.0.0.1', port: 0 });
+  const { port } = server.server.address() as { port: number };
+  const open = async (autoPong: boolean) => {
+    const socket = new WebSocket(`ws://127.0.0.1:${port}/v1/events`, { autoPong });
+    stack.defer(() => socket.terminate());
+    const pinged = once(socket, 'ping');
+    await once(socket, 'open');
+    await pinged;
+    return socket;
+  };
+  const [dead, alive] = [await open(false), await open(true)];
+  const gone = once(dead, 'close');
+  // The answer to the first ping has arrived once what was told after it is heard.
+  for (let minute = 0; minute < 3; minute += 1) {
+    const heard = named(alive, `test.minute-${minute}`);
+    alive.ping();
+    await once(alive, 'pong');
+    events.event('info', `test.minute-${minute}`);
+    await heard;
+    await clock.pass(30_000);
+  }
+  await gone;
+  expect(alive.readyState).toBe(WebSocket.OPEN);
 });
 
 describe('collie events', () => {

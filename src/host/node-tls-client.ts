@@ -77,6 +77,7 @@ function secureBy(side: Side): Tls {
     secure: async (stream: ByteStream, { signal }: Call = {}): Promise<Secured> => {
       assert(stream instanceof NodeStream, 'TLS is for sockets of this machine');
       const under = stream.giveUp();
+      if (under.destroyed) throw ended();
       const socket = connect({ ...side.options(stream.peerName), socket: under });
       const aborted = () => under.destroy();
       signal?.addEventListener('abort', aborted, { once: true });
@@ -100,11 +101,14 @@ function secureBy(side: Side): Tls {
 /** Whatever happens to the socket afterwards is told by its stream. */
 function settled(socket: TLSSocket, under: Socket): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const gone = () =>
-    reject(new SheepError('ERR_IO', 'the connection ended during the TLS handshake'));
+  const gone = () => reject(ended());
   under.once('close', gone);
   socket.once('secureConnect', resolve).on('error', reject).once('close', gone);
   return promise;
+}
+
+function ended(): SheepError {
+  return new SheepError('ERR_IO', 'the connection ended during the TLS handshake');
 }
 
 function hostOf(address: string): string {

@@ -134,6 +134,7 @@ class Gate {
     under.allowHalfOpen = false;
     signal?.addEventListener('abort', aborted, { once: true });
     if (signal?.aborted) aborted();
+    else if (under.destroyed) gone();
     else this.#server.emit('connection', under);
     try {
       const entered = await waiting.promise;

@@ -5,7 +5,7 @@ import { MiB } from '../../src/base/units.ts';
 import { CMD, CMD_FLAG, REP } from '../../src/nbd/constants.ts';
 import { FIRST_STATE, need, step } from '../../src/nbd/handshake.ts';
 import { answer } from '../../src/nbd/handshake-answers.ts';
-import type { Answer, Effect, State } from '../../src/nbd/handshake-state.ts';
+import type { Answer, Effect, State, TlsMode } from '../../src/nbd/handshake-state.ts';
 import { NBD_LIMITS } from '../../src/nbd/limits.ts';
 import { FORMS, type RequestFields } from './client.ts';
 import { Served } from './served.ts';
@@ -18,7 +18,6 @@ interface Operation {
   readonly value: number;
 }
 
-const now = { limits: NBD_LIMITS, stopping: false, tls: 'none', followed: false } as const;
 const DEPTH = 'qemu:allocation-depth';
 const BITMAP = 'qemu:dirty-bitmap:a';
 const contexts = { [DEPTH]: (block: number) => block % 3, [BITMAP]: () => 1 };
@@ -37,30 +36,42 @@ const session = handshakeWires({ known: 'disk', unknown: 'none', contexts: [DEPT
 describe('the handshake', () => {
   test('takes any bytes and any answers: bounded, never throwing, one question at a time', () => {
     const bytes = fc.oneof(session, fc.uint8Array({ maxLength: 300 }));
+    const tls = fc.constantFrom<TlsMode>('none', 'offered', 'required');
     fc.assert(
-      fc.property(bytes, fc.array(answers, { minLength: 1, maxLength: 5 }), (wire, given) => {
-        let state: State = FIRST_STATE;
-        let asked = 0;
-        for (let at = 0, steps = 0; state.at !== 'over'; steps += 1) {
-          let effects: readonly Effect[];
-          if (state.at === 'asking') {
-            const next = answer(state, given[asked % given.length] ?? { entries: [] }, now);
-            asked += 1;
-            ({ state, effects } = next);
-          } else {
-            const wanted = need(state);
-            expect(wanted).toBeLessThanOrEqual(NBD_LIMITS.optionBytesMax);
-            if (at + wanted > wire.length) return;
-            ({ state, effects } = step(state, wire.subarray(at, at + wanted), now));
-            at += wanted;
+      fc.property(
+        bytes,
+        fc.array(answers, { minLength: 1, maxLength: 5 }),
+        tls,
+        (wire, given, tls) => {
+          const now = { limits: NBD_LIMITS, stopping: false, tls, followed: false };
+          let secured = 0;
+          let state: State = FIRST_STATE;
+          let asked = 0;
+          for (let at = 0, steps = 0; state.at !== 'over'; steps += 1) {
+            let effects: readonly Effect[];
+            if (state.at === 'asking') {
+              const next = answer(state, given[asked % given.length] ?? { entries: [] }, now);
+              asked += 1;
+              ({ state, effects } = next);
+            } else {
+              const wanted = need(state);
+              expect(wanted).toBeLessThanOrEqual(NBD_LIMITS.optionBytesMax);
+              if (at + wanted > wire.length) return;
+              ({ state, effects } = step(state, wire.subarray(at, at + wanted), now));
+              at += wanted;
+            }
+            expect(steps).toBeLessThan(2 * wire.length + 10);
+            const asks = effects.filter((effect) => effect.do === 'ask');
+            expect(asks).toHaveLength(state.at === 'asking' ? 1 : 0);
+            // Where TLS is required nothing is asked before it, and it begins once.
+            secured += effects.filter((effect) => effect.do === 'secure').length;
+            expect(secured).toBeLessThanOrEqual(tls === 'none' ? 0 : 1);
+            if (tls === 'required' && secured === 0) expect(asks).toEqual([]);
+            const ends = effects.filter(({ do: what }) => /^(refuse|begin|end)$/.test(what));
+            expect(ends).toHaveLength(state.at === 'over' ? 1 : 0);
           }
-          expect(steps).toBeLessThan(2 * wire.length + 10);
-          const asks = effects.filter((effect) => effect.do === 'ask');
-          expect(asks).toHaveLength(state.at === 'asking' ? 1 : 0);
-          const ends = effects.filter(({ do: what }) => /^(refuse|begin|end)$/.test(what));
-          expect(ends).toHaveLength(state.at === 'over' ? 1 : 0);
-        }
-      }),
+        },
+      ),
       { numRuns: 3000 },
     );
   });

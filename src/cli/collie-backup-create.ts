@@ -6,7 +6,7 @@ import { type BackupMade, createBackup } from '../app/backup/create.ts';
 import { changedSince, changesContext } from '../app/transfer/changes.ts';
 import { quoted } from '../app/transfer/image-formats.ts';
 import type { Export } from '../app/transfer/spread.ts';
-import { SheepError } from '../base/errors.ts';
+import { isFault, SheepError } from '../base/errors.ts';
 import type { Call } from '../contracts/call.ts';
 import type { SnapshotStore } from '../farm/snapshots/store.ts';
 import { DEFAULT_SHAPE, type StoreShape } from '../farm/snapshots/store-identity.ts';
@@ -16,12 +16,18 @@ import { exportName, type VolumeRecord } from '../vdi/record.ts';
 import { withBackups } from './backup-store.ts';
 import type { Collie } from './collie-command.ts';
 import { formatBytes } from './output.ts';
-import { NBD_OPTION, type TransferOptions, TransferSession } from './transfer-session.ts';
+import {
+  NBD_OPTION,
+  type TransferOptions,
+  TransferSession,
+  withAftermath,
+} from './transfer-session.ts';
 import { vdiRef } from './vdi-names.ts';
 
 interface CreateOptions extends TransferOptions, Partial<Pick<StoreShape, 'hash' | 'codec'>> {
   readonly to: string;
   readonly tag?: string;
+  readonly prove?: true;
 }
 
 /** `collie backup create NAME@TAG --to DIR`. */
@@ -31,6 +37,7 @@ export function createCommand(collie: Collie): Command {
     .argument('<name@tag>')
     .requiredOption('--to <directory>', 'the store of backups; it is made if it does not exist')
     .option('--tag <tag>', 'what to call the backup (default: only its ID)')
+    .option('--prove', 'read everything, and store anew what is there and damaged')
     .addOption(
       new Option('--hash <hash>', 'of a store that is made (default: sha256)').choices([
         'sha256',
@@ -55,8 +62,9 @@ export function createCommand(collie: Collie): Command {
         const vdi = await session.info({ name, snapshot });
         await withBackups(collie, options.to, create, async (store) => {
           refuseOtherShape(store, options);
-          await using writer = await beginWriting(store);
-          const job = { collie, session, store, writer, vdi, tag };
+          const proving = options.prove === true;
+          await using writer = await beginWriting(store, { proving });
+          const job = { collie, session, store, writer, vdi, tag, proving };
           tell(collie, store, await backUp(job));
         });
       });
@@ -96,6 +104,8 @@ interface Job {
   readonly writer: StoreWriter;
   readonly vdi: VolumeRecord;
   readonly tag: string;
+  /** Nothing that is there is relied on. */
+  readonly proving: boolean;
 }
 
 interface Created extends Partial<Pick<BackupMade, 'counts'>> {
@@ -104,11 +114,12 @@ interface Created extends Partial<Pick<BackupMade, 'counts'>> {
 }
 
 async function backUp(job: Job): Promise<Created> {
-  const { collie, session, store, writer, vdi, tag } = job;
+  const { collie, session, store, writer, vdi, tag, proving } = job;
   const { cluster } = await session.call<InfoView>('GET', '/v1/info');
   const { clusterId } = cluster;
   const { sound } = await backupsIn(store);
-  const found = findBase(sound, clusterId, await session.everyRecord(), vdi);
+  const known = proving ? [] : sound;
+  const found = findBase(known, clusterId, await session.everyRecord(), vdi);
   const { backup } = found ?? {};
   if (found?.snapshot.vid === vdi.vid && backup?.entry.tag === tag) return { backup };
   using shown = collie.progress(`backing up ${exportName(vdi)}`);
@@ -116,16 +127,23 @@ async function backUp(job: Job): Promise<Created> {
   const call = session.callFor(device);
   const changed = found && changesIn(device, vdi, found, call);
   const base = backup && changed && { backup, changed };
-  const made = await createBackup(
-    store,
-    writer,
-    { clusterId, snapshot: vdi, device, ...(base && { base }) },
-    { tag, clock: store.options.clock, call },
-    ({ at }) => shown.update(at, vdi.sizeBytes),
-  );
+  const source = { clusterId, snapshot: vdi, device, ...(base && { base }) };
+  const how = { tag, clock: store.options.clock, call };
+  const made = await createBackup(store, writer, source, how, ({ at }) =>
+    shown.update(at, vdi.sizeBytes),
+  ).catch((error) => {
+    throw base === undefined ? error : withRemedy(error);
+  });
   shown.update(vdi.sizeBytes, vdi.sizeBytes);
   shown.done();
   return { ...made, ...(base && { base: base.backup }) };
+}
+
+/** What a backup was to be built on may be damaged. */
+function withRemedy(error: unknown): unknown {
+  const isDamage = isFault(error, 'ERR_CORRUPT') || isFault(error, 'ERR_MISSING');
+  if (!isDamage) return error;
+  return withAftermath(error, 'with --prove it is built on nothing, and what is damaged is healed');
 }
 
 /** By its ID, because its tag may be another snapshot's by now. */

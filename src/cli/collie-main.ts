@@ -125,7 +125,7 @@ All commands:
   vdi resize NAME SIZE [--dry-run] | delete [-s TAG] NAME [--dry-run] | check NAME[@TAG]
   vdi import FILE NAME [--size SIZE] [--raw] | export NAME[@TAG] FILE [--from TAG]
   vdi diff NAME@TAG NAME[@TAG] | map NAME[@TAG]
-  backup create NAME@TAG --to DIR [--tag TAG] | list DIR | show DIR ID
+  backup create NAME@TAG --to DIR [--tag TAG] [--prove] | list DIR | show DIR ID
   backup verify DIR [ID] [--sample PERCENT] | restore DIR ID NAME [--overwrite]
   backup delete DIR ID [--dry-run]
   backup prune DIR --keep-last N --keep-daily N --keep-weekly N --keep-monthly N [--dry-run]

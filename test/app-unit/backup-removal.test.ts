@@ -177,6 +177,41 @@ describe('damage to a store of backups', () => {
       err: expect.stringMatching(/bytes \d+ to \d+ of the disk are lost: .*'half', which was made/),
     });
     expect(await world.names()).toEqual(names);
+    // Whoever relies on what is there has the same damage; whoever proves it heals all that share it.
+    await world.json('vdi', 'clone', '-s', 's1', 'hurt', 'twin');
+    await world.json('vdi', 'snapshot', '-s', 's', 'twin');
+    await create('twin@s', 'hurting');
+    const both = await world.run('backup', 'verify', path('hurting'));
+    expect(both.out).toMatch(/not sound, 2 flaws/);
+    const healing = ['backup', 'create', 'twin@s', '--to', path('hurting'), '--prove'];
+    expect(await world.json(...healing)).toMatchObject({ base: null, newBytes: 64 * KiB });
+    expect(await world.json('backup', 'verify', path('hurting'))).toMatchObject({ findings: [] });
+    await prune('hurting', '--keep-last', '9', '--grace', '0s');
+    expect(await world.json('backup', 'verify', path('hurting'))).toMatchObject({ findings: [] });
+    await world.json('backup', 'restore', path('hurting'), second as string, 'whole');
+    await world.expectSame('whole', await world.bytesOf('hurt@s1'));
+  });
+
+  test('a backup is not built on damaged trees, and says what to do instead', async () => {
+    const [first] = await filled('stump', 'felled', 1);
+    const [tree] = (await packsByAge('felled')).filter(({ size }) => size < 64 * KiB);
+    {
+      // Behind the headers of the pack and of its first object.
+      await using file = await open(`${path('felled')}/packs/${tree?.name}`, 'r+');
+      await file.write(Buffer.of(0xff, 0xff, 0xff), 0, 3, 64 + 56 + 9);
+    }
+    await writeNoise('stump', MiB, 4 * KiB);
+    await world.json('vdi', 'snapshot', '-s', 'next', 'stump');
+    const creating = ['backup', 'create', 'stump@next', '--to', path('felled')];
+    expect(await world.run(...creating)).toMatchObject({
+      ...{ status: 1, err: expect.stringMatching(/object [0-9a-f]+ .* is damaged: .* --prove/) },
+    });
+    expect((await list('felled')).map(({ id }) => id)).toEqual([first]);
+    await world.json(...creating, '--prove');
+    // The tree of the other snapshot is another one; that of the same is healed.
+    expect(await world.run('backup', 'verify', path('felled'))).toMatchObject({ status: 1 });
+    await world.json('backup', 'create', 'stump@s0', '--to', path('felled'), '--prove');
+    expect(await world.json('backup', 'verify', path('felled'))).toMatchObject({ findings: [] });
   });
 
   test('a backup of which nothing can be read is listed as lost, and can be deleted', async () => {

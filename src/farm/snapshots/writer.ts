@@ -26,11 +26,19 @@ type Work = Pick<CpuPool, 'name' | 'compress'>;
 /** Where a sha1 ends in a name. Names that differ only behind it are of contents that collide. */
 const MARK_AT = 20;
 
+export interface WriterOptions {
+  /** What is there already is read and proven before it is shared; what is damaged is stored anew. */
+  readonly proving?: boolean;
+}
+
 /**
  * Whoever disposes the writer without a snap has stored nothing that anybody finds.
  * @throws SheepError `ERR_BUSY` with who it is, if there is a writer already
  */
-export async function beginWriting(store: SnapshotStore): Promise<StoreWriter> {
+export async function beginWriting(
+  store: SnapshotStore,
+  options: WriterOptions = {},
+): Promise<StoreWriter> {
   await using beginning = new AsyncDisposableStack();
   const lock = beginning.use(await lockStore(store.options));
   await store.refresh();
@@ -41,7 +49,7 @@ export async function beginWriting(store: SnapshotStore): Promise<StoreWriter> {
   await store.packs.removeDrafts();
   for (const log of Object.values(store.logs)) await log.mend();
   beginning.move();
-  return new StoreWriter(store, lock);
+  return new StoreWriter(store, lock, options);
 }
 
 /**
@@ -54,12 +62,16 @@ export class StoreWriter implements AsyncDisposable {
   readonly #packs: PackStream;
   /** Content that is not stable yet, by name. */
   readonly #pending = new Map<string, PromiseWithResolvers<OnItsWay>>();
+  /** Names of content that is there and damaged, and has not been stored anew. */
+  readonly #damaged = new Set<string>();
   readonly #here: Work;
+  readonly #proving: boolean;
   #failure: unknown;
 
-  constructor(store: SnapshotStore, lock: StoreLock) {
+  constructor(store: SnapshotStore, lock: StoreLock, { proving = false }: WriterOptions = {}) {
     this.store = store;
     this.#lock = lock;
+    this.#proving = proving;
     this.#packs = new PackStream(store, (name) => void this.#pending.delete(keyOf(name)));
     const { here } = store.options.pool;
     this.#here = {
@@ -166,6 +178,7 @@ export class StoreWriter implements AsyncDisposable {
     let asked = Array.from({ length: bytes.length / sliceBytes }, (_, index) => index);
     asked = asked.filter((index) => !isZero(nameOf(index)));
     while (asked.length > 0) {
+      if (this.#proving) await this.#findDamaged(type, asked, nameOf);
       const { fresh, there } = this.#claim(asked, nameOf);
       newSlices += fresh.length;
       try {
@@ -192,16 +205,36 @@ export class StoreWriter implements AsyncDisposable {
     const there: number[] = [];
     for (const index of asked) {
       const key = keyOf(nameOf(index));
-      if (this.#pending.has(key) || this.store.has(nameOf(index))) {
+      // What is damaged gets a second copy, which readers find.
+      const isThere = this.store.has(nameOf(index)) && !this.#damaged.has(key);
+      if (this.#pending.has(key) || isThere) {
         there.push(index);
         continue;
       }
+      this.#damaged.delete(key);
       const appended = Promise.withResolvers<OnItsWay>();
       appended.promise.catch(() => undefined); // whoever waits for it is told
       this.#pending.set(key, appended);
       fresh.push(index);
     }
     return { fresh, there };
+  }
+
+  async #findDamaged(
+    type: ContentType,
+    asked: readonly number[],
+    nameOf: (index: number) => Uint8Array,
+  ): Promise<void> {
+    for (const index of asked) {
+      const name = nameOf(index);
+      if (this.#pending.has(keyOf(name)) || !this.store.has(name)) continue;
+      try {
+        await this.store.read(name, type);
+      } catch (error) {
+        if (!isFault(error, 'ERR_CORRUPT')) throw error;
+        this.#damaged.add(keyOf(name));
+      }
+    }
   }
 
   #append(

@@ -1,7 +1,7 @@
 import { isFault } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { openLocalCoordinator } from '../../src/cluster/local-coordinator.ts';
-import type { Coordinator, Swap } from '../../src/contracts/coordinator.ts';
+import type { Coordinator, Entry, Swap } from '../../src/contracts/coordinator.ts';
 import type { Disk } from '../../src/contracts/disk.ts';
 import type { Random } from '../../src/contracts/seams.ts';
 import type { LogEntry } from '../../src/sim/disk-log.ts';
@@ -124,10 +124,12 @@ function remember(coordinator: Coordinator, story: Story) {
     }
   })();
   return {
-    stop: async ({ revision }: { revision: bigint }) => {
+    /** With what is there at the end: the watch may stop among the keys of its last revision. */
+    stop: async ({ entries, revision }: Awaited<ReturnType<Coordinator['list']>>) => {
       while (story.states.length <= Number(revision)) await Promise.resolve();
       ending.abort();
       await task;
+      story.states[Number(revision)] = shownOf(entries);
     },
   };
 }
@@ -180,7 +182,10 @@ function openAt(disk: Disk): Promise<Coordinator> {
 }
 
 async function shownBy(coordinator: Coordinator): Promise<Shown> {
-  const { entries } = await coordinator.list('');
+  return shownOf((await coordinator.list('')).entries);
+}
+
+function shownOf(entries: readonly Entry[]): Shown {
   return entries.map(({ key, revision, value }) => shownKey(key, revision, value)).join(' ');
 }
 

@@ -108,8 +108,18 @@ function addStore(page: MetricsPage, { farm, space, diskSyncs }: StatsView): voi
     'Written bytes that are not yet on the medium',
     farm.unsyncedBytes,
   );
+  page.gauge(
+    'sheepdog_store_waiting_changes',
+    'Writes and the like that wait until more is on the medium',
+    farm.waitingChanges,
+  );
   page.gauge('sheepdog_store_journal_bytes', 'Space of the journal', farm.journalBytes);
   page.gauge('sheepdog_store_open_objects', 'Objects whose file is open', farm.openObjects);
+  page.counter(
+    'sheepdog_store_object_opens_total',
+    'Objects that were opened or made',
+    farm.objectOpens,
+  );
   page.gauge(
     'sheepdog_store_listed_objects',
     'Objects on the activity log: they may be changing',

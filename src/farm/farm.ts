@@ -31,10 +31,14 @@ export interface FarmParts extends ObjectParts {
 export interface FarmStats {
   /** With their tables in memory; each keeps a file open. */
   readonly openObjects: number;
+  /** How many were opened or made since the start: above all those that were not open any more. */
+  readonly objectOpens: number;
   /** On the activity log: they may be changing. */
   readonly listedObjects: number;
   /** Written, and not yet on the medium. */
   readonly unsyncedBytes: number;
+  /** Changes that wait until more of these are on the medium. */
+  readonly waitingChanges: number;
   /** What the segments of the journal take on the disk. */
   readonly journalBytes: number;
 }
@@ -248,8 +252,10 @@ export class Farm implements ObjectStore {
     const { open, activity, flusher, journal } = this.#parts;
     return {
       openObjects: open.size,
+      objectOpens: open.opened,
       listedObjects: activity.size,
       unsyncedBytes: flusher.unsyncedBytes,
+      waitingChanges: flusher.waiting,
       journalBytes: journal.segments.length * journal.segmentBytes,
     };
   }

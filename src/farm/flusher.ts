@@ -52,6 +52,10 @@ export class Flusher {
   get unsyncedBytes(): number {
     return this.#unsyncedBlocks * BLOCK_BYTES;
   }
+  /** Changes that wait for room. */
+  get waiting(): number {
+    return this.#roomWaiters.length;
+  }
   /** Objects whose file is not stable, oldest change first. */
   get unhomed(): ReadonlySet<OpenObject> {
     return this.#unhomed;

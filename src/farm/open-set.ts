@@ -17,6 +17,7 @@ const OBJECT_ITSELF_BYTES = 1024;
  */
 export class OpenSet {
   readonly #recent: LRUCache<number | string, OpenObject>;
+  #opened = 0;
   readonly #kept = new Map<number | string, OpenObject>();
   /** A copy of some of both, each in the one place that follows from its key. */
   readonly #near: (OpenObject | undefined)[] = new Array(NEAR).fill(undefined);
@@ -66,7 +67,13 @@ export class OpenSet {
     return this.#gates.find(key) !== undefined;
   }
 
+  /** How many were ever opened or made. */
+  get opened(): number {
+    return this.#opened;
+  }
+
   add(object: OpenObject): void {
+    this.#opened += 1;
     object.gate = this.#gates.find(object.key);
     this.#recent.set(object.key, object);
   }

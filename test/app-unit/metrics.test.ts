@@ -60,6 +60,8 @@ describe('GET /metrics', () => {
     expect(theValue(metrics, 'sheepdog_nbd_connections_total')).toBe(1);
     expect(theValue(metrics, 'sheepdog_store_unsynced_bytes')).toBeGreaterThanOrEqual(5 * 4096);
     expect(theValue(metrics, 'sheepdog_store_open_objects')).toBeGreaterThan(0);
+    expect(theValue(metrics, 'sheepdog_store_object_opens_total')).toBeGreaterThan(0);
+    expect(theValue(metrics, 'sheepdog_store_waiting_changes')).toBe(0);
     expect(theValue(metrics, 'sheepdog_store_sync_duration_seconds_count')).toBeGreaterThan(0);
     expect(theValue(metrics, 'sheepdog_events_total', { event: 'nbd.attached' })).toBe(1);
     expect(theValue(metrics, 'sheepdog_build_info', { version: '1.2.3' })).toBe(1);

@@ -180,9 +180,11 @@ describe('changes that no sync covers', () => {
       SMALL_LIMITS.unsyncedMaxBytes + LARGE,
     );
     expect(answered).toBeLessThan(64);
+    expect(store.farm.stats().waitingChanges).toBeGreaterThan(0);
     letGo();
     await Promise.all(writes);
     expect(answered).toBe(64);
+    expect(store.farm.stats().waitingChanges).toBe(0);
     await store.farm.flush(VID);
     await store.powerCut();
     expect(await values(store.farm, A, 64 * 8)).toBe(

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -25,22 +25,28 @@ beforeAll(async () => {
     writeFileSync(join(folder, `collie.${shell}`), await collieSays('completion', shell));
     const sheep = sheepCommand('1.0.0', { out: () => undefined, err: () => undefined });
     writeFileSync(join(folder, `sheep.${shell}`), completionFor(shell, sheep));
+    if (shell !== 'zsh') continue;
+    for (const program of ['collie', 'sheep']) {
+      copyFileSync(join(folder, `${program}.zsh`), join(folder, `_${program}`));
+    }
   }
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/**
- * What an interactive bash makes of a line at a Tab or two: the line as it stands then, with what it
- * lists below it.
- */
+/** What an interactive shell makes of a line at a Tab or two: as it stands then, and what it lists. */
 const TYPE = `
 import os, pty, select, sys, time
-folder, line = sys.argv[1:3]
+folder, shell, line = sys.argv[1:4]
+START = {'bash': ['bash', '--norc', '--noprofile', '-i'], 'zsh': ['zsh', '-f', '-i']}
+SET_UP = {
+    'bash': "bind 'set bell-style none'; . ./collie.bash; . ./sheep.bash",
+    'zsh': "PS1='ready> '; fpath=($PWD $fpath); autoload -U compinit; compinit -u -D; unsetopt beep",
+}
 pid, fd = pty.fork()
 if pid == 0:
     os.chdir(folder)
-    os.environ.update(PATH=folder + ':' + os.environ['PATH'], PS1='ready> ', TERM='dumb')
-    os.execvp('bash', ['bash', '--norc', '--noprofile', '-i'])
+    os.environ.update(PATH=folder + ':' + os.environ['PATH'], PS1='ready> ', TERM='dumb', HOME=folder)
+    os.execvp(START[shell][0], START[shell])
 seen = b''
 def until(mark):
     global seen
@@ -48,9 +54,7 @@ def until(mark):
     while mark not in seen and time.time() < end:
         if select.select([fd], [], [], 0.1)[0]: seen += os.read(fd, 65536)
     if mark not in seen: sys.exit('no %r in %r' % (mark, seen))
-until(b'ready> ')
-seen = b''
-os.write(fd, b"bind 'set bell-style none'; bind 'set page-completions off'; . ./collie.bash; . ./sheep.bash; echo sourc''ed\\n")
+os.write(fd, SET_UP[shell].encode() + b"; echo sourc''ed\\n")
 until(b'sourced')
 until(b'ready> ')
 seen = b''
@@ -61,11 +65,22 @@ until(b'over\\r\\n')
 print(seen.decode())
 os.write(fd, b'exit\\n')
 `;
+// libnbd's Python comes with Python.
+const canType = hasTool('nbdsh');
+const typed = (shell: Shell, line: string) =>
+  execFileSync('python3', ['-c', TYPE, folder, shell, line], { encoding: 'utf8' });
 
-describe.skipIf(!hasTool('nbdsh'))('in a real bash', () => {
-  const typed = (line: string) =>
-    execFileSync('python3', ['-c', TYPE, folder, line], { encoding: 'utf8' });
+describe.skipIf(!canType || !hasTool('zsh'))('in a real zsh', () => {
+  test.for<[string, string]>([
+    ['collie vdi cre', 'collie vdi create '],
+    ['collie -a unix:/run/s.sock vdi info root@mon', 'vdi info root@monday '],
+    ['sheep --log-level deb', 'sheep --log-level debug '],
+  ])('%s⇥ becomes %s', ([line, expected]) => {
+    expect(typed('zsh', line)).toContain(expected);
+  });
+});
 
+describe.skipIf(!canType)('in a real bash', () => {
   test.for<[string, string]>([
     ['collie v', 'collie vdi '],
     ['collie vdi cre', 'collie vdi create '],
@@ -77,11 +92,11 @@ describe.skipIf(!hasTool('nbdsh'))('in a real bash', () => {
     ['sheep --log-level deb', 'sheep --log-level debug '],
     ['sheep --config coll', 'sheep --config collie'],
   ])('%s⇥ becomes %s', ([line, expected]) => {
-    expect(typed(line)).toContain(expected);
+    expect(typed('bash', line)).toContain(expected);
   });
 });
 
-describe.skipIf(!hasTool('zsh'))('in zsh', () => {
+describe.skipIf(!hasTool('zsh'))('in zsh, at the function', () => {
   /** Runs the function with what completion offers to it replaced by what prints. */
   const offered = (program: string, ...words: string[]) =>
     execFileSync(

@@ -64,16 +64,17 @@ export class ExtraPayload {
   #status(): void {
     const head = this.#head;
     const view = new DataView(this.#bytes.buffer);
-    const length = Number(view.getBigUint64(0));
     const chosen = chosenContexts(this.#terms, view);
+    // From here on it says how much it is about, as in any other request.
+    head.length = Number(view.getBigUint64(0));
     const refused =
-      chosen.length === 0 ? BAD_LIST : refusal(this.#terms, this.#flight.limits, head, length);
+      chosen.length === 0 ? BAD_LIST : refusal(this.#terms, this.#flight.limits, head);
     if (refused !== undefined) {
       this.#refuse(refused);
       return;
     }
-    this.#flight.stopwatch.take(head, length);
-    this.#statuses.begin(head, length, chosen);
+    this.#flight.stopwatch.take(head, head.length);
+    this.#statuses.begin(head, chosen);
   }
 }
 

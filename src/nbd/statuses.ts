@@ -23,13 +23,10 @@ export class Statuses {
     return this.#waiting >= this.#flight.limits.statusesMax;
   }
 
-  /**
-   * @param length    bytes from the head's offset on: a payload may have said how many
-   * @param contexts  at least one
-   */
-  begin(head: Head, length: number, contexts: readonly MetaContext[]): void {
+  /** @param contexts  at least one */
+  begin(head: Head, contexts: readonly MetaContext[]): void {
     const { extentsMax } = this.#flight.limits;
-    const { offset: at } = head;
+    const { offset: at, length } = head;
     const one = (head.flags & CMD_FLAG.REQ_ONE) !== 0;
     const countMax = one ? 1 : Math.floor(extentsMax / contexts.length);
     const request = this.#flight.begin(head);

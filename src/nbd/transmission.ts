@@ -134,7 +134,7 @@ export class Transmission implements RequestSink {
       if (!this.#extra.begin()) this.#broken('a payload that nobody asked for, too long to skip');
       return head.length;
     }
-    const refused = refusal(this.#terms, this.#limits, head, head.length);
+    const refused = refusal(this.#terms, this.#limits, head);
     if (type === CMD.WRITE) {
       const mayGoOn = this.#writes.begin(refused);
       if (!mayGoOn) this.#broken('a refused payload too long to skip');
@@ -162,7 +162,7 @@ export class Transmission implements RequestSink {
     const { type, flags, offset, length } = head;
     const { device } = this.#flight;
     if (type === CMD.BLOCK_STATUS) {
-      this.#statuses.begin(head, length, this.#terms.contexts);
+      this.#statuses.begin(head, this.#terms.contexts);
       return;
     }
     const request = this.#flight.begin(head);

@@ -73,16 +73,11 @@ function inOrder(rules: Readonly<Record<number, Rule>>): (Rule | undefined)[] {
   return Array.from({ length: CMD.BLOCK_STATUS + 1 }, (_, type) => rules[type]);
 }
 
-/**
- * Why a request cannot be served, or undefined. Pure.
- * @param length  of what it reads or changes; from 2^53 on neither this nor the offset is exact,
- *                but then they are above every size we serve
- */
+/** Why a request cannot be served, or undefined. Pure. */
 export function refusal(
   terms: Terms,
   limits: NbdLimits,
-  { type, flags, offset }: Pick<Head, 'type' | 'flags' | 'offset'>,
-  length: number,
+  { type, flags, offset, length }: Pick<Head, 'type' | 'flags' | 'offset' | 'length'>,
 ): Refusal | undefined {
   const rule = RULES[type];
   if (rule === undefined) return NO_COMMAND;

@@ -367,7 +367,7 @@ describe('which requests are refused', () => {
         const wire = requestBytes({ type, flags: flag, offset: at, length: size }, extended);
         const head = new Head(extended);
         head.read(new DataView(wire.buffer), 0);
-        const got = refusal(to, NBD_LIMITS, head, head.length)?.errno ?? 0;
+        const got = refusal(to, NBD_LIMITS, head)?.errno ?? 0;
         expect(got).toBe(expected(to, type, flag, at, size));
       }),
       { numRuns: 5000 },

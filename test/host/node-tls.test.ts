@@ -1,13 +1,23 @@
+import assert from 'node:assert';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, copyFileSync, cpSync, existsSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  existsSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
+import { getCACertificates, setDefaultCACertificates, TLSSocket } from 'node:tls';
 import { afterAll, describe, expect, test } from 'vitest';
 import { findTool } from '../../scripts/tools.ts';
-import { SheepError } from '../../src/base/errors.ts';
 import type { Proof } from '../../src/contracts/exports.ts';
-import type { ServerTls, TlsFiles } from '../../src/contracts/tls.ts';
+import type { ServerTls, Tls, TlsFiles } from '../../src/contracts/tls.ts';
 import { openNodeNet } from '../../src/host/node-net.ts';
+import { NodeStream } from '../../src/host/node-stream.ts';
 import { openServerTls } from '../../src/host/node-tls.ts';
 import { type ClientTlsOptions, openClientTls } from '../../src/host/node-tls-client.ts';
 import { type NetWorld, netContract } from '../contracts/net.ts';
@@ -248,10 +258,28 @@ describe('a client', () => {
     expect(elsewhere.clientSays).toMatchObject({ cause: { code: 'ERR_TLS_CERT_ALTNAME_INVALID' } });
   });
 
-  test('with a key does not go on with a server that shows a certificate instead', async () => {
-    // No authority of this machine may vouch for it either: who has no key is not who was meant.
-    const met = await meet(await openServerTls({ certs }), { psk, user: 'alice' });
-    expect(met.clientSays).toBeInstanceOf(SheepError);
+  test('with a key does not go on with a server that has none, whoever vouches for it', async () => {
+    const [key, cert, ca] = ['server-key.pem', 'server-cert.pem', 'ca-cert.pem'].map((name) =>
+      readFileSync(join(certs, name), 'utf8'),
+    );
+    /** Shows a certificate, and asks for nothing. */
+    const impostor: Tls = {
+      secure: (stream) => {
+        assert(stream instanceof NodeStream);
+        new TLSSocket(stream.giveUp(), { isServer: true, ...{ key, cert } }).on('error', () => {});
+        return new Promise(() => undefined);
+      },
+    };
+    const usual = getCACertificates('default');
+    setDefaultCACertificates([...usual, ca ?? '']);
+    try {
+      const tls = await openClientTls({ psk }, { user: 'alice' });
+      const net = new TlsNet(await openNodeNet(), impostor, tls);
+      await using listener = await net.listen('127.0.0.1:0', () => undefined);
+      await expect(net.dial(listener.address)).rejects.toEqual(forbidden(/TLS|key/));
+    } finally {
+      setDefaultCACertificates(usual);
+    }
   });
 
   test('with keys of several users must say whose', async () => {

@@ -7,7 +7,6 @@
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { MiB } from '../src/base/units.ts';
-import { caseToJson } from '../test/fuzz/cases.ts';
 import { Found, runFuzz, type Sum } from '../test/fuzz/run.ts';
 import setup from './built.ts';
 
@@ -29,7 +28,7 @@ try {
 } catch (error) {
   if (!(error instanceof Found)) throw error;
   const file = `fuzz-${seed}.json`;
-  writeFileSync(file, `${JSON.stringify(error.cases.map(caseToJson), null, 2)}\n`);
+  writeFileSync(file, error.text);
   console.error(error.cause);
   console.log(`found: ${error.message}; ${error.cases.length} cases that lead to it: ${file}`);
   process.exitCode = 1;

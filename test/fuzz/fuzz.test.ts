@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { expect, test } from 'vitest';
 import { caseFromJson } from './cases.ts';
-import { replay, runFuzz } from './run.ts';
+import { Found, replay, runFuzz } from './run.ts';
 
 const CORPUS = resolve(import.meta.dirname, '../fuzz-corpus');
 const seed = Number(process.env['SEEDS']?.split(',')[0] ?? Math.floor(Math.random() * 2 ** 27));
@@ -19,7 +19,9 @@ test('what was found once does no harm any more', { timeout: 120_000 }, async ()
 test(`ten seconds of anything, from seed ${seed}: a sheep lives, and others do not feel it`, {
   timeout: 180_000,
 }, async () => {
-  const { cases, steadyRounds } = await runFuzz({ seed, seconds: 10 });
+  const { cases, steadyRounds } = await runFuzz({ seed, seconds: 10 }).catch((error: unknown) => {
+    throw error instanceof Found ? new Error(`${error.message}\n${error.text}`) : error;
+  });
   expect(cases).toBeGreaterThan(100);
   expect(steadyRounds).toBeGreaterThan(10);
 });

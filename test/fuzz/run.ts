@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { MiB } from '../../src/base/units.ts';
 import { scratch } from '../cluster/scratch.ts';
 import { cases } from './arbitraries.ts';
-import { type Case, SURFACES, type Surface } from './cases.ts';
+import { type Case, caseToJson, SURFACES, type Surface } from './cases.ts';
 import { play } from './play.ts';
 import { type Held, pause, Sheep } from './sheep.ts';
 import { Steady } from './steady.ts';
@@ -54,6 +54,10 @@ export class Found extends Error {
     const why = cause instanceof Error ? cause.message : String(cause);
     super(why, { cause });
     this.cases = led;
+  }
+  /** The cases as test/fuzz-corpus has them. */
+  get text(): string {
+    return `${JSON.stringify(this.cases.map(caseToJson), null, 2)}\n`;
   }
 }
 

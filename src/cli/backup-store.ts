@@ -1,8 +1,7 @@
 import { hostname } from 'node:os';
+import { type BackupShape, type BackupStore, openBackups } from '../app/backup/store.ts';
 import { plainFacts } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import { openSnapshotStore, type SnapshotStore } from '../farm/snapshots/store.ts';
-import type { StoreShape } from '../farm/snapshots/store-identity.ts';
 import { nodeClock } from '../host/node-clock.ts';
 import { nodeCpuPool } from '../host/node-cpu-pool.ts';
 import { nodeDisk } from '../host/node-disk.ts';
@@ -17,21 +16,20 @@ export const ID = ['<id>', 'the beginning of the ID of a backup, or its tag'] as
 /**
  * Runs `work` with the store of backups in a directory.
  * @param create  makes it if it is not there
- * @throws SheepError as `openSnapshotStore`
+ * @throws SheepError as `openBackups`
  */
 export async function withBackups<T>(
   collie: Collie,
   directory: string,
-  create: StoreShape | undefined,
-  work: (store: SnapshotStore) => Promise<T>,
+  create: BackupShape | undefined,
+  work: (store: BackupStore) => Promise<T>,
 ): Promise<T> {
   await using pool = nodeCpuPool();
-  await using store = await openSnapshotStore({
-    ...{ disk: nodeDisk(), directory, pool, log: logOf(collie) },
-    ...{ clock: nodeClock(), random: nodeRandom() },
+  const host = {
+    ...{ disk: nodeDisk(), clock: nodeClock(), random: nodeRandom(), pool, log: logOf(collie) },
     holder: { host: hostname(), pid: process.pid },
-    ...(create !== undefined && { create }),
-  });
+  };
+  await using store = await openBackups(host, directory, create);
   return await work(store);
 }
 

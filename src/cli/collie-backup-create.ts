@@ -1,18 +1,26 @@
 import { Command, Option } from 'commander';
-import type { InfoView } from '../app/admin-views.ts';
-import { type Backup, backupsIn, shortId, sourceOf, viewOf } from '../app/backup/backups.ts';
+import type { InfoView, VdiView } from '../app/admin-views.ts';
+import {
+  type Backup,
+  backupsIn,
+  backupTag,
+  shortId,
+  sourceOf,
+  viewOf,
+} from '../app/backup/backups.ts';
 import { type Base, findBase } from '../app/backup/base.ts';
 import { type BackupMade, createBackup } from '../app/backup/create.ts';
+import {
+  type BackupShape,
+  type BackupStore,
+  type BackupWriter,
+  changeBackups,
+} from '../app/backup/store.ts';
 import { changedSince, changesContext } from '../app/transfer/changes.ts';
 import { quoted } from '../app/transfer/image-formats.ts';
 import type { Export } from '../app/transfer/spread.ts';
 import { isFault, SheepError } from '../base/errors.ts';
 import type { Call } from '../contracts/call.ts';
-import type { SnapshotStore } from '../farm/snapshots/store.ts';
-import { DEFAULT_SHAPE, type StoreShape } from '../farm/snapshots/store-identity.ts';
-import { beginWriting, type StoreWriter } from '../farm/snapshots/writer.ts';
-import { parseTag } from '../vdi/names.ts';
-import { exportName, type VolumeRecord } from '../vdi/record.ts';
 import { withBackups } from './backup-store.ts';
 import type { Collie } from './collie-command.ts';
 import { formatBytes } from './output.ts';
@@ -24,7 +32,7 @@ import {
 } from './transfer-session.ts';
 import { vdiRef } from './vdi-names.ts';
 
-interface CreateOptions extends TransferOptions, Partial<Pick<StoreShape, 'hash' | 'codec'>> {
+interface CreateOptions extends TransferOptions, BackupShape {
   readonly to: string;
   readonly tag?: string;
   readonly prove?: true;
@@ -54,16 +62,15 @@ export function createCommand(collie: Collie): Command {
     .option(...NBD_OPTION)
     .action(async (text: string, _options: unknown, command: Command) => {
       const options: CreateOptions = command.optsWithGlobals();
-      const tag = options.tag === undefined ? '' : parseTag(options.tag);
+      const tag = backupTag(options.tag);
       const { name, snapshot } = vdiRef(text);
       if (snapshot === undefined) throw noSnapshot(name);
-      const create = { ...DEFAULT_SHAPE, ...chosen(options) };
       await TransferSession.run(collie, options, async (session) => {
         const vdi = await session.info({ name, snapshot });
-        await withBackups(collie, options.to, create, async (store) => {
+        await withBackups(collie, options.to, chosen(options), async (store) => {
           refuseOtherShape(store, options);
           const proving = options.prove === true;
-          await using writer = await beginWriting(store, { proving });
+          await using writer = await changeBackups(store, proving);
           const job = { collie, session, store, writer, vdi, tag, proving };
           tell(collie, store, await backUp(job));
         });
@@ -81,12 +88,12 @@ function noSnapshot(name: string): SheepError {
   );
 }
 
-function chosen({ hash, codec }: CreateOptions): Partial<StoreShape> {
+function chosen({ hash, codec }: CreateOptions): BackupShape {
   return { ...(hash !== undefined && { hash }), ...(codec !== undefined && { codec }) };
 }
 
 /** A store keeps what it was made with: what was asked for in vain must not look as if it were so. */
-function refuseOtherShape({ identity, options }: SnapshotStore, asked: CreateOptions): void {
+function refuseOtherShape({ identity, options }: BackupStore, asked: CreateOptions): void {
   for (const key of ['hash', 'codec'] as const) {
     if (asked[key] === undefined || asked[key] === identity[key]) continue;
     throw new SheepError(
@@ -100,9 +107,9 @@ function refuseOtherShape({ identity, options }: SnapshotStore, asked: CreateOpt
 interface Job {
   readonly collie: Collie;
   readonly session: TransferSession;
-  readonly store: SnapshotStore;
-  readonly writer: StoreWriter;
-  readonly vdi: VolumeRecord;
+  readonly store: BackupStore;
+  readonly writer: BackupWriter;
+  readonly vdi: VdiView;
   readonly tag: string;
   /** Nothing that is there is relied on. */
   readonly proving: boolean;
@@ -122,7 +129,7 @@ async function backUp(job: Job): Promise<Created> {
   const found = findBase(known, clusterId, await session.everyRecord(), vdi);
   const { backup } = found ?? {};
   if (found?.snapshot.vid === vdi.vid && backup?.entry.tag === tag) return { backup };
-  using shown = collie.progress(`backing up ${exportName(vdi)}`);
+  using shown = collie.progress(`backing up ${vdi.export}`);
   await using device = await open(session, vdi, found);
   const call = session.callFor(device);
   const changed = found && changesIn(device, vdi, found, call);
@@ -147,19 +154,19 @@ function withRemedy(error: unknown): unknown {
 }
 
 /** By its ID, because its tag may be another snapshot's by now. */
-function open(session: TransferSession, vdi: VolumeRecord, base: Base | undefined) {
+function open(session: TransferSession, vdi: VdiView, base: Base | undefined) {
   const contexts = base === undefined ? [] : [changesContext(base.snapshot.tag)];
   return session.open(`${vdi.name}@${vdi.vid}`, contexts);
 }
 
 /** Undefined if that is not known, because the earlier snapshot was deleted meanwhile. */
-function changesIn(device: Export, vdi: VolumeRecord, { snapshot }: Base, call: Call) {
+function changesIn(device: Export, vdi: VdiView, { snapshot }: Base, call: Call) {
   if (snapshot.vid === vdi.vid) return [];
   const isKnown = device.info.contexts?.includes(changesContext(snapshot.tag));
   return isKnown ? changedSince(device, snapshot.tag, call) : undefined;
 }
 
-function tell({ show }: Collie, store: SnapshotStore, { backup, counts, base }: Created): void {
+function tell({ show }: Collie, store: BackupStore, { backup, counts, base }: Created): void {
   const facts = {
     ...viewOf(backup),
     ...{ created: counts !== undefined, base: base?.entry.id ?? null },

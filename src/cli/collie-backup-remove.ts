@@ -1,11 +1,16 @@
 import { Command } from 'commander';
 import { backupsIn, findEntry, shortId, sourceOf, viewOf } from '../app/backup/backups.ts';
-import { type Judged, judge, planRemoval, remove } from '../app/backup/prune.ts';
+import {
+  type Freed,
+  type Judged,
+  judge,
+  planRemoval,
+  type RemovalOptions,
+  remove,
+} from '../app/backup/prune.ts';
 import { KEEP_RULES, type KeepRules } from '../app/backup/retention.ts';
+import { type BackupEntry, type BackupStore, changeBackups } from '../app/backup/store.ts';
 import { SheepError } from '../base/errors.ts';
-import type { CollectPlan, CollectProgress } from '../farm/snapshots/collect.ts';
-import type { SnapEntry, SnapshotStore } from '../farm/snapshots/store.ts';
-import { beginWriting } from '../farm/snapshots/writer.ts';
 import { DIRECTORY, ID, withBackups } from './backup-store.ts';
 import type { Collie } from './collie-command.ts';
 import { parseDuration } from './durations.ts';
@@ -89,31 +94,30 @@ export function deleteCommand(collie: Collie): Command {
 interface Removal {
   readonly dryRun: boolean;
   /** All that there were, and those that went. */
-  readonly all: readonly SnapEntry[];
-  readonly gone: readonly SnapEntry[];
-  readonly plan: CollectPlan;
+  readonly all: readonly BackupEntry[];
+  readonly gone: readonly BackupEntry[];
+  readonly plan: Freed;
 }
 
 /** @param choose  called when nobody else may change what there is, if anything is to be removed */
 async function removed(
   collie: Collie,
-  store: SnapshotStore,
+  store: BackupStore,
   options: RemoveOptions,
-  choose: () => Promise<readonly SnapEntry[]>,
+  choose: () => Promise<readonly BackupEntry[]>,
 ): Promise<Removal> {
   const graceMs = parseDuration(options.grace, '--grace');
   const dryRun = options.dryRun === true;
   using shown = collie.progress('freeing space');
-  const how = {
+  const how: RemovalOptions = {
     graceMs,
-    progress: ({ copiedBytes, totalBytes }: CollectProgress) =>
-      shown.update(copiedBytes, totalBytes),
+    progress: ({ copiedBytes, totalBytes }) => shown.update(copiedBytes, totalBytes),
   };
   if (dryRun) {
     const gone = await choose();
     return { dryRun, all: store.snaps('user'), gone, plan: await planRemoval(store, gone, how) };
   }
-  await using writer = await beginWriting(store);
+  await using writer = await changeBackups(store);
   const all = store.snaps('user');
   const gone = await choose();
   const plan = await remove(store, writer, gone, how);
@@ -126,7 +130,7 @@ function factsOf({ dryRun, gone, plan }: Removal) {
   return { dryRun, removed: gone.map(({ id }) => id), freedBytes, liveBytes, keptBytes };
 }
 
-const idOf = ({ all }: Removal, entry: SnapEntry) => shortId(all, entry);
+const idOf = ({ all }: Removal, entry: BackupEntry) => shortId(all, entry);
 
 /** @param count  of backups that were looked at */
 function summary({ dryRun, gone, plan }: Removal, count: number): string {

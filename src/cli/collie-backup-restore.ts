@@ -1,11 +1,10 @@
 import { Command } from 'commander';
 import type { VdiInfoView } from '../app/admin-views.ts';
 import { type Backup, backupsIn, findBackup, sourceOf, viewOf } from '../app/backup/backups.ts';
-import { restoreBackup } from '../app/backup/restore.ts';
+import { checkRestoreName, restoreBackup } from '../app/backup/restore.ts';
+import type { BackupStore } from '../app/backup/store.ts';
 import { quoted } from '../app/transfer/image-formats.ts';
 import { SheepError } from '../base/errors.ts';
-import type { SnapshotStore } from '../farm/snapshots/store.ts';
-import { parseVdiName } from '../vdi/names.ts';
 import { DIRECTORY, ID, withBackups } from './backup-store.ts';
 import type { Collie } from './collie-command.ts';
 import { aftermathOf } from './import-raw.ts';
@@ -33,7 +32,7 @@ export function restoreCommand(collie: Collie): Command {
     .action(
       async (directory: string, id: string, name: string, _options: unknown, command: Command) => {
         const options: RestoreOptions = command.optsWithGlobals();
-        parseVdiName(name);
+        checkRestoreName(name);
         await withBackups(collie, directory, undefined, async (store) => {
           const backup = findBackup(await backupsIn(store), id);
           await TransferSession.run(collie, options, async (session) => {
@@ -71,7 +70,7 @@ async function refuse(
 interface Job {
   readonly collie: Collie;
   readonly session: TransferSession;
-  readonly store: SnapshotStore;
+  readonly store: BackupStore;
   readonly backup: Backup;
   readonly name: string;
   readonly existing: VdiInfoView | undefined;

@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { backupsIn, findEntry } from '../app/backup/backups.ts';
+import { type FindingView, type VerifyProgress, verifyBackups } from '../app/backup/verify.ts';
 import { SheepError } from '../base/errors.ts';
-import { type CheckFinding, checkStore } from '../farm/snapshots/check.ts';
 import { DIRECTORY, withBackups } from './backup-store.ts';
 import type { Collie } from './collie-command.ts';
 import { formatBytes } from './output.ts';
@@ -20,25 +20,19 @@ export function verifyCommand(collie: Collie): Command {
     .action(async (directory: string, id: string | undefined, options: VerifyOptions) => {
       const samplePercent = percentOf(options);
       await withBackups(collie, directory, undefined, async (store) => {
-        const snaps = id === undefined ? store.snaps() : [findEntry(await backupsIn(store), id)];
+        const entries = id === undefined ? store.snaps() : [findEntry(await backupsIn(store), id)];
         using shown = collie.progress('verifying');
         let readBytes = 0;
-        const progress = ({
-          provenBytes,
-          totalBytes,
-        }: {
-          provenBytes: number;
-          totalBytes: number;
-        }) => {
+        const progress: VerifyProgress = ({ provenBytes, totalBytes }) => {
           readBytes = provenBytes;
           shown.update(provenBytes, totalBytes);
         };
-        const findings: CheckFinding[] = [];
-        for await (const finding of checkStore(store, { snaps, samplePercent, progress })) {
+        const findings: FindingView[] = [];
+        for await (const finding of verifyBackups(store, { entries, samplePercent, progress })) {
           findings.push(finding);
         }
         shown.done();
-        tell(collie, { snaps: snaps.length, readBytes, samplePercent, findings });
+        tell(collie, { backups: entries.length, readBytes, samplePercent, findings });
       });
     });
 }
@@ -52,24 +46,22 @@ function percentOf({ sample }: VerifyOptions): number {
 }
 
 interface Verified {
-  readonly snaps: number;
+  readonly backups: number;
   readonly readBytes: number;
   readonly samplePercent: number;
-  readonly findings: readonly CheckFinding[];
+  readonly findings: readonly FindingView[];
 }
 
-function tell(collie: Collie, { snaps, readBytes, samplePercent, findings }: Verified): void {
-  const found = findings.map(({ kind, message, object, snap, disk, at, length }) => ({
-    ...{ kind, message, object, backup: snap?.id },
-    ...(disk && { source: `${disk.name}@${disk.snapshot}`, at, length }),
-  }));
-  collie.show({ backups: snaps, readBytes, samplePercent, findings: found }, (out) => {
+function tell({ show, fail }: Collie, verified: Verified): void {
+  const { backups, readBytes, samplePercent, findings } = verified;
+  show(verified, (out) => {
     for (const { message } of findings) out.line(message);
     const part = samplePercent === 100 ? '' : `, a sample of ${samplePercent} %`;
     const read = `${formatBytes(readBytes)} read${part}`;
-    const what = snaps === 1 ? '1 backup' : `${snaps} backups`;
-    const verdict = findings.length === 0 ? 'sound' : `not sound, ${findings.length} flaws`;
+    const what = backups === 1 ? '1 backup' : `${backups} backups`;
+    const flaws = findings.length === 1 ? '1 flaw' : `${findings.length} flaws`;
+    const verdict = findings.length === 0 ? 'sound' : `not sound, ${flaws}`;
     out.line(`${what} verified: ${verdict} (${read})`);
   });
-  if (findings.length > 0) collie.fail();
+  if (findings.length > 0) fail();
 }

@@ -34,7 +34,10 @@ const deleteSnapshot = (name: string, tag: string) =>
     .toMatchObject({ status: 0 });
 const snapshot = (name: string, tag: string) => world.json('vdi', 'snapshot', '-s', tag, name);
 
-describe('collie backup create and restore', () => {
+/** Each test is a dozen commands, most of them with threads of their own. */
+const LONG = { timeout: 60_000 };
+
+describe('collie backup create and restore', LONG, () => {
   test('a snapshot goes into a new store and comes back as another VDI, holes as holes', async () => {
     await world.json('vdi', 'create', 'disk', '16M', '--object-size', '1M');
     await world.write('disk', 3 * MiB, 200 * KiB, 0x11);

@@ -66,7 +66,10 @@ async function filled(vdi: string, store: string, count: number): Promise<string
   return ids;
 }
 
-describe('collie backup prune and delete', () => {
+/** Each test is a dozen commands, most of them with threads of their own. */
+const LONG = { timeout: 60_000 };
+
+describe('collie backup prune and delete', LONG, () => {
   test('what the rules keep stays, byte for byte; a dry run tells the same and does nothing', async () => {
     const ids = await filled('pruned', 'pruning', 5);
     await filled('other', 'pruning', 1);
@@ -145,7 +148,7 @@ describe('collie backup prune and delete', () => {
   });
 });
 
-describe('damage to a store of backups', () => {
+describe('damage to a store of backups', LONG, () => {
   test('verify names the backup, the disk and the bytes that a damaged pack takes away', async () => {
     const [first, second] = await filled('hurt', 'hurting', 2);
     const folder = `${path('hurting')}/packs`;
@@ -160,7 +163,7 @@ describe('damage to a store of backups', () => {
     expect(said.out).toMatch(
       new RegExp(`^backup ${short}: bytes \\d+ to \\d+ of hurt@s1 are lost: object [0-9a-f]{64} `),
     );
-    expect(said.out).toMatch(/\n2 backups verified: not sound, 1 flaws \(/);
+    expect(said.out).toMatch(/\n2 backups verified: not sound, 1 flaw \(/);
     const sound = await world.run('backup', 'verify', path('hurting'), first as string);
     expect(sound).toMatchObject({ status: 0, err: '' });
     // What was restored up to there is deleted again, and nothing looks like the whole.

@@ -1,17 +1,18 @@
 import { describeError, isFault, SheepError } from '../../base/errors.ts';
 import type { SnapDisk } from '../../farm/snapshots/snap-contents.ts';
-import type { SnapEntry, SnapshotStore } from '../../farm/snapshots/store.ts';
+import { parseTag } from '../../vdi/names.ts';
 import { exportName } from '../../vdi/record.ts';
+import type { BackupEntry, BackupStore } from './store.ts';
 
 /** A snapshot of one VDI in a store. */
 export interface Backup {
-  readonly entry: SnapEntry;
+  readonly entry: BackupEntry;
   readonly disk: SnapDisk;
 }
 
 /** What a log names and a store does not hold as it was. */
 export interface LostBackup {
-  readonly entry: SnapEntry;
+  readonly entry: BackupEntry;
   /** One sentence. */
   readonly flaw: string;
 }
@@ -26,7 +27,7 @@ export interface Backups {
 const ID_DIGITS = 8;
 
 /** The backups of a store: snaps of its users' log that are of one disk. */
-export async function backupsIn(store: SnapshotStore): Promise<Backups> {
+export async function backupsIn(store: BackupStore): Promise<Backups> {
   const sound: Backup[] = [];
   const lost: LostBackup[] = [];
   for (const entry of store.snaps('user')) {
@@ -74,8 +75,13 @@ export function diskOf({ disk: { clusterId, name } }: Backup): string {
   return `${clusterId} ${name}`;
 }
 
+/** `text`, if a backup may be called so: as a snapshot. @throws SheepError `ERR_BAD_INPUT` */
+export function backupTag(text: string | undefined): string {
+  return text === undefined ? '' : parseTag(text);
+}
+
 /** The beginning of its ID by which it is known among these. */
-export function shortId(entries: readonly SnapEntry[], { id }: SnapEntry): string {
+export function shortId(entries: readonly BackupEntry[], { id }: BackupEntry): string {
   const isTaken = (digits: number) =>
     entries.some((other) => other.id !== id && other.id.startsWith(id.slice(0, digits)));
   let digits = ID_DIGITS;
@@ -96,7 +102,7 @@ export function findBackup(backups: Backups, text: string): Backup {
 }
 
 /** The same, also if it is lost. @throws SheepError `ERR_NOT_FOUND`, `ERR_BAD_INPUT` */
-export function findEntry({ sound, lost }: Backups, text: string): SnapEntry {
+export function findEntry({ sound, lost }: Backups, text: string): BackupEntry {
   const entries = [...sound, ...lost].map(({ entry }) => entry);
   const start = text.toLowerCase();
   const [first, ...others] = entries.filter(

@@ -3,10 +3,9 @@ import type { Call } from '../../contracts/call.ts';
 import type { Clock } from '../../contracts/seams.ts';
 import { type CaptureBase, type CaptureCounts, captureDisk } from '../../farm/snapshots/capture.ts';
 import type { SnapDisk } from '../../farm/snapshots/snap-contents.ts';
-import type { SnapshotStore } from '../../farm/snapshots/store.ts';
-import type { StoreWriter } from '../../farm/snapshots/writer.ts';
 import type { VolumeRecord } from '../../vdi/record.ts';
 import type { Backup } from './backups.ts';
+import type { BackupStore, BackupWriter } from './store.ts';
 
 /** Of backups: they belong to no state of a cluster. */
 const NO_EPOCH = 0;
@@ -31,8 +30,8 @@ export interface BackupMade {
  * @throws SheepError of the device and the store
  */
 export async function createBackup(
-  store: SnapshotStore,
-  writer: StoreWriter,
+  store: BackupStore,
+  writer: BackupWriter,
   { clusterId, snapshot, device, base }: BackupSource,
   how: { readonly tag: string; readonly clock: Clock; readonly call: Call },
   progress: (counts: CaptureCounts) => void,

@@ -5,10 +5,9 @@ import {
   collect,
   planCollection,
 } from '../../farm/snapshots/collect.ts';
-import type { SnapEntry, SnapshotStore } from '../../farm/snapshots/store.ts';
-import type { StoreWriter } from '../../farm/snapshots/writer.ts';
 import { type Backup, diskOf } from './backups.ts';
 import { type KeepRule, type KeepRules, retention } from './retention.ts';
+import type { BackupEntry, BackupStore, BackupWriter } from './store.ts';
 
 /** One backup and the rules that keep it; none: it goes. */
 export interface Judged {
@@ -29,6 +28,9 @@ export function judge(backups: readonly Backup[], rules: KeepRules): Judged[] {
   });
 }
 
+/** What is freed, and what stays, in bytes. */
+export type Freed = CollectPlan;
+
 export interface RemovalOptions extends Call {
   /** As of `collect`. */
   readonly graceMs: number;
@@ -37,10 +39,10 @@ export interface RemovalOptions extends Call {
 
 /** What the removal of these would free; changes nothing. @throws SheepError as `collect` */
 export function planRemoval(
-  store: SnapshotStore,
-  entries: readonly SnapEntry[],
+  store: BackupStore,
+  entries: readonly BackupEntry[],
   options: RemovalOptions,
-): Promise<CollectPlan> {
+): Promise<Freed> {
   return planCollection(store, { ...options, without: entries });
 }
 
@@ -50,11 +52,11 @@ export function planRemoval(
  * @throws SheepError as `collect`, before anything is changed if what stays cannot be read
  */
 export async function remove(
-  store: SnapshotStore,
-  writer: StoreWriter,
-  entries: readonly SnapEntry[],
+  store: BackupStore,
+  writer: BackupWriter,
+  entries: readonly BackupEntry[],
   options: RemovalOptions,
-): Promise<CollectPlan> {
+): Promise<Freed> {
   await planRemoval(store, entries, options);
   for (const entry of entries) await writer.cancelSnap(entry);
   return collect(writer, options);

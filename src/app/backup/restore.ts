@@ -1,11 +1,21 @@
 import { allSettled } from '../../base/parallel.ts';
 import type { BlockDevice } from '../../contracts/block-device.ts';
 import type { Call } from '../../contracts/call.ts';
-import { type RestoreCounts, restoreDisk } from '../../farm/snapshots/restore.ts';
-import type { SnapshotStore } from '../../farm/snapshots/store.ts';
+import {
+  type RestoreCounts,
+  type RestoreTarget,
+  restoreDisk,
+} from '../../farm/snapshots/restore.ts';
+import { parseVdiName } from '../../vdi/names.ts';
 import { deviceSink } from '../transfer/ends.ts';
 import { zeroRuns } from '../transfer/pieces.ts';
 import type { Backup } from './backups.ts';
+import type { BackupStore } from './store.ts';
+
+/** @throws SheepError `ERR_BAD_INPUT` if no VDI can be called so */
+export function checkRestoreName(name: string): void {
+  parseVdiName(name);
+}
 
 /**
  * Makes a disk what it was; behind the end of what it was it is zero. Stable once this settles.
@@ -15,7 +25,7 @@ import type { Backup } from './backups.ts';
  *         device
  */
 export async function restoreBackup(
-  store: SnapshotStore,
+  store: BackupStore,
   { disk: { root, sizeBytes, objectBytes } }: Backup,
   { device, fresh }: { readonly device: BlockDevice; readonly fresh: boolean },
   call: Call,
@@ -30,10 +40,10 @@ export async function restoreBackup(
 }
 
 /** A disk of zeroes on which blocks of zeroes need not be written. */
-function sparse(device: BlockDevice): BlockDevice {
+function sparse(device: BlockDevice): RestoreTarget {
   return {
-    ...device,
     info: device.info,
+    writeZeroes: (at, length, call) => device.writeZeroes(at, length, call),
     write: (at, from, call) => {
       let end = 0;
       const writes: Promise<void>[] = [];

@@ -1,7 +1,7 @@
 import type { Call } from '../../contracts/call.ts';
 import { markLive } from '../../farm/snapshots/live-marks.ts';
-import type { SnapshotStore } from '../../farm/snapshots/store.ts';
 import type { Backup } from './backups.ts';
+import type { BackupStore } from './store.ts';
 
 /** What a backup takes in its store, compressed. */
 export interface Usage {
@@ -14,7 +14,7 @@ export interface Usage {
 
 /** @throws SheepError `ERR_CORRUPT`, `ERR_MISSING` if the trees of any snap cannot be read */
 export async function usageOf(
-  store: SnapshotStore,
+  store: BackupStore,
   { entry: { id } }: Backup,
   call: Call = {},
 ): Promise<Usage> {

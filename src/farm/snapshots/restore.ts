@@ -8,13 +8,16 @@ import type { SnapshotStore } from './store.ts';
 import { isZeroName, nameAt, sameName, trunkShape } from './trunk-format.ts';
 import { differingLeaves, type Trunk } from './trunk-reader.ts';
 
+/** What of a disk is needed to write it. */
+export type RestoreTarget = Pick<BlockDevice, 'info' | 'write' | 'writeZeroes'>;
+
 export interface RestoreOptions extends Call {
   readonly store: SnapshotStore;
   /** Name of the disk's trunk, and what its snap says of it. */
   readonly root: Uint8Array;
   readonly objectBytes: number;
   /** At least as large as the disk was. */
-  readonly device: BlockDevice;
+  readonly device: RestoreTarget;
   readonly sizeBytes: number;
   /**
    * What is on the device already, in the same store; nothing is done where that is the same.

@@ -163,24 +163,36 @@ export function encodeIndex(entries: readonly IndexEntry[]): Uint8Array {
   return bytes;
 }
 
-/** The entries one by one, names borrowed. @throws SheepError `ERR_CORRUPT`, at the first bad one */
-export function* decodeIndex(
-  bytes: Uint8Array,
-  trailer: Trailer,
-  path: string,
-): Generator<IndexEntry> {
+/** Entries as they are looked at: never all of them as objects. */
+export interface IndexEntries extends Iterable<IndexEntry> {
+  readonly length: number;
+}
+
+/** Names are borrowed from `bytes`. @throws SheepError `ERR_CORRUPT` */
+export function decodeIndex(bytes: Uint8Array, trailer: Trailer, path: string): IndexEntries {
   if (crc32(bytes) !== trailer.indexCrc) throw damaged(path, 'its index does not fit its checksum');
   const view = viewOf(bytes);
   for (let at = 0; at < bytes.length; at += INDEX_ENTRY_BYTES) {
-    const type = TYPES[view.getUint8(at + 44)];
     const offset = view.getUint32(at + 32);
-    const storedBytes = view.getUint32(at + 36);
-    const inside =
-      offset >= PACK_HEADER_BYTES && offset + OBJECT_HEADER_BYTES + storedBytes <= trailer.indexAt;
-    if (type === undefined || !inside) throw damaged(path, 'its index names what it cannot hold');
-    const name = bytes.subarray(at, at + NAME_BYTES);
-    yield { name, type, offset, storedBytes, rawBytes: view.getUint32(at + 40) };
+    const end = offset + OBJECT_HEADER_BYTES + view.getUint32(at + 36);
+    const inside = offset >= PACK_HEADER_BYTES && end <= trailer.indexAt;
+    if (inside && TYPES[view.getUint8(at + 44)] !== undefined) continue;
+    throw damaged(path, 'its index names what it cannot hold');
   }
+  return {
+    length: bytes.length / INDEX_ENTRY_BYTES,
+    *[Symbol.iterator]() {
+      for (let at = 0; at < bytes.length; at += INDEX_ENTRY_BYTES) {
+        yield {
+          name: bytes.subarray(at, at + NAME_BYTES),
+          type: TYPES[view.getUint8(at + 44)] as ContentType, // looked at above
+          offset: view.getUint32(at + 32),
+          storedBytes: view.getUint32(at + 36),
+          rawBytes: view.getUint32(at + 40),
+        };
+      }
+    },
+  };
 }
 
 function checkFrame(bytes: Uint8Array, magic: bigint, path: string, what: string): void {

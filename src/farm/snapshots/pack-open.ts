@@ -9,6 +9,7 @@ import {
   decodePackHeader,
   decodeTrailer,
   INDEX_ENTRY_BYTES,
+  type IndexEntries,
   type IndexEntry,
   OBJECT_HEADER_BYTES,
   PACK_HEADER_BYTES,
@@ -17,7 +18,7 @@ import {
 } from './pack-format.ts';
 
 export interface OpenedPack extends PackHeader {
-  readonly entries: readonly IndexEntry[];
+  readonly entries: IndexEntries;
   readonly fileBytes: number;
   /** Why its index could not be used: the entries were found object by object. */
   readonly flaw?: string;
@@ -45,7 +46,7 @@ async function byIndex(file: DiskFile, fileBytes: number, path: string): Promise
   const trailerAt = fileBytes - TRAILER_BYTES;
   const trailer = decodeTrailer(await readAt(file, trailerAt, TRAILER_BYTES), fileBytes, path);
   const index = await readAt(file, trailer.indexAt, trailer.count * INDEX_ENTRY_BYTES);
-  const entries = [...decodeIndex(index, trailer, path)];
+  const entries = decodeIndex(index, trailer, path);
   const { kind, storeId, createdMs } = trailer;
   return { kind, storeId, createdMs, entries, fileBytes };
 }

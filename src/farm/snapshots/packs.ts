@@ -5,7 +5,7 @@ import type { Disk, DiskFile } from '../../contracts/disk.ts';
 import type { Random } from '../../contracts/seams.ts';
 import type { SnapshotLimits } from './limits.ts';
 import { type Found, NameTable } from './name-table.ts';
-import type { IndexEntry, PackHeader, PackKind } from './pack-format.ts';
+import type { IndexEntries, PackHeader, PackKind } from './pack-format.ts';
 import { OBJECT_HEADER_BYTES } from './pack-format.ts';
 import { openPack } from './pack-open.ts';
 
@@ -132,7 +132,7 @@ export class Packs {
   enter(
     id: string,
     header: Pick<PackHeader, 'kind' | 'createdMs'>,
-    entries: readonly IndexEntry[],
+    entries: IndexEntries,
     fileBytes: number,
   ): Pack {
     const known = this.#byId.get(id); // both its writer and a look at the folder tell of it

@@ -1,0 +1,117 @@
+import { execFile } from 'node:child_process';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { forEachAtMost } from '../src/base/parallel.ts';
+import { KiB, MiB } from '../src/base/units.ts';
+import { beginWriting } from '../src/farm/snapshots/writer.ts';
+import { nodeDisk } from '../src/host/node-disk.ts';
+import { nodeRandom } from '../src/host/node-random.ts';
+import { type Asked, openBenchStore, type Told } from './million.ts';
+import type { Options } from './options.ts';
+import type { Scope } from './scope.ts';
+import { median, rotated } from './statistics.ts';
+import { table } from './table.ts';
+
+/** What zstd leaves of a slice of 64 KiB of a root file system, about. */
+const STORED_BYTES = 26 * KiB;
+const OBJECTS = 20_000;
+const AT_ONCE = 8;
+const MILLION = 1_000_000;
+
+const WAYS = ['a file each, synced', 'a file each, syncfs', 'packs'] as const;
+type Way = (typeof WAYS)[number];
+
+interface Row {
+  readonly what: string;
+  readonly seconds: number;
+  readonly files?: number;
+  readonly residentMiB?: number;
+}
+
+/**
+ * Why objects are kept in packs: the same objects stored as files and in packs, until all of it is
+ * stable. And what a store of a million slices takes: time and memory of a process of its own that
+ * opens it, plans a collection and checks all of it.
+ */
+export async function packs(
+  scope: Scope,
+  options: Options,
+  say: (line: string) => void,
+): Promise<{ rows: Row[]; text: string }> {
+  const rows: Row[] = [];
+  const times = new Map<Way, number[]>(WAYS.map((way) => [way, []]));
+  const files = new Map<Way, number>();
+  for (let round = 0; round < options.rounds; round += 1) {
+    for (const way of rotated(WAYS, round)) {
+      const directory = join(scope.directory, `${way.replaceAll(/\W+/g, '-')}-${round}`);
+      const begun = performance.now();
+      await store(way, directory);
+      times.get(way)?.push((performance.now() - begun) / 1000);
+      files.set(way, (await readdir(directory, { recursive: true })).length);
+      say(`${way}: ${((performance.now() - begun) / 1000).toFixed(1)} s`);
+    }
+  }
+  for (const way of WAYS) {
+    const seconds = median(times.get(way) ?? []);
+    rows.push({ what: `${OBJECTS} objects, ${way}`, seconds, files: files.get(way) ?? 0 });
+  }
+  const directory = join(scope.directory, 'million');
+  for (const asked of ['make', 'open', 'plan', 'check'] as const) {
+    const { seconds, residentBytes } = await ask(asked, directory);
+    say(`${MILLION} slices, ${asked}: ${seconds.toFixed(1)} s`);
+    rows.push({
+      what: `${MILLION} slices, ${asked}`,
+      ...{ seconds, residentMiB: Math.round(residentBytes / MiB) },
+    });
+  }
+  const shown = rows.map(({ what, seconds, files: count, residentMiB }) => [
+    what,
+    `${seconds.toFixed(1)} s`,
+    count === undefined ? '' : `${count}`,
+    residentMiB === undefined ? '' : `${residentMiB} MiB`,
+  ]);
+  return { rows, text: table(['what', 'time', 'files', 'memory at most'], shown) };
+}
+
+async function store(way: Way, directory: string): Promise<void> {
+  if (way === 'packs') return storePacked(directory);
+  const disk = nodeDisk();
+  const random = nodeRandom();
+  for (let low = 0; low < 256; low += 1) await disk.makeDirectory(join(directory, folder(low)));
+  const numbers = Array.from({ length: OBJECTS }, (_, number) => number);
+  await forEachAtMost(AT_ONCE, numbers, async (number) => {
+    const path = join(directory, folder(number % 256), `${number}`);
+    await using file = await disk.open(`${path}.draft`, { create: true });
+    await file.write(0, random.bytes(STORED_BYTES));
+    if (way === 'a file each, synced') await file.sync();
+  });
+  if (way === 'a file each, syncfs') await disk.syncAll(directory);
+  await forEachAtMost(AT_ONCE, numbers, async (number) => {
+    const path = join(directory, folder(number % 256), `${number}`);
+    await disk.rename(`${path}.draft`, path);
+  });
+  const folders = Array.from({ length: 256 }, (_, low) => join(directory, folder(low)));
+  await forEachAtMost(AT_ONCE, folders, (path) => disk.syncDirectory(path));
+}
+
+async function storePacked(directory: string): Promise<void> {
+  await using opened = await openBenchStore(directory);
+  await using writer = await beginWriting(opened.store);
+  const random = nodeRandom();
+  for (let number = 0; number < OBJECTS; number += 1) {
+    await writer.put('data', random.bytes(STORED_BYTES));
+  }
+  await writer.barrier();
+}
+
+function folder(low: number): string {
+  return low.toString(16).padStart(2, '0');
+}
+
+/** In a process of its own, so that its memory is what this takes. */
+async function ask(asked: Asked, directory: string): Promise<Told> {
+  const path = join(import.meta.dirname, 'million.ts');
+  const { stdout } = await promisify(execFile)(process.execPath, [path, asked, directory]);
+  return JSON.parse(stdout) as Told;
+}

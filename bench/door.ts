@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseAddress } from '../src/base/address.ts';
@@ -52,6 +52,13 @@ const CROWDS: readonly (readonly [what: string, scene: Scene])[] = [
     },
   ],
   [
+    'a thousand that ask for TLS and do not begin with it',
+    async (strangers, place) => {
+      await strangers.halfOpen(place, THOUSAND, 'TLS is to begin');
+      return () => `${strangers.open} open`;
+    },
+  ],
+  [
     'a thousand that stop in the middle of an option of 1 MiB',
     async (strangers, place) => {
       await strangers.halfOpen(place, THOUSAND, 'most of an option');
@@ -78,7 +85,10 @@ export async function door(
     ['good', DISK_BYTES],
     ['door', DISK_BYTES],
   ] as const;
-  const server = await startSheep(scope, 'door', vdis, ['-n', '127.0.0.1:0']);
+  const keys = join(scope.directory, 'keys.psk');
+  await writeFile(keys, `nobody:${'5e'.repeat(32)}\n`, { mode: 0o600 });
+  const options = ['-n', '127.0.0.1:0', '--tls-psk', keys];
+  const server = await startSheep(scope, 'door', vdis, options);
   const place = await tcpPlace(scope);
   const whole = { uri: server.uri, pattern: 'write', blockBytes: MiB, depth: 8 };
   await runFio(scope.children, whole);

@@ -93,6 +93,9 @@ async function attach(place: Place, exportName: string, number = 0): Promise<Soc
 /** What a stranger sends before it falls silent in the middle of the handshake. */
 const SAID: Readonly<Record<string, () => Buffer>> = {
   nothing: () => Buffer.alloc(0),
+  // And then nothing of it.
+  'TLS is to begin': () =>
+    Buffer.concat([Buffer.of(0, 0, 0, 3), optionBytes(OPT.STARTTLS, Buffer.alloc(0))]),
   // A GO of 1 MiB, but for its last byte.
   'most of an option': () =>
     Buffer.concat([Buffer.of(0, 0, 0, 3), optionBytes(OPT.GO, Buffer.alloc(2 ** 20 - 1), 2 ** 20)]),

@@ -112,6 +112,7 @@ export class Connection implements StreamEvents {
       secure: () => void this.#secure(),
       begin: (device, terms, name) => this.#begin(device, terms, name),
       end: () => this.#end(),
+      close: () => this.close(),
       fatal,
       once: (level, event, about, facts) => this.#once(level, event, about, facts),
     });

@@ -32,6 +32,8 @@ export interface NegotiationEvents {
   begin(device: BlockDevice, terms: Terms, name: string): void;
   /** Nothing more is to be said. */
   end(): void;
+  /** What the client sends is not to be read any more, not even to be thrown away. */
+  close(): void;
   fatal(error: AssertionFailure): void;
   /** An event worth a line, at most once for each `name` and `about`. */
   once(level: LogLevel, name: string, about: string, facts: Facts): void;
@@ -129,7 +131,7 @@ export class Negotiation {
       this.#optionBytes += more;
       return true;
     }
-    this.#refuse('too much option data of all clients at once');
+    this.#shutOut('too much option data of all clients at once');
     return false;
   }
 
@@ -137,6 +139,11 @@ export class Negotiation {
     this.#state = { at: 'over' };
     this.#events.once('warn', 'nbd.handshake-refused', why, { why });
     this.#events.end();
+  }
+  /** There is not the memory: nor should there be the time. */
+  #shutOut(why: string): void {
+    this.#refuse(why);
+    this.#events.close();
   }
 
   /** What is to be sent leaves in one write: a listing has thousands of replies. */
@@ -177,7 +184,7 @@ export class Negotiation {
   #reply(bytes: Uint8Array): void {
     const shared = bytes.length > this.#limits.optionAssuredBytes ? bytes.length : 0;
     if (!this.#memory.take(shared)) {
-      this.#refuse('too many replies that nobody takes');
+      this.#shutOut('too many replies that nobody takes');
       return;
     }
     this.#replies += 1;

@@ -19,7 +19,7 @@ export interface Subscriber {
   readonly name: string;
   /**
    * The next event, as one line of JSON. False: he has not taken what he was told before, and is
-   * told no more. Must not throw.
+   * told no more. Must not throw, and is no place for another event.
    */
   told(line: string): boolean;
 }
@@ -44,8 +44,6 @@ export class Events implements Log {
   /** By name and level. The program has some dozens of names. */
   readonly #counts = new Map<string, { event: string; level: EventView['level']; count: number }>();
   readonly #subscribers = new Set<Subscriber>();
-  /** Being told: an event that comes of telling waits until all have heard this one. */
-  #waiting: Kept[] | undefined;
 
   constructor(log: Log, clock: Clock, limits: EventLimits = EVENT_LIMITS) {
     this.#log = log;
@@ -60,7 +58,7 @@ export class Events implements Log {
     this.#tally(level, name);
     const kept = { seq: this.#seq, line: this.#lineOf(level, name, facts) };
     this.#keep(kept);
-    this.#tell(kept);
+    this.#tell(kept.line);
   }
 
   /**
@@ -118,21 +116,13 @@ export class Events implements Log {
     }
   }
 
-  #tell(kept: Kept): void {
-    if (this.#waiting !== undefined) {
-      this.#waiting.push(kept);
-      return;
-    }
-    this.#waiting = [kept];
-    for (const { line } of this.#waiting) {
-      const slow = [...this.#subscribers].filter((subscriber) => !subscriber.told(line));
-      for (const subscriber of slow) this.#dropped(subscriber);
-    }
-    this.#waiting = undefined;
+  #tell(line: string): void {
+    const slow = [...this.#subscribers].filter((subscriber) => !subscriber.told(line));
+    for (const subscriber of slow) this.#subscribers.delete(subscriber);
+    for (const subscriber of slow) this.#dropped(subscriber);
   }
 
-  #dropped(subscriber: Subscriber): void {
-    this.#subscribers.delete(subscriber);
-    this.event('warn', 'events.subscriber-dropped', { subscriber: subscriber.name });
+  #dropped({ name }: Subscriber): void {
+    this.event('warn', 'events.subscriber-dropped', { subscriber: name });
   }
 }

@@ -159,6 +159,39 @@ describe('GET /v1/events', () => {
     expect((await http(it.socket, 'GET', '/v1/info')).status).toBe(200);
   });
 
+  test('an upgrade that comes while the sheep stops is answered, and holds nothing up', async () => {
+    await using it = await world();
+    const port = Number(it.tcp.split(':').at(-1));
+    const upgrade =
+      `GET /v1/events HTTP/1.1\r\nhost: localhost\r\nauthorization: ${it.bearer.authorization}\r\n` +
+      'connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n' +
+      'sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n';
+    const dial = async () => {
+      const socket = connect(port, '127.0.0.1').on('error', () => undefined);
+      await once(socket, 'connect');
+      return socket;
+    };
+    // One who does not close his side gives the other the time to come.
+    const [deaf, late] = [await dial(), await dial()];
+    late.write(upgrade.slice(0, 30));
+    deaf.write(upgrade);
+    await once(deaf, 'data');
+    const told = new Promise<void>((settle) => {
+      deaf.on('data', (data) => String(data).includes('sheep is stopping') && settle());
+    });
+    const stopping = it.sheep[Symbol.asyncDispose]();
+    await told;
+    const closed = once(late, 'close');
+    late.write(upgrade.slice(30));
+    let answer = '';
+    late.setEncoding('latin1').on('data', (text: string) => {
+      answer += text;
+    });
+    await closed;
+    expect(answer).toMatch(/^HTTP\/1\.1 503 /);
+    await stopping;
+  });
+
   test('who says anything is closed, and a frame that is none does no harm', async () => {
     await using it = await world();
     const talker = it.open();

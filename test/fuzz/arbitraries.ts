@@ -157,7 +157,8 @@ function wires(at: Surface, token: string): fc.Arbitrary<Uint8Array> {
     case 'tcp':
     case 'unix':
       return sessions;
-    case 'tls':
+    case 'psk':
+    case 'certificate':
       return sessions.map((whole) => whole.subarray(FLAGS_BYTES));
     case 'token':
       return http(token);

@@ -11,13 +11,14 @@ export interface Case {
 }
 
 /**
- * Where: the NBD socket, over TCP, a unix socket or inside of TLS; the admin API with its token and
- * without, and over its unix socket; settings, read in this process and by a sheep with `--config`.
+ * Where: the NBD socket, over TCP, a unix socket or inside of TLS with a key or a certificate; the
+ * admin API with its token and without, and over its unix socket; settings, read in this process and by a sheep with `--config`.
  */
 export const SURFACES = [
   'tcp',
   'unix',
-  'tls',
+  'psk',
+  'certificate',
   'token',
   'no token',
   'admin',

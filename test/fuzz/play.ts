@@ -1,6 +1,6 @@
 import { connect, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { connect as connectTls } from 'node:tls';
+import { type ConnectionOptions, connect as connectTls } from 'node:tls';
 import { OPT } from '../../src/nbd/constants.ts';
 import { optionBytes } from '../nbd/client.ts';
 import type { Case, Surface } from './cases.ts';
@@ -71,8 +71,9 @@ async function open(at: Exclude<Surface, 'settings' | 'config'>, sheep: Sheep): 
       return connect({ host: '127.0.0.1', port: nbdPort, allowHalfOpen: true });
     case 'unix':
       return connect({ path: sheep.nbdSocket, allowHalfOpen: true });
-    case 'tls':
-      return await insideTls(connect({ host: '127.0.0.1', port: nbdPort }), sheep);
+    case 'psk':
+    case 'certificate':
+      return await insideTls(connect({ host: '127.0.0.1', port: nbdPort }), sheep.proof(at));
     case 'token':
     case 'no token':
       return connect({ host: '127.0.0.1', port: adminPort, allowHalfOpen: true });
@@ -82,16 +83,11 @@ async function open(at: Exclude<Surface, 'settings' | 'config'>, sheep: Sheep): 
 }
 
 /** The client's flags and STARTTLS as they should be; the case comes after that. */
-async function insideTls(socket: Socket, sheep: Sheep): Promise<Duplex> {
+async function insideTls(socket: Socket, proof: ConnectionOptions): Promise<Duplex> {
   const answered = received(socket, GREETING_BYTES + OPTION_REPLY_BYTES);
   socket.write(Buffer.concat([Uint8Array.of(0, 0, 0, 3), optionBytes(OPT.STARTTLS)]));
   if (!(await answered)) throw new Error('no TLS: closed instead');
-  const secure = connectTls({
-    socket,
-    pskCallback: () => sheep.psk,
-    ciphers: 'PSK:ECDHE-PSK:TLS_AES_128_GCM_SHA256',
-    checkServerIdentity: () => undefined,
-  });
+  const secure = connectTls({ ...proof, socket });
   const failed = await new Promise<Error | undefined>((settle) => {
     secure.once('secureConnect', () => settle(undefined)).once('error', settle);
   });

@@ -11,7 +11,8 @@ import { Steady } from './steady.ts';
 const AT_ONCE: Readonly<Record<Surface, number>> = {
   tcp: 8,
   unix: 6,
-  tls: 5,
+  psk: 3,
+  certificate: 3,
   token: 3,
   'no token': 2,
   admin: 3,

@@ -1,14 +1,19 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdir, readFile, readlink, writeFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { readdir, readFile, readlink } from 'node:fs/promises';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { ConnectionOptions } from 'node:tls';
 import type { StatsView } from '../../src/app/admin-views.ts';
 import { SHEEP } from '../app/daemon.ts';
+import { Authority } from '../tls/authority.ts';
 import { FUZZED } from './arbitraries.ts';
 
 export const STEADY = { name: 'steady', sizeBytes: 16 * 1024 * 1024 } as const;
+/** The directory of certificates. */
+const CERTS = 'fuzz';
 const PSK = { user: 'fuzz', key: '000102030405060708090a0b0c0d0e0f' } as const;
 
 /** What a process holds, as the kernel counts it. */
@@ -21,6 +26,7 @@ export interface Held {
 /** A daemon under attack: where its doors are, what it holds, and what it says that it must not. */
 export class Sheep implements AsyncDisposable {
   readonly directory: string;
+  readonly #authority: Authority;
   readonly #child: ChildProcess;
   readonly #ended: Promise<unknown>;
   #ready = '';
@@ -28,8 +34,9 @@ export class Sheep implements AsyncDisposable {
   #over = false;
   token = '';
 
-  private constructor(directory: string, child: ChildProcess) {
+  private constructor(directory: string, authority: Authority, child: ChildProcess) {
     this.directory = directory;
+    this.#authority = authority;
     this.#child = child;
     this.#ended = once(child, 'close').then(() => {
       this.#over = true;
@@ -40,22 +47,27 @@ export class Sheep implements AsyncDisposable {
 
   /** @throws Error if it does not start */
   static async start(directory: string): Promise<Sheep> {
-    const keys = join(directory, 'keys.psk');
-    await writeFile(keys, `${PSK.user}:${PSK.key}\n`, { mode: 0o600 });
+    const authority = new Authority();
+    const keys = authority.pskFile('keys.psk', { [PSK.user]: PSK.key });
+    const certs = authority.directory(CERTS);
     const child = spawn(
       SHEEP,
       [
         join(directory, 'store'),
-        ...['-n', '127.0.0.1:0', '-n', `unix:${directory}/nbd`, '--tls-psk', keys],
+        ...['-n', '127.0.0.1:0', '-n', `unix:${directory}/nbd`],
+        ...['--tls-psk', keys, '--tls-certs', certs],
         ...['--admin', '127.0.0.1:0', '--admin', `unix:${directory}/admin`],
         ...['--vdi', `${FUZZED.name}:${FUZZED.sizeBytes}`],
         ...['--vdi', `${STEADY.name}:${STEADY.sizeBytes}`],
       ],
       { stdio: ['ignore', 'pipe', 'pipe'] },
     );
-    const sheep = new Sheep(directory, child);
+    const sheep = new Sheep(directory, authority, child);
     while (sheep.#ready === '' && !sheep.#over) await pause(20);
-    if (sheep.#ready === '') throw new Error(`sheep did not start: ${sheep.complaints.join('\n')}`);
+    if (sheep.#ready === '') {
+      await sheep[Symbol.asyncDispose]();
+      throw new Error(`sheep did not start: ${sheep.complaints.join('\n')}`);
+    }
     sheep.token = (await readFile(join(directory, 'store/admin.token'), 'utf8')).trim();
     return sheep;
   }
@@ -79,9 +91,18 @@ export class Sheep implements AsyncDisposable {
   get adminSocket(): string {
     return join(this.directory, 'admin');
   }
-  /** The identity that `tls` sessions prove. */
-  get psk(): { readonly identity: string; readonly psk: Buffer } {
-    return { identity: PSK.user, psk: Buffer.from(PSK.key, 'hex') };
+  /** What a client of NBD needs to be let into TLS. */
+  proof(by: 'psk' | 'certificate'): ConnectionOptions {
+    const file = (name: string) => readFileSync(join(this.#authority.folder, CERTS, name));
+    if (by === 'certificate') {
+      const [cert, key] = [file('client-cert.pem'), file('client-key.pem')];
+      return { ca: file('ca-cert.pem'), cert, key, servername: 'localhost' };
+    }
+    return {
+      pskCallback: () => ({ identity: PSK.user, psk: Buffer.from(PSK.key, 'hex') }),
+      ciphers: 'PSK:ECDHE-PSK:TLS_AES_128_GCM_SHA256',
+      checkServerIdentity: () => undefined,
+    };
   }
 
   async held(): Promise<Held> {
@@ -115,6 +136,7 @@ export class Sheep implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (!this.#over) this.#child.kill('SIGKILL');
     await this.#ended;
+    this.#authority[Symbol.dispose]();
   }
 
   get #pid(): number {

@@ -10,6 +10,7 @@ export const SCENARIOS = [
   'flush',
   'snapshots',
   'slices',
+  'packs',
   'farm',
   'door',
   'tls',
@@ -39,6 +40,7 @@ npm run bench -- flush [options]       what a flush costs by each of three ways
 npm run bench -- snapshots [options]   snapshots and clones: making, reading, writing, deleting
 npm run bench -- farm [options]        backups of an image with this machine's /usr, beside restic
 npm run bench -- slices [options]      what slices of a backup cost, by their size and zstd's level
+npm run bench -- packs [options]       objects of backups as files and in packs; a million slices
 npm run bench -- door [options]        what strangers and bad clients cost: memory, others' throughput
 npm run bench -- tls [options]         inside TLS, beside qemu-nbd with the same certificates
 

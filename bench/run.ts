@@ -10,6 +10,7 @@ import { flushWays } from './flush-ways.ts';
 import { describeMachine, machineLine } from './machine.ts';
 import { memory } from './memory.ts';
 import { type Options, parseOptions, USAGE } from './options.ts';
+import { packs } from './packs.ts';
 import { Interrupted, type Scope, withScope } from './scope.ts';
 import { slices } from './slices.ts';
 import { snapshots } from './snapshots.ts';
@@ -57,6 +58,10 @@ async function runScenario(scope: Scope, options: Options): Promise<Outcome> {
     }
     case 'slices': {
       const { rows, text } = await slices(scope, options, say);
+      return { text, results: rows };
+    }
+    case 'packs': {
+      const { rows, text } = await packs(scope, options, say);
       return { text, results: rows };
     }
     case 'flush': {

@@ -43,7 +43,7 @@ const LAST_US = 2 ** OCTAVES;
 /** A bucket holds what is longer than the bound of the one before, up to its own bound. */
 function bucketOf(durationMs: number): number {
   const us = Math.ceil(durationMs * 1000) - 1;
-  if (us < 4) return us < 0 ? 0 : us;
+  if (us < 4) return Math.max(us, 0);
   if (us >= LAST_US) return BUCKETS - 1;
   const octave = 31 - Math.clz32(us);
   return (octave - 1) * 4 + ((us >>> (octave - 2)) & 3);

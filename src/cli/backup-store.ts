@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
 import { type BackupShape, type BackupStore, openBackups } from '../app/backup/store.ts';
-import { plainFacts } from '../base/errors.ts';
+import { plainFacts, SheepError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { nodeClock } from '../host/node-clock.ts';
 import { nodeCpuPool } from '../host/node-cpu-pool.ts';
@@ -24,6 +24,8 @@ export async function withBackups<T>(
   create: BackupShape | undefined,
   work: (store: BackupStore) => Promise<T>,
 ): Promise<T> {
+  // An empty variable of a shell must not mean the root of the file system.
+  if (directory === '') throw new SheepError('ERR_BAD_INPUT', 'which directory? It is empty');
   await using pool = nodeCpuPool();
   const host = {
     ...{ disk: nodeDisk(), clock: nodeClock(), random: nodeRandom(), pool, log: logOf(collie) },

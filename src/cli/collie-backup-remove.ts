@@ -10,11 +10,12 @@ import {
 } from '../app/backup/prune.ts';
 import { KEEP_RULES, type KeepRules } from '../app/backup/retention.ts';
 import { type BackupEntry, type BackupStore, changeBackups } from '../app/backup/store.ts';
-import { SheepError } from '../base/errors.ts';
+import { isFault, SheepError } from '../base/errors.ts';
 import { DIRECTORY, ID, withBackups } from './backup-store.ts';
 import type { Collie } from './collie-command.ts';
 import { parseDuration } from './durations.ts';
 import { formatBytes, formatTime, table } from './output.ts';
+import { withAftermath } from './transfer-session.ts';
 
 interface RemoveOptions {
   readonly dryRun?: true;
@@ -113,17 +114,24 @@ async function removed(
     graceMs,
     progress: ({ copiedBytes, totalBytes }) => shown.update(copiedBytes, totalBytes),
   };
-  if (dryRun) {
-    const gone = await choose();
-    return { dryRun, all: store.snaps('user'), gone, plan: await planRemoval(store, gone, how) };
-  }
-  await using writer = await changeBackups(store);
+  await using writer = dryRun ? undefined : await changeBackups(store);
   const all = store.snaps('user');
   const gone = await choose();
-  const plan = await remove(store, writer, gone, how);
-  shown.done();
-  return { dryRun, all, gone, plan };
+  try {
+    const plan = await (writer === undefined
+      ? planRemoval(store, gone, how)
+      : remove(store, writer, gone, how));
+    shown.done();
+    return { dryRun, all, gone, plan };
+  } catch (error) {
+    const isDamage = isFault(error, 'ERR_CORRUPT') || isFault(error, 'ERR_MISSING');
+    throw isDamage ? withAftermath(error, REMEDY) : error;
+  }
 }
+
+const REMEDY =
+  'nobody knows what else is needed, so nothing is freed; collie backup verify tells what is ' +
+  'damaged, create --prove heals what a disk still holds, delete removes a backup that is lost';
 
 function factsOf({ dryRun, gone, plan }: Removal) {
   const { freedBytes, liveBytes, keptBytes } = plan;

@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { backupsIn, findEntry } from '../app/backup/backups.ts';
 import { type FindingView, type VerifyProgress, verifyBackups } from '../app/backup/verify.ts';
 import { SheepError } from '../base/errors.ts';
+import { printable } from './admin-client.ts';
 import { DIRECTORY, withBackups } from './backup-store.ts';
 import type { Collie } from './collie-command.ts';
 import { formatBytes } from './output.ts';
@@ -55,7 +56,7 @@ interface Verified {
 function tell({ show, fail }: Collie, verified: Verified): void {
   const { backups, readBytes, samplePercent, findings } = verified;
   show(verified, (out) => {
-    for (const { message } of findings) out.line(message);
+    for (const { message } of findings) out.line(printable(message));
     const part = samplePercent === 100 ? '' : `, a sample of ${samplePercent} %`;
     const read = `${formatBytes(readBytes)} read${part}`;
     const what = backups === 1 ? '1 backup' : `${backups} backups`;

@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { backupsIn, findBackup, shortId, sourceOf, viewOf } from '../app/backup/backups.ts';
 import { usageOf } from '../app/backup/usage.ts';
+import { printable } from './admin-client.ts';
 import { DIRECTORY, ID, withBackups } from './backup-store.ts';
 import { createCommand } from './collie-backup-create.ts';
 import { deleteCommand, pruneCommand } from './collie-backup-remove.ts';
@@ -51,7 +52,9 @@ function listCommand(collie: Collie): Command {
           });
           for (const line of table(COLUMNS, rows)) out.line(line);
           for (const { entry, flaw } of lost) {
-            out.line(`${shortId(all, entry)} ${formatTime(entry.timeMs)} is lost: ${flaw}`);
+            out.line(
+              printable(`${shortId(all, entry)} ${formatTime(entry.timeMs)} is lost: ${flaw}`),
+            );
           }
         });
         if (lost.length > 0) collie.fail();

@@ -51,6 +51,7 @@ describe('the base of a backup', () => {
   test.each<[string, Partial<Backup['disk']>]>([
     ['another cluster', { clusterId: 'c2' }],
     ['another family', { family: 9 }],
+    ['objects of another size', { objectBytes: 2 ** 22 }],
     ['a store of VDIs that was set back, where the vid was given anew', { snapshotMs: 5 }],
   ])('is none of %s', (_title, other) => {
     expect(baseOf([backup(b, '0b', other)])).toBeUndefined();

@@ -266,6 +266,8 @@ describe('collie backup create and restore', LONG, () => {
       const said = await world.run('backup', ...line.split(' '));
       expect(said, line).toMatchObject({ status, out: '', err: expect.stringMatching(message) });
     }
+    const empty = await world.run('backup', 'create', 'plain@s', '--to', '');
+    expect(empty).toMatchObject({ status: 2, err: expect.stringMatching(/which directory/) });
     expect(await world.names()).toEqual(names);
     expect(await readdir(world.path)).toEqual(files);
   });

@@ -1,6 +1,6 @@
 import { describeError, isFault, SheepError } from '../../base/errors.ts';
 import type { SnapDisk } from '../../farm/snapshots/snap-contents.ts';
-import { parseTag } from '../../vdi/names.ts';
+import { parseTag, parseVdiName } from '../../vdi/names.ts';
 import { exportName } from '../../vdi/record.ts';
 import type { BackupEntry, BackupStore } from './store.ts';
 
@@ -33,13 +33,26 @@ export async function backupsIn(store: BackupStore): Promise<Backups> {
   for (const entry of store.snaps('user')) {
     try {
       const [disk, ...others] = (await store.readSnap(entry.name)).disks;
-      if (disk !== undefined && others.length === 0) sound.push({ entry, disk });
+      if (disk === undefined || others.length > 0) continue;
+      checkWords(entry, disk);
+      sound.push({ entry, disk });
     } catch (error) {
       if (!isFault(error, 'ERR_CORRUPT') && !isFault(error, 'ERR_MISSING')) throw error;
       lost.push({ entry, flaw: describeError(error) });
     }
   }
   return { sound, lost };
+}
+
+/** What is shown to people is what a VDI, a snapshot or a backup can be called. */
+function checkWords({ tag }: BackupEntry, { name, snapshot }: SnapDisk): void {
+  try {
+    parseVdiName(name);
+    parseTag(snapshot);
+    if (tag !== '') parseTag(tag);
+  } catch (cause) {
+    throw new SheepError('ERR_CORRUPT', 'it is of what no VDI can be called', {}, cause);
+  }
 }
 
 /** A backup as JSON. */

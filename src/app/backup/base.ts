@@ -30,7 +30,8 @@ export function findBase(
         disk.clusterId === clusterId &&
         disk.vid === vid &&
         disk.family === family &&
-        disk.snapshotMs === createdMs,
+        disk.snapshotMs === createdMs &&
+        disk.objectBytes === later.objectBytes,
     );
     if (backup !== undefined && isKnownSince(all, later, snapshot)) return { backup, snapshot };
     snapshot = byVid.get(snapshot.parent);

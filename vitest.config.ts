@@ -38,7 +38,16 @@ export default defineConfig({
       {
         test: {
           name: 'interop',
-          include: files(['interop', 'app', 'fuzz']),
+          include: files(['interop']),
+          globalSetup: './scripts/built.ts',
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
+        test: {
+          name: 'app',
+          include: files(['app', 'fuzz']),
           globalSetup: './scripts/built.ts',
           testTimeout: 60_000,
           hookTimeout: 60_000,

@@ -17,7 +17,7 @@ import {
 } from './bad-luck-store.ts';
 import type { Daemon } from './daemon.ts';
 
-/** Replay: `SEED=3 npx vitest run --project interop strangers`. */
+/** Replay: `SEED=3 npx vitest run --project app strangers`. */
 const seed = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 
 /**

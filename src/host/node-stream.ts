@@ -3,7 +3,6 @@ import { assert } from '../base/assert.ts';
 import type { ByteStream, StreamEvents } from '../contracts/net.ts';
 import { stayAwake } from './awake.ts';
 import { endWithDeadPeer } from './dead-peers.ts';
-import { Gathering } from './gathering.ts';
 import { ReceiveRooms } from './receive-buffer.ts';
 
 /** A socket of this machine, or what TLS made of one. */
@@ -16,8 +15,6 @@ export class NodeStream implements ByteStream {
   #events: StreamEvents | undefined;
   #paused = false;
   #givenUp = false;
-  #gathering: Gathering | undefined;
-  #endWaits = false;
   #cause: Error | undefined;
 
   /** @param make  makes the socket, which passes what it received to the given function */
@@ -37,7 +34,7 @@ export class NodeStream implements ByteStream {
     socket.on('error', (cause) => {
       this.#cause = cause;
     });
-    socket.on('end', () => this.#ended());
+    socket.on('end', () => this.#events?.ended());
     socket.on('close', () => this.#closed());
   }
 
@@ -102,49 +99,14 @@ export class NodeStream implements ByteStream {
     this.#socket.pause();
   }
 
-  /** For sockets whose chunks are small and have memory of their own already. */
-  receiveGathered(): void {
-    const gathering = new Gathering(
-      this.#rooms,
-      (chunk) => this.#received(chunk),
-      () => this.#flows,
-      (more) => {
-        if (!more) this.#socket.pause();
-        if (this.#endWaits) this.#events?.ended();
-        this.#endWaits = false;
-      },
-    );
-    this.#gathering = gathering;
-    this.#socket.on('data', (chunk: Uint8Array) => {
-      const used = gathering.add(chunk);
-      if (used === chunk.length) return;
-      this.#socket.pause();
-      this.#socket.unshift(chunk.subarray(used));
-    });
-    this.#socket.pause();
-  }
-
-  get #flows(): boolean {
-    return !this.#givenUp && !this.#paused && this.#rooms.mayRead && !this.#socket.destroyed;
-  }
-
   #received(chunk: Uint8Array): boolean {
     stayAwake();
     this.#events?.received(chunk, this.#rooms.loan);
     return !this.#paused && this.#rooms.mayRead;
   }
   #readOn(): void {
-    if (!this.#flows) return;
-    this.#gathering?.schedule();
-    this.#socket.resume();
-  }
-  #ended(): void {
-    if (this.#gathering?.waiting) {
-      this.#endWaits = true;
-      this.#gathering.schedule();
-    } else {
-      this.#events?.ended();
-    }
+    if (this.#givenUp || this.#paused || this.#socket.destroyed) return;
+    if (this.#rooms.mayRead) this.#socket.resume();
   }
   #closed(): void {
     this.#rooms.close();

@@ -84,7 +84,7 @@ export class NodeServerTls implements ServerTls {
 /** The stream inside TLS, with the names of the one around it. */
 export function secureStream({ peerName, transport }: ByteStream, socket: TLSSocket): ByteStream {
   const stream = new NodeStream(peerName, transport, () => socket);
-  stream.receiveGathered();
+  stream.receiveFresh();
   return stream;
 }
 

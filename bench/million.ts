@@ -1,5 +1,6 @@
 /** One step with a store of a million slices, for packs.ts: `million.ts make|open|plan|check DIR`. */
 import { hostname } from 'node:os';
+import type { CodecName } from '../src/base/content.ts';
 import { silentLog } from '../src/base/log.ts';
 import { GiB, KiB, MiB } from '../src/base/units.ts';
 import type { BlockDevice } from '../src/contracts/block-device.ts';
@@ -26,7 +27,7 @@ const OBJECT = 4 * MiB;
 const SIZE = 4 * GiB; // 1,048,576 slices, none like another
 
 /** A store with short slices, whatever the folder holds. */
-export async function openBenchStore(directory: string) {
+export async function openBenchStore(directory: string, codec: CodecName = 'zstd') {
   const owned = new AsyncDisposableStack();
   const pool = owned.use(nodeCpuPool());
   const options = { clock: nodeClock(), random: nodeRandom(), log: silentLog, pool };
@@ -34,7 +35,7 @@ export async function openBenchStore(directory: string) {
     await openSnapshotStore({
       ...{ ...options, disk: nodeDisk(), directory },
       holder: { host: hostname(), pid: process.pid },
-      create: { hash: 'sha256', codec: 'zstd', sliceBytes: SLICE },
+      create: { hash: 'sha256', codec, sliceBytes: SLICE },
     }),
   );
   return { store, [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose]() };

@@ -96,7 +96,7 @@ async function store(way: Way, directory: string): Promise<void> {
 }
 
 async function storePacked(directory: string): Promise<void> {
-  await using opened = await openBenchStore(directory);
+  await using opened = await openBenchStore(directory, 'none'); // what is stored is compressed already
   await using writer = await beginWriting(opened.store);
   const random = nodeRandom();
   for (let number = 0; number < OBJECTS; number += 1) {

@@ -20,7 +20,7 @@ interface Change {
  * by other data of the same disk turned round, which compresses as well and is nowhere else.
  * @param seed  the same one gives the same changes
  */
-export async function* changesOf(
+async function* changesOf(
   image: FileHandle,
   pattern: Pattern,
   changedBytes: number,

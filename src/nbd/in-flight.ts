@@ -25,6 +25,16 @@ export interface TransmissionEvents {
   once(level: LogLevel, name: string, about: string, facts: Facts): void;
 }
 
+/**
+ * What is no failure of the store: that there is no fast way to zeroes is an answer, and that what a
+ * client once selected is not there any more, such as a snapshot, is a refusal.
+ */
+const LEVELS: Readonly<Record<number, LogLevel>> = {
+  [ERRNO.ENOTSUP]: 'debug',
+  [ERRNO.EINVAL]: 'warn',
+  [ERRNO.EPERM]: 'warn',
+};
+
 /** The requests of one connection that wait for the device, and how each is answered. */
 export class InFlight {
   readonly device: BlockDevice;
@@ -121,8 +131,7 @@ export class InFlight {
     });
     this.stopwatch.fail(type, refused.errno);
     const facts = { command: nameOf(CMD, type), errno: refused.errno, cause: describeError(error) };
-    // That a fast way to zeroes was asked for, and is not there, is an answer.
-    const level = refused.errno === ERRNO.ENOTSUP ? 'debug' : 'error';
+    const level = LEVELS[refused.errno] ?? 'error';
     this.#events.once(level, 'nbd.request-failed', `${type} ${refused.errno}`, facts);
     return refused;
   }

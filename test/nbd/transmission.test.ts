@@ -162,6 +162,25 @@ describe('doc/proto.md, "Error values": how faults of the device are told', () =
     expect(await failing('ERR_NOT_FAST', { type: TRIM })).toBe(ERRNO.EINVAL);
   });
 
+  test.for([
+    ['ERR_IO', {}, 'error'],
+    ['ERR_NO_SPACE', {}, 'error'],
+    ['ERR_UNSUPPORTED', {}, 'warn'],
+    ['ERR_READ_ONLY', {}, 'warn'],
+    ['ERR_NOT_FAST', { flags: FAST_ZERO }, 'debug'],
+  ] as const)('%s is logged for what it is', async ([code, flags, level]) => {
+    await using served = await Served.start({
+      before: () => {
+        throw new SheepError(code, 'why');
+      },
+    });
+    const client = await served.client();
+    await client.request({ type: WRITE_ZEROES, length: 4096, ...flags });
+    expect(served.log.filter(({ name }) => name === 'nbd.request-failed')).toMatchObject([
+      { level },
+    ]);
+  });
+
   test('a failing device fills no log: one line for each command and number', async () => {
     await using served = await Served.start({
       before: () => {

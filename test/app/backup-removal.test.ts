@@ -5,7 +5,7 @@ import { KiB, MiB } from '../../src/base/units.ts';
 import { nodeDisk } from '../../src/host/node-disk.ts';
 import { openNodeNet } from '../../src/host/node-net.ts';
 import { connectNbd } from '../../src/nbd/client/connect.ts';
-import { TransferWorld } from './transfer-world.ts';
+import { TransferWorld } from '../app-unit/transfer-world.ts';
 
 interface Listed {
   readonly id: string;
@@ -66,10 +66,7 @@ async function filled(vdi: string, store: string, count: number): Promise<string
   return ids;
 }
 
-/** Each test is a dozen commands, most of them with threads of their own. */
-const LONG = { timeout: 60_000 };
-
-describe('collie backup prune and delete', LONG, () => {
+describe('collie backup prune and delete', () => {
   test('what the rules keep stays, byte for byte; a dry run tells the same and does nothing', async () => {
     const ids = await filled('pruned', 'pruning', 5);
     await filled('other', 'pruning', 1);
@@ -148,7 +145,7 @@ describe('collie backup prune and delete', LONG, () => {
   });
 });
 
-describe('damage to a store of backups', LONG, () => {
+describe('damage to a store of backups', () => {
   test('verify names the backup, the disk and the bytes that a damaged pack takes away', async () => {
     const [first, second] = await filled('hurt', 'hurting', 2);
     const folder = `${path('hurting')}/packs`;

@@ -1,8 +1,8 @@
 import { readdir, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { BLOCK_BYTES, KiB, MiB } from '../../src/base/units.ts';
-import { Attached } from '../app/bad-luck-store.ts';
-import { TransferWorld } from './transfer-world.ts';
+import { TransferWorld } from '../app-unit/transfer-world.ts';
+import { Attached } from './bad-luck-store.ts';
 
 const B = BLOCK_BYTES;
 const SLICE = 64 * KiB;
@@ -34,10 +34,7 @@ const deleteSnapshot = (name: string, tag: string) =>
     .toMatchObject({ status: 0 });
 const snapshot = (name: string, tag: string) => world.json('vdi', 'snapshot', '-s', tag, name);
 
-/** Each test is a dozen commands, most of them with threads of their own. */
-const LONG = { timeout: 60_000 };
-
-describe('collie backup create and restore', LONG, () => {
+describe('collie backup create and restore', () => {
   test('a snapshot goes into a new store and comes back as another VDI, holes as holes', async () => {
     await world.json('vdi', 'create', 'disk', '16M', '--object-size', '1M');
     await world.write('disk', 3 * MiB, 200 * KiB, 0x11);

@@ -184,7 +184,7 @@ function subjectOf(parts: Parts, admin: readonly Address[], requestStop: () => v
     }),
     health: async () => {
       const insecure = insecureAddresses({ ...config, nbd: nbd.addresses });
-      const expiresInDays = expiresSoon(tls, host.clock);
+      const expiresInDays = expiresSoon(tls, host.clock.wallMs());
       const [space, [pending]] = await Promise.all([
         farm.space(),
         Promise.allSettled([deletions.pending()]),

@@ -1,6 +1,5 @@
 import { describeError, type Facts, SheepError } from '../base/errors.ts';
 import type { SheepConfig } from '../config/load.ts';
-import type { Clock } from '../contracts/seams.ts';
 import type { ServerTls, TlsState } from '../contracts/tls.ts';
 import type { Host } from './host.ts';
 
@@ -40,11 +39,14 @@ export async function reloadTls(host: Host, tls: ServerTls | undefined): Promise
   }
 }
 
-/** How many whole days the certificate is still good for, if that should worry anybody. */
-export function expiresSoon(tls: ServerTls | undefined, clock: Clock): number | undefined {
+/** How many whole days the certificate is still good for, once they are few; negative: it is not. */
+export function expiresSoon(
+  tls: Pick<ServerTls, 'state'> | undefined,
+  wallMs: number,
+): number | undefined {
   const expiresAtMs = tls?.state.certificate?.expiresAtMs;
   if (expiresAtMs === undefined) return undefined;
-  const leftMs = expiresAtMs - clock.wallMs();
+  const leftMs = expiresAtMs - wallMs;
   return leftMs < EXPIRY_WARNING_MS ? Math.floor(leftMs / (24 * 60 * 60 * 1000)) : undefined;
 }
 

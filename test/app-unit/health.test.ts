@@ -18,6 +18,19 @@ describe('health', () => {
     });
   });
 
+  test('a certificate that ends soon is a warning, one that has ended an error', () => {
+    expect(healthOf({ ...well, expiresInDays: 3 })).toMatchObject({
+      status: 'warning',
+      problems: [
+        { code: 'certificate-expires', message: expect.stringMatching(/in 3 days.*reload/) },
+      ],
+    });
+    expect(healthOf({ ...well, expiresInDays: -1 })).toMatchObject({
+      status: 'error',
+      problems: [{ message: expect.stringMatching(/has expired/) }],
+    });
+  });
+
   test('warns while checksums are off', () => {
     expect(healthOf({ ...well, checksums: false })).toMatchObject({
       status: 'warning',

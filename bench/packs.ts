@@ -112,6 +112,7 @@ function folder(low: number): string {
 /** In a process of its own, so that its memory is what this takes. */
 async function ask(asked: Asked, directory: string): Promise<Told> {
   const path = join(import.meta.dirname, 'million.ts');
-  const { stdout } = await promisify(execFile)(process.execPath, [path, asked, directory]);
+  const env = { ...process.env, MALLOC_ARENA_MAX: '1' }; // as bin/launch.sh
+  const { stdout } = await promisify(execFile)(process.execPath, [path, asked, directory], { env });
   return JSON.parse(stdout) as Told;
 }

@@ -26,6 +26,9 @@ interface Thread {
 }
 const SENT_MAX = 2;
 
+/** What a job leaves behind is garbage at once, and the codecs' memory goes with it: collected often. */
+const YOUNG = { maxYoungGenerationSizeMb: 2 };
+
 /** The extension of this file: tests run the sources, users what tsc made of them. */
 const WORKER = new URL(`./cpu-pool-worker${extname(import.meta.url)}`, import.meta.url);
 
@@ -100,7 +103,10 @@ class NodeCpuPool implements CpuPool {
   }
 
   #start(): Thread {
-    const thread: Thread = { worker: new Worker(WORKER), sent: new Map() };
+    const thread: Thread = {
+      worker: new Worker(WORKER, { resourceLimits: YOUNG }),
+      sent: new Map(),
+    };
     thread.worker.on('message', (answer: WorkAnswer) => this.#answered(thread, answer));
     thread.worker.on('error', (cause) => this.#died(thread, cause));
     thread.worker.on('exit', () => this.#died(thread));

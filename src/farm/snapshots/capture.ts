@@ -134,7 +134,7 @@ class CaptureLine {
     this.#shape = shape;
     this.#leaves = leaves;
     this.#counts = counts;
-    this.#batchSlices = Math.max(1, Math.floor(limits.batchBytes / shape.sliceBytes));
+    this.#batchSlices = options.store.batchSlices;
     // Some are read while others are worked on.
     this.#batchesMax = storeOptions.pool.threads * 2 + limits.batchesReading;
   }

@@ -92,8 +92,8 @@ class StoreCheck {
     const { index } = this.#store.packs;
     const totalBytes = wanted.reduce((sum, entry) => sum + index.storedBytesOf(entry), 0);
     let provenBytes = 0;
-    const { limits, options, identity } = this.#store;
-    const batchSlices = Math.max(1, Math.floor(limits.batchBytes / identity.sliceBytes));
+    const { options, identity } = this.#store;
+    const batchSlices = this.#store.batchSlices;
     const lanes = Array.from({ length: options.pool.threads + 1 }, () => ({
       reader: new SliceReader(this.#store),
       into: options.pool.memory(batchSlices * identity.sliceBytes),

@@ -27,6 +27,8 @@ export const SNAPSHOT_LIMITS = {
   level: { zstd: 4, zlib: 6, none: 0 },
   /** One job of a thread: some milliseconds of work. */
   batchBytes: 1 * MiB,
+  /** And no more slices than that, however short: some objects of JavaScript's for each. */
+  batchSlices: 64,
   /** Batches that are being read or waiting for a thread, beside two for each thread. */
   batchesReading: 8,
   /** How often whoever holds a store says that it lives, and when it is taken for dead. */

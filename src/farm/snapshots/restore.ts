@@ -100,7 +100,7 @@ class RestoreLanes {
     this.#options = options;
     this.#counts = counts;
     this.#sliceBytes = identity.sliceBytes;
-    this.#batchSlices = Math.max(1, Math.floor(limits.batchBytes / identity.sliceBytes));
+    this.#batchSlices = options.store.batchSlices;
     this.#lanesMax = storeOptions.pool.threads * 2 + limits.batchesReading;
   }
 

@@ -195,6 +195,12 @@ export class SnapshotStore implements AsyncDisposable {
     return into;
   }
 
+  /** How many slices a thread is given at once. */
+  get batchSlices(): number {
+    const { batchBytes, batchSlices } = this.limits;
+    return Math.max(1, Math.min(batchSlices, Math.floor(batchBytes / this.identity.sliceBytes)));
+  }
+
   get level(): number {
     return this.limits.level[this.identity.codec];
   }

@@ -156,7 +156,11 @@ describe('an object that cannot be made', () => {
       store.disk.injectFaults(() => undefined);
       expect(await codeOf(() => values(store.farm, A))).toBe('ERR_MISSING');
       await store.rest();
-      expect(store.farm.stats()).toMatchObject({ openObjects: 0, listedObjects: 0, unsyncedBytes: 0 });
+      expect(store.farm.stats()).toMatchObject({
+        openObjects: 0,
+        listedObjects: 0,
+        unsyncedBytes: 0,
+      });
       await store.powerCut();
       expect(await codeOf(() => values(store.farm, A))).toBe('ERR_MISSING');
       await store.farm.write(A, 0, blocks(1, 2), CREATE);

@@ -98,7 +98,11 @@ describe('the activity log', () => {
       expect(store.farm.stats().listedObjects).toBeLessThanOrEqual(750);
     }
     await store.rest();
-    expect(store.farm.stats()).toMatchObject({ openObjects: 0, listedObjects: 0, unsyncedBytes: 0 });
+    expect(store.farm.stats()).toMatchObject({
+      openObjects: 0,
+      listedObjects: 0,
+      unsyncedBytes: 0,
+    });
     const journal = await store.disk.list(`${DIRECTORY}/journal`);
     expect(journal.filter((name) => name !== 'spare')).toHaveLength(1);
     expect(store.disk.tree.names.room.usedBlocks).toBeLessThan(100);

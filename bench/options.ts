@@ -84,7 +84,7 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
     servers: values.servers === undefined ? SERVER_NAMES : serverNames(values.servers),
     rounds: values.rounds === undefined ? 3 : wholeNumber('--rounds', values.rounds),
     seconds: values.seconds === undefined ? 3 : wholeNumber('--seconds', values.seconds),
-    sizeBytes: values.size === undefined ? sizeThatFits() : parseSize(values.size),
+    sizeBytes: values.size === undefined ? usualSize(scenario) : parseSize(values.size),
     objects: values.objects === undefined ? 1_000_000 : wholeNumber('--objects', values.objects),
     images: values.image ?? [],
     directory: values.dir ?? tmpdir(),
@@ -114,6 +114,11 @@ function parseSize(text: string): number {
   }
   const factor = { k: KiB, m: MiB, g: GiB, t: TiB }[unit.toLowerCase()] ?? Number.NaN;
   return Number(digits) * factor;
+}
+
+/** An image of /usr is sparse, and is read from the disk if it has to be. */
+function usualSize(scenario: Scenario): number {
+  return scenario === 'farm' || scenario === 'slices' ? 8 * GiB : sizeThatFits();
 }
 
 /** Three copies of the disk have to stay in the page cache, with room for dirty pages. */

@@ -186,16 +186,18 @@ class StoreCheck {
     const { samplePercent = 100 } = this.#options;
     const { random } = this.#store.options;
     const isDrawn = () => samplePercent >= 100 || random.below(1e6) < samplePercent * 1e4;
-    const wanted: number[] = [];
+    const wanted = new Uint32Array(this.#needed.count);
+    let count = 0;
     for (const pack of this.#store.packs.all()) {
       if (pack.kind !== 'data') continue;
       for (const entry of this.#store.packs.entriesOf(pack)) {
         if (this.#needed.has(entry) && index.typeOf(entry) === 'data' && isDrawn()) {
-          wanted.push(entry);
+          wanted[count] = entry;
+          count += 1;
         }
       }
     }
-    return Uint32Array.from(wanted);
+    return wanted.subarray(0, count);
   }
 
   async #prove(entries: Uint32Array, reader: SliceReader, into: Uint8Array): Promise<void> {

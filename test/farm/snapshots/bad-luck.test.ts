@@ -18,7 +18,7 @@ describe('a disk that fills up in the middle of a backup', () => {
       const disk = new SimDisk({ directories: ['/backups'], totalBytes });
       await using store = await openStore({ disk });
       const device = someDisk(40, 1);
-      let first;
+      let first: Awaited<ReturnType<typeof backUp>>;
       {
         await using writer = await beginWriting(store);
         first = await backUp(writer, device, 'first', { timeMs: 1 });
@@ -54,7 +54,7 @@ describe('a disk that fills up in the middle of a backup', () => {
     await using store = await openStore({ disk });
     const device = someDisk(200, 3);
     const bytes = Buffer.from(device.bytes);
-    let kept;
+    let kept: Awaited<ReturnType<typeof backUp>>;
     {
       await using writer = await beginWriting(store);
       kept = await backUp(writer, device, 'kept', { timeMs: 1 });

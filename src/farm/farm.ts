@@ -285,7 +285,7 @@ export class Farm implements ObjectStore {
     length: number,
     call: ObjectWriteCall,
   ): Promise<OpenObject> {
-    const { open, space, activity, flusher } = this.#parts;
+    const { space, activity, flusher } = this.#parts;
     if (call.createBytes !== undefined) {
       const { createBytes, inherits } = call;
       const origins =
@@ -299,7 +299,7 @@ export class Farm implements ObjectStore {
       return this.#objects.create(name, key, call, createBytes, origins);
     }
     const object = await this.#objects.load(name, key);
-    if (object.unfold()) open.grown(object);
+    object.unfold();
     if (length > 0) await space.take(object.holesIn(at, length));
     if (object.listedUnder !== call.stamp) {
       await activity.list(name, call.stamp, object.objectBytes, object.life);

@@ -28,7 +28,7 @@ export const FARM_LIMITS = {
   /** Open objects: one file descriptor each, and with what they hold so much memory: some 4,000
    * that are full, or all of those that hold little, as in a chain of snapshots. */
   openObjects: 8192,
-  openTableBytes: 20 * MiB,
+  openTableBytes: 28 * MiB,
   /** On the activity log: about half a KiB of memory each. Above, a round of maintenance begins. */
   listedObjects: 16_384,
   /** An object that has been clean for so long leaves the activity log. */

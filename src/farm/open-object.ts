@@ -63,6 +63,8 @@ export class OpenObject {
   closed = false;
   /** How often it was looked up. */
   finds = 0;
+  /** The memory that the open set counts for it. */
+  countedBytes = 0;
   /** What the journal said of it up to this sequence stands in the file since its last sync. */
   homedUpTo: JournalPoint = { sequence: 0, segment: 0 };
   /** What the journal says of its name behind this is not about it: it is removed or replaced. */
@@ -117,18 +119,17 @@ export class OpenObject {
     return this.#table as Uint32Array<ArrayBuffer>;
   }
 
-  /** Its table is going to be changed; true if it takes more memory now. */
-  unfold(): boolean {
-    if (this.#folded === undefined) return false;
+  /** Its table is going to be changed, and takes more memory from now on. */
+  unfold(): void {
+    if (this.#folded === undefined) return;
     this.#table = this.#folded.fill(takeTable(this.blocks));
     this.#folded = undefined;
-    return true;
   }
 
-  /** Of its table, and of its origins. */
+  /** Of its table, its origins and its three bitmaps. */
   get heldBytes(): number {
-    const bytes = this.#folded?.byteLength ?? this.table.buffer.byteLength;
-    return bytes + (this.origins?.heldBytes ?? 0);
+    const table = this.#folded?.byteLength ?? this.table.buffer.byteLength;
+    return table + (this.origins?.heldBytes ?? 0) + Math.ceil((3 * this.blocks) / 8);
   }
 
   close(): void {
@@ -325,8 +326,9 @@ export class OpenObject {
   /** Header, table and origins as they are now, into the page cache, for the sync that follows. */
   writeMeta(): void {
     const bytes = new Uint8Array(this.#dataAt);
-    const table = new Uint8Array(this.table.buffer, this.table.byteOffset, this.table.byteLength);
-    bytes.set(table, HEADER_BYTES);
+    const table = new Uint32Array(bytes.buffer, HEADER_BYTES, this.blocks);
+    if (this.#folded !== undefined) this.#folded.fill(table);
+    else table.set(this.table);
     const pageSums: number[] = [];
     for (let at = HEADER_BYTES; at < bytes.length; at += BLOCK_BYTES) {
       pageSums.push(crc32(bytes.subarray(at, at + BLOCK_BYTES)));

@@ -8,8 +8,8 @@ import type { OpenObject } from './open-object.ts';
 const NEAR = 16_384;
 /** Of so many finds one counts as a use for the LRU; a power of two. */
 const USES_PER_TOUCH = 16;
-/** Of an open object, besides what it holds. */
-const OBJECT_ITSELF_BYTES = 1024;
+/** Of an open object, besides what it holds: as measured, with its file. */
+const OBJECT_ITSELF_BYTES = 2304;
 
 /**
  * The objects that are open. Clean ones lie in an LRU of stated size; what must not be closed (it
@@ -25,14 +25,16 @@ export class OpenSet {
     const object = this.find(key);
     if (object === undefined) return;
     object.gate = gate;
-    if (gate === undefined) this.relax(object);
+    if (gate !== undefined) return;
+    this.#countAnew(object);
+    this.relax(object);
   });
 
   constructor(limits: FarmLimits) {
     this.#recent = new LRUCache({
       max: limits.openObjects,
       maxSize: limits.openTableBytes,
-      sizeCalculation: (object) => object.heldBytes + OBJECT_ITSELF_BYTES,
+      sizeCalculation: (object) => object.countedBytes,
       dispose: (object, key, reason) => {
         if (reason !== 'evict') return;
         if (isIdle(object)) this.#close(object);
@@ -75,12 +77,7 @@ export class OpenSet {
   add(object: OpenObject): void {
     this.#opened += 1;
     object.gate = this.#gates.find(object.key);
-    this.#recent.set(object.key, object);
-  }
-
-  /** It takes more memory than when it was added. */
-  grown(object: OpenObject): void {
-    if (this.#recent.delete(object.key)) this.#recent.set(object.key, object);
+    this.#keep(object);
   }
 
   /** Closes it; whoever calls holds its gate alone. */
@@ -94,7 +91,18 @@ export class OpenSet {
   relax(object: OpenObject): void {
     if (!isIdle(object) || this.#kept.get(object.key) !== object) return;
     this.#kept.delete(object.key);
+    this.#keep(object);
+  }
+
+  #keep(object: OpenObject): void {
+    object.countedBytes = object.heldBytes + OBJECT_ITSELF_BYTES;
     this.#recent.set(object.key, object);
+  }
+
+  /** Whoever was inside may have made it grow. */
+  #countAnew(object: OpenObject): void {
+    if (object.heldBytes + OBJECT_ITSELF_BYTES === object.countedBytes) return;
+    if (this.#recent.delete(object.key)) this.#keep(object);
   }
 
   *values(): Generator<OpenObject> {

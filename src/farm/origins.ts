@@ -21,17 +21,18 @@ export interface BlockRun {
  */
 export class Origins {
   readonly #blocks: number;
-  /** 0 for none. */
-  #vids: ValueRuns;
-  /** crc32 of each page. */
-  #pageSums: readonly number[];
+  /** 0 for none; folded up until some are cleared. */
+  #folded: ValueRuns | undefined;
+  #vids: Uint32Array<ArrayBuffer> | undefined;
+  /** crc32 of each page, if it is known. */
+  #pageSums: readonly number[] | undefined;
   /** The file has others. */
   dirty = false;
 
   /** @param vids  one for each block, 0 for none, in a buffer of whole pages; borrowed */
   constructor(vids: Uint32Array<ArrayBuffer>) {
     this.#blocks = vids.length;
-    this.#vids = ValueRuns.from(vids);
+    this.#folded = ValueRuns.from(vids);
     this.#pageSums = sumsOf(vids);
   }
 
@@ -62,21 +63,21 @@ export class Origins {
 
   /** 0 for none. */
   vidOf(block: number): Vid {
-    return this.#vids.of(block);
+    return this.#folded?.of(block) ?? (this.#vids?.[block] as number);
   }
 
   get none(): boolean {
-    return this.#vids.isAll(0);
+    return this.#folded?.isAll(0) ?? this.#written().every((vid) => vid === 0);
   }
 
   get heldBytes(): number {
-    return this.#vids.byteLength;
+    return this.#folded?.byteLength ?? this.#written().buffer.byteLength;
   }
 
   clear(first: number, end: number): void {
-    const vids = this.#written().fill(0, first, end);
-    this.#vids = ValueRuns.from(vids);
-    this.#pageSums = sumsOf(vids);
+    this.#vids = this.#written().fill(0, first, end);
+    this.#folded = undefined;
+    this.#pageSums = undefined;
     this.dirty = true;
   }
 
@@ -108,21 +109,22 @@ export class Origins {
     return isZero(bytes.subarray(at, at + BLOCK_BYTES));
   }
 
-  /** As they stand in the file: whole pages. */
+  /** As they stand in the file: whole pages; not to be kept over a wait. */
   get bytes(): Uint8Array<ArrayBuffer> {
     return pageBytesOf(this.#written());
   }
 
   pageSums(): readonly number[] {
+    this.#pageSums ??= sumsOf(this.#written());
     return this.#pageSums;
   }
 
   fits(pageSums: readonly number[]): boolean {
-    return this.#pageSums.every((sum, page) => sum === pageSums[page]);
+    return this.pageSums().every((sum, page) => sum === pageSums[page]);
   }
 
   #written(): Uint32Array<ArrayBuffer> {
-    return this.#vids.fill(newTable(this.#blocks));
+    return this.#vids ?? (this.#folded as ValueRuns).fill(newTable(this.#blocks));
   }
 }
 

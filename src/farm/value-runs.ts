@@ -51,7 +51,7 @@ export class ValueRuns {
   /** Writes them out, one for each block. */
   fill<T extends Uint32Array>(values: T): T {
     for (let run = 0; run < this.#runs.length; run += 2) {
-      values.fill(this.#runs[run + 1] as number, this.#runs[run]);
+      values.fill(this.#runs[run + 1] as number, this.#runs[run], this.#runs[run + 2]);
     }
     return values;
   }

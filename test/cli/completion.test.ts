@@ -40,7 +40,7 @@ folder, shell, line = sys.argv[1:4]
 START = {'bash': ['bash', '--norc', '--noprofile', '-i'], 'zsh': ['zsh', '-f', '-i']}
 SET_UP = {
     'bash': "bind 'set bell-style none'; . ./collie.bash; . ./sheep.bash",
-    'zsh': "PS1='ready> '; fpath=($PWD $fpath); autoload -U compinit; compinit -u -D; unsetopt beep",
+    'zsh': "PS1='rea''dy> '; fpath=($PWD $fpath); autoload -U compinit; compinit -u -D; unsetopt beep; bindkey -e",
 }
 pid, fd = pty.fork()
 if pid == 0:
@@ -54,11 +54,14 @@ def until(mark):
     while mark not in seen and time.time() < end:
         if select.select([fd], [], [], 0.1)[0]: seen += os.read(fd, 65536)
     if mark not in seen: sys.exit('no %r in %r' % (mark, seen))
+# What is written is echoed, so no mark may stand in it as it is waited for.
 os.write(fd, SET_UP[shell].encode() + b"; echo sourc''ed\\n")
-until(b'sourced')
+until(b'sourced\\r\\n')
+seen = seen[seen.index(b'sourced\\r\\n'):]
 until(b'ready> ')
 seen = b''
-os.write(fd, line.encode() + b'\\t\\t')
+# bash rings at the first Tab where it knows of several, and lists them at the second.
+os.write(fd, line.encode() + (b'\\t\\t' if shell == 'bash' else b'\\t'))
 os.write(fd, b'\\x01\\x0b')  # to the beginning, and all of it taken away
 os.write(fd, b"echo o''ver\\n")
 until(b'over\\r\\n')

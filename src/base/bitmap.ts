@@ -56,6 +56,18 @@ export class Bitmap {
     return this.#count - before;
   }
 
+  /** The first one from `index` on that is set, or `length`; looks at 32 at a time. */
+  next(index: number): number {
+    let at = index >>> 5;
+    let word = index < this.length ? (this.#words[at] as number) & (-1 << (index & 31)) : 0;
+    while (word === 0) {
+      at += 1;
+      if (at >= this.#words.length) return this.length;
+      word = this.#words[at] as number;
+    }
+    return at * 32 + lowestBit(word);
+  }
+
   clear(): void {
     if (this.#count === 0) return;
     this.#words.fill(0);
@@ -67,10 +79,14 @@ export class Bitmap {
     if (this.#count === 0) return;
     for (let at = 0; at < this.#words.length; at += 1) {
       for (let word = this.#words[at] as number; word !== 0; word &= word - 1) {
-        yield at * 32 + (31 - Math.clz32(word & -word));
+        yield at * 32 + lowestBit(word);
       }
     }
   }
+}
+
+function lowestBit(word: number): number {
+  return 31 - Math.clz32(word & -word);
 }
 
 function wordsFor(length: number): number {

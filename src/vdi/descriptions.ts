@@ -55,8 +55,8 @@ export class Descriptions {
     range: DescribedRange & { readonly objectBytes: number },
   ): Promise<Described[]> {
     return describeObjects(range, async (index, end) => {
-      const absentTo = this.#inode.skipAbsent(index, end);
-      if (absentTo > index) return { upTo: absentTo, flags: 0 };
+      const holeTo = this.#inode.skipHoles(index, end);
+      if (holeTo > index) return { upTo: holeTo, flags: 0 };
       const sources = await this.#sources(this.#inode, index);
       if (sources === undefined) return { upTo: index + 1, flags: 0 };
       return { flagsOf: (block) => depthOf(sources[block] ?? 0, vid, ancestors) };

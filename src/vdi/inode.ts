@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache';
+import { Bitmap } from '../base/bitmap.ts';
 import type { ObjectName, Vid } from '../base/ids.ts';
 import { KeyedGates } from '../base/keyed-gates.ts';
 import { allSettled } from '../base/parallel.ts';
@@ -9,6 +10,7 @@ import {
   type InodeHeader,
   LEAF_BYTES,
   LEAF_ENTRIES,
+  LEAVES_MAX,
   leafName,
   rootName,
 } from './inode-format.ts';
@@ -16,12 +18,16 @@ import { type Entries, readLeaf, readRoot } from './inode-nodes.ts';
 
 /** Leaves kept in memory: 64 KiB each, which together speak of 32 TiB at 4 MiB an object. */
 const LEAVES_IN_MEMORY = 512;
+/** What a leaf that is not there says. */
+const ABSENT: Entries = new Uint32Array(LEAF_ENTRIES);
 
 /** Which vid owns each object of a VDI, kept in the store and read as it is needed. */
 export class Inode {
   readonly #store: ObjectStore;
   readonly #family: Vid;
   readonly #root: Entries;
+  /** The leaves that the root names: a few in a large disk, and found without a look at the rest. */
+  readonly #present = new Bitmap(LEAVES_MAX);
   /** Shared by everything that speaks of their objects. */
   readonly #leaves = new LRUCache<number, Entries>({ max: LEAVES_IN_MEMORY });
   readonly #loading = new Map<number, Promise<Entries>>();
@@ -43,6 +49,7 @@ export class Inode {
     this.#store = store;
     this.#family = family;
     this.#root = root;
+    for (let leaf = 0; leaf < LEAVES_MAX; leaf += 1) if (root[leaf] !== 0) this.#present.add(leaf);
     this.#vid = vid;
     this.#call = call;
   }
@@ -99,21 +106,47 @@ export class Inode {
     return entries[index % LEAF_ENTRIES] as Vid;
   }
 
-  /** The first index from `index` on that may have an owner, or `end`: skips whole absent leaves. */
-  skipAbsent(index: number, end: number): number {
+  /**
+   * The first index from `index` on that may have an owner, or `end`: skips absent leaves, and holes
+   * in the leaves that are in memory.
+   */
+  skipHoles(index: number, end: number): number {
     let at = index;
-    while (at < end && this.#root[Math.floor(at / LEAF_ENTRIES)] === 0) {
-      at = (Math.floor(at / LEAF_ENTRIES) + 1) * LEAF_ENTRIES;
+    while (at < end) {
+      const here = Math.floor(at / LEAF_ENTRIES);
+      const leaf = this.#present.next(here);
+      if (leaf > here) at = leaf * LEAF_ENTRIES;
+      const entries = at < end ? this.#entriesNow(leaf) : undefined;
+      if (entries === undefined) break;
+      const start = leaf * LEAF_ENTRIES;
+      let entry = at - start;
+      while (entry < LEAF_ENTRIES && entries[entry] === 0) entry += 1;
+      at = start + entry;
+      if (entry < LEAF_ENTRIES) break;
     }
     return Math.min(at, end);
   }
 
-  /** The first index from `index` on that `other` may say another owner of, or `end`: by leaves. */
+  /**
+   * The first index from `index` on that `other` may say another owner of, or `end`: skips leaves
+   * that are shared, and owners that are the same in leaves that both have in memory.
+   */
   sameUntil(other: Inode, index: number, end: number): number {
-    let leaf = Math.floor(index / LEAF_ENTRIES);
-    const first = leaf;
-    while (leaf * LEAF_ENTRIES < end && this.#root[leaf] === other.#root[leaf]) leaf += 1;
-    return leaf === first ? index : Math.min(leaf * LEAF_ENTRIES, end);
+    let at = index;
+    while (at < end) {
+      const leaf = Math.floor(at / LEAF_ENTRIES);
+      const start = leaf * LEAF_ENTRIES;
+      let entry = LEAF_ENTRIES;
+      if (this.#root[leaf] !== other.#root[leaf]) {
+        const [ours, theirs] = [this.#entriesNow(leaf), other.#entriesNow(leaf)];
+        if (ours === undefined || theirs === undefined) break;
+        entry = at - start;
+        while (entry < LEAF_ENTRIES && ours[entry] === theirs[entry]) entry += 1;
+      }
+      at = start + entry;
+      if (entry < LEAF_ENTRIES) break;
+    }
+    return Math.min(at, end);
   }
 
   /**
@@ -163,6 +196,11 @@ export class Inode {
     return count;
   }
 
+  /** The entries of a leaf if they are known without a look at the store. */
+  #entriesNow(leaf: number): Entries | undefined {
+    return this.#root[leaf] === 0 ? ABSENT : this.#leaves.peek(leaf);
+  }
+
   #load(leaf: number): Promise<Entries> {
     const known = this.#leaves.get(leaf);
     if (known !== undefined) return Promise.resolve(known);
@@ -194,6 +232,7 @@ export class Inode {
     // What the copy says was stable in the parent: no power cut may leave the root's entry alone.
     if (copied !== undefined) await this.#store.flush(this.#vid, [name]);
     this.#root[leaf] = this.#vid;
+    this.#present.add(leaf);
     this.#unnamed.add(leaf);
   }
 

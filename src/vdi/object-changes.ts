@@ -66,7 +66,7 @@ export class ObjectChanges {
     let index = Math.floor(at / objectBytes);
     const endIndex = objectCount(end, objectBytes);
     for (;;) {
-      index = inode.skipAbsent(index, endIndex);
+      index = inode.skipHoles(index, endIndex);
       if (index === endIndex) break;
       const start = index * objectBytes;
       const from = Math.max(at, start) - start;

@@ -201,9 +201,9 @@ export class Volume implements BlockDevice {
     for (let position = at; position < end && !runs.full; ) {
       const index = Math.floor(position / this.#objectBytes);
       const start = index * this.#objectBytes;
-      const absentTo = this.#inode.skipAbsent(index, objectCount(end, this.#objectBytes));
-      const owner = absentTo > index ? 0 : await this.#inode.owner(index);
-      const to = Math.min(end, Math.max(absentTo, index + 1) * this.#objectBytes);
+      const holeTo = this.#inode.skipHoles(index, objectCount(end, this.#objectBytes));
+      const owner = holeTo > index ? 0 : await this.#inode.owner(index);
+      const to = Math.min(end, Math.max(holeTo, index + 1) * this.#objectBytes);
       if (owner === 0) runs.add(to - position, 'hole');
       else if (asked === EXTENT_OBJECTS && runs.some) break;
       else {

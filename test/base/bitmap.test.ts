@@ -38,6 +38,8 @@ test('a bitmap is a set of numbers, counted as it changes', () => {
       for (let index = from; index < to; index += 1) all &&= set.has(index);
       expect(bits.hasAll(from, to)).toBe(all);
       for (let index = 0; index < LENGTH; index += 1) expect(bits.has(index)).toBe(set.has(index));
+      const later = [...set].filter((index) => index >= from);
+      expect(bits.next(from)).toBe(Math.min(LENGTH, ...later));
     }),
   );
 });

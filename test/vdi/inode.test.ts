@@ -27,7 +27,7 @@ async function made(sizeBytes: number) {
 async function owned(inode: Inode): Promise<number[]> {
   const found: number[] = [];
   const end = 2 ** 28;
-  for (let index = inode.skipAbsent(0, end); index < end; index = inode.skipAbsent(index, end)) {
+  for (let index = inode.skipHoles(0, end); index < end; index = inode.skipHoles(index, end)) {
     for (const leafEnd = index + LEAF_ENTRIES; index < leafEnd; index += 1) {
       if ((await inode.owner(index)) !== 0) found.push(index);
     }
@@ -42,8 +42,8 @@ describe('an inode', () => {
     expect(inode.ownerNow(2 ** 20 - 1)).toBe(0);
     expect(await inode.owner(77)).toBe(0);
     expect(await inode.countOwned()).toEqual({ own: 0, all: 0 });
-    expect(inode.skipAbsent(0, 2 ** 20)).toBe(2 ** 20);
-    expect(inode.skipAbsent(5, 9)).toBe(9);
+    expect(inode.skipHoles(0, 2 ** 20)).toBe(2 ** 20);
+    expect(inode.skipHoles(5, 9)).toBe(9);
   });
 
   test('keeps owners in leaves that are made as they are needed', async () => {
@@ -67,9 +67,37 @@ describe('an inode', () => {
   test('knows where whole leaves are absent', async () => {
     const { inode } = await made(TiB);
     await inode.setOwners([3 * LEAF_ENTRIES + 7], VID);
-    expect(inode.skipAbsent(0, 2 ** 20)).toBe(3 * LEAF_ENTRIES);
-    expect(inode.skipAbsent(3 * LEAF_ENTRIES + 1, 2 ** 20)).toBe(3 * LEAF_ENTRIES + 1);
-    expect(inode.skipAbsent(4 * LEAF_ENTRIES + 9, 2 ** 20)).toBe(2 ** 20);
+    expect(inode.skipHoles(0, 2 ** 20)).toBe(3 * LEAF_ENTRIES + 7);
+    expect(inode.skipHoles(4 * LEAF_ENTRIES + 9, 2 ** 20)).toBe(2 ** 20);
+  });
+
+  test('knows where the holes of a leaf are once it is in memory', async () => {
+    const { inode, open, store } = await made(TiB);
+    const index = 3 * LEAF_ENTRIES + 7;
+    await inode.setOwners([index, 9 * LEAF_ENTRIES], VID);
+    await store.farm.flush(VID);
+    const again = await open();
+    expect(again.skipHoles(0, 2 ** 20)).toBe(index - 7);
+    expect(again.skipHoles(index - 3, 2 ** 20)).toBe(index - 3);
+    expect(await again.owner(index)).toBe(VID);
+    expect(again.skipHoles(0, 2 ** 20)).toBe(index);
+    expect(again.skipHoles(index, 2 ** 20)).toBe(index);
+    expect(again.skipHoles(index - 3, index - 1)).toBe(index - 1);
+    expect(again.skipHoles(index + 1, 2 ** 20)).toBe(9 * LEAF_ENTRIES);
+    await again.setOwners([index], 0);
+    expect(again.skipHoles(0, 2 ** 20)).toBe(9 * LEAF_ENTRIES);
+  });
+
+  test('knows what is the same in another without asking for each object', async () => {
+    const { inode } = await made(TiB);
+    const other = (await made(TiB)).inode;
+    await inode.setOwners([5, LEAF_ENTRIES + 1], VID);
+    expect(inode.sameUntil(other, 0, 2 ** 20)).toBe(5);
+    expect(other.sameUntil(inode, 0, 2 ** 20)).toBe(5);
+    expect(inode.sameUntil(other, 2, 4)).toBe(4);
+    expect(inode.sameUntil(other, 5, 2 ** 20)).toBe(5);
+    expect(inode.sameUntil(other, 6, 2 ** 20)).toBe(LEAF_ENTRIES + 1);
+    expect(inode.sameUntil(other, LEAF_ENTRIES + 2, 2 ** 20)).toBe(2 ** 20);
   });
 
   test('names the nodes that a change touched', async () => {

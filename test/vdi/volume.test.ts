@@ -163,6 +163,22 @@ describe('thin provisioning', () => {
     expect(await objects(store)).toEqual([]);
   });
 
+  test('a question about many holes costs no more steps than one about few', async () => {
+    const store = await SimStore.open();
+    const sparse = recordOf({ sizeBytes: 8_000 * OBJECT });
+    await makeVolume({ store: store.farm, record: sparse });
+    const volume = await openVolume({ store: store.farm, record: sparse });
+    await volume.write(7_999 * OBJECT, blocks(1, 1), PLAIN);
+    let told = 0;
+    let steps = 0;
+    void volume.extents(0, sparse.sizeBytes, 9).then((extents) => {
+      told = extents.length;
+    });
+    for (; told === 0; steps += 1) await undefined;
+    expect(told).toBe(3);
+    expect(steps).toBeLessThan(50);
+  });
+
   test('reading, trimming and zeroing what nobody wrote makes nothing', async () => {
     const { store, volume } = await made();
     await read(volume, 0, record.sizeBytes);

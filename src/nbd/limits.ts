@@ -46,6 +46,8 @@ export const NBD_LIMITS = {
   // Transmission.
   /** Requests of one connection that wait for the device; then it is read no further. */
   requestsMax: 1024,
+  /** Requests of one connection are begun for so long; then the others have their turn. */
+  turnMs: 5,
   /** One unit of reply memory. Replies of one received chunk are sent together. */
   slabBytes: 256 * KiB + BLOCK_BYTES,
   /** Reply memory of one connection, unsent or being filled; then it is read no further. */

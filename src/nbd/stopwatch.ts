@@ -43,6 +43,14 @@ export class Stopwatch {
     this.#slowMs = parts.slowMs > 0 ? parts.slowMs : Number.POSITIVE_INFINITY;
   }
 
+  get clock(): Clock {
+    return this.#parts.clock;
+  }
+  /** When work at the chunk began. */
+  get begunMs(): number {
+    return this.#begunMs;
+  }
+
   /** Of the chunk that is being worked at. */
   get turn(): Turn {
     this.#turn ??= { receivedMs: this.#receivedMs, begunMs: this.#begunMs };
@@ -85,8 +93,12 @@ export class Stopwatch {
     this.#parts.meter.failed(commandOf(type), errno);
   }
 
-  /** Work at the chunk is over, and its replies have left; `head` is the last request in it. */
-  end(head: Head): void {
+  /**
+   * Work at the chunk is over, and its replies have left.
+   * @param head  the last request in it
+   * @returns when that was
+   */
+  end(head: Head): number {
     const nowMs = this.#parts.clock.monotonicMs();
     let count = 0;
     for (let command = 0; command < COMMANDS.length; command += 1) {
@@ -103,6 +115,7 @@ export class Stopwatch {
       this.watchReplies(head.kept(this.turn));
     }
     this.#turn = undefined;
+    return nowMs;
   }
 
   /** A reply was given to the socket just now; if it did not leave, how long does that take? */

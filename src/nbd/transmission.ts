@@ -11,8 +11,12 @@ import type { Outbound } from './outbound.ts';
 import { Reads } from './reads.ts';
 import { Statuses } from './statuses.ts';
 import type { Stopwatch } from './stopwatch.ts';
+import { TurnLimit } from './turn-limit.ts';
 import { refusal, type Terms } from './validate.ts';
 import { Writes } from './writes.ts';
+
+/** The clock is looked at once in so many requests that are served at once; a power of two. */
+const LOOK_REQUESTS = 64;
 
 /**
  * The transmission phase: requests become calls of the device, in the order in which they arrived,
@@ -28,6 +32,7 @@ export class Transmission implements RequestSink {
   readonly #writes: Writes;
   readonly #statuses: Statuses;
   readonly #extra: ExtraPayload;
+  readonly #turn: TurnLimit;
   #requests = 0;
   #ending = false;
   #stalled = false;
@@ -58,11 +63,13 @@ export class Transmission implements RequestSink {
     this.#writes = new Writes(this.#flight, this.#head);
     this.#statuses = new Statuses(this.#flight);
     this.#extra = new ExtraPayload(this.#flight, this.#head, terms, this.#statuses);
+    this.#turn = new TurnLimit(stopwatch.clock, limits.turnMs, () => this.#flight.look());
   }
 
   get blocked(): boolean {
     return (
       this.#ending ||
+      this.#turn.over ||
       this.#reads.busy ||
       this.#statuses.busy ||
       this.#flight.outbound.full ||
@@ -105,14 +112,17 @@ export class Transmission implements RequestSink {
    */
   borrow(loan: Loan, receivedMs?: number): number {
     this.#writes.loan = loan;
-    return this.#flight.stopwatch.begin(receivedMs);
+    const { stopwatch } = this.#flight;
+    const since = stopwatch.begin(receivedMs);
+    this.#turn.begin(stopwatch.begunMs, receivedMs !== undefined);
+    return since;
   }
 
   /** Replies of what was pushed leave; `rest`: there was more than could be pushed. */
   pushed(rest: boolean): void {
     const { outbound, stopwatch } = this.#flight;
     outbound.flush();
-    stopwatch.end(this.#head);
+    this.#turn.end(stopwatch.end(this.#head));
     this.#stalled = rest;
   }
 
@@ -125,6 +135,7 @@ export class Transmission implements RequestSink {
     const head = this.#head;
     head.read(view, at);
     this.#requests += 1;
+    if (this.#requests % LOOK_REQUESTS === 0) this.#turn.look();
     const { type } = head;
     if (type === CMD.DISC) {
       this.end();
@@ -157,14 +168,16 @@ export class Transmission implements RequestSink {
     else this.#extra.push(bytes, last);
   }
 
-  /** Commands without data of their own. */
+  /** Commands without data of their own; each may be about the whole disk. */
   #effect(head: Head): void {
+    if (head.type === CMD.BLOCK_STATUS) this.#statuses.begin(head, this.#terms.contexts);
+    else this.#call(head);
+    this.#turn.look();
+  }
+
+  #call(head: Head): void {
     const { type, flags, offset, length } = head;
     const { device } = this.#flight;
-    if (type === CMD.BLOCK_STATUS) {
-      this.#statuses.begin(head, this.#terms.contexts);
-      return;
-    }
     const request = this.#flight.begin(head);
     const call = (flags & CMD_FLAG.FUA) !== 0 ? DURABLE : PLAIN;
     this.#flight.settle(request, () => {

@@ -28,6 +28,11 @@ export class ManualClock implements Clock {
     return new Promise((done) => setImmediate(done));
   }
 
+  /** `ms` are over before anybody has his turn: somebody was at work. */
+  work(ms: number): void {
+    this.#nowMs += ms;
+  }
+
   /** Lets `ms` pass, in steps, so that whoever sleeps again in between wakes in time. */
   async pass(ms: number, stepMs = 500): Promise<void> {
     for (let left = ms; left > 0; left -= stepMs) {

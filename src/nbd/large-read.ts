@@ -17,7 +17,8 @@ import type { Held } from './outbound.ts';
  * - Without them, or with DF, the reply is one run of bytes (`WholeRead`). Up to `readWholeMaxBytes`
  *   it is complete in memory before its header leaves, so an error can still be told. A longer one
  *   (only simple ones are: DF is refused there) is sent window by window while nothing else is in
- *   flight, and an error after the first window can only close the connection ("Simple reply").
+ *   flight, and an error after the first window can only close the connection ("Simple reply"). So
+ *   is a shorter one while others hold so much reply memory that there is only one slab to be had.
  */
 export interface LargeRead {
   /** Begins the pieces that may begin now. True: the connection may go on with other requests. */
@@ -108,47 +109,64 @@ export class CutRead implements LargeRead {
   }
 }
 
-/** One header, then all of the data. */
+/**
+ * One header, then all of the data. The slabs of a window are taken all at once: two that each had a
+ * part of what they need could wait for each other.
+ */
 export class WholeRead implements LargeRead {
   readonly #flight: InFlight;
   readonly #range: ReadRange;
-  readonly #inWindows: boolean;
-  /** What is sent at once: all of it, or one of several windows. */
-  #windowEnd: number;
-  #at: number;
   readonly #pieces: Held[] = [];
-  /** Pieces of this window under way, and one while pieces of it are still to be begun. */
-  #open = 1;
-  #begun = false;
+  #at: number;
+  /** Of the window that is under way, pieces and one while they are begun; 0: none is. */
+  #open = 0;
+  #inWindows = false;
+  #headerIsOut = false;
   #over = false;
   #refusal: Refusal | undefined;
 
   constructor(flight: InFlight, range: ReadRange) {
     this.#flight = flight;
     this.#range = range;
-    this.#inWindows = range.end - range.at > flight.limits.readWholeMaxBytes;
     this.#at = range.at;
-    this.#windowEnd = this.#nextWindow();
   }
 
   advance(): boolean {
     const { outbound, count } = this.#flight;
-    // Nothing may come between two windows, so nothing else may be in flight.
-    if (!this.#begun && this.#inWindows && count > 1) return false;
-    this.#begun = true;
-    while (this.#at < this.#windowEnd) {
-      if (outbound.closed) this.#refusal ??= CLIENT_GONE;
-      if (this.#refusal !== undefined) {
-        this.#at = this.#windowEnd;
-      } else {
-        if (outbound.full) return false;
-        const to = pieceEnd(this.#at, this.#windowEnd, this.#flight.limits);
-        this.#piece(this.#at, to - this.#at);
-        this.#at = to;
+    const { at, end } = this.#range;
+    while (this.#open === 0 && !this.#over) {
+      if (outbound.closed) {
+        this.#fail([], CLIENT_GONE);
+        break;
       }
-      if (this.#at === this.#windowEnd) this.#settled();
+      const to = this.#windowEnd();
+      if (to === undefined) return false;
+      if (this.#at === at) this.#inWindows = to < end;
+      // Nothing may come between two windows, so nothing else may be in flight.
+      if (this.#inWindows && !this.#headerIsOut && count > 1) return false;
+      this.#window(to);
     }
     return this.#over || !this.#inWindows;
+  }
+
+  /** Where the next window ends: all that is sent at once; undefined: it has to wait. */
+  #windowEnd(): number | undefined {
+    const { outbound, limits } = this.#flight;
+    const { end } = this.#range;
+    const to = Math.min(end, this.#at + limits.readWholeMaxBytes);
+    if (outbound.mayTake(pieceCount(this.#at, to, limits))) return to;
+    // What it has itself comes back; what others have, perhaps not.
+    return outbound.taken > 0 ? undefined : pieceEnd(this.#at, end, limits);
+  }
+
+  #window(end: number): void {
+    this.#open = 1;
+    while (this.#at < end && this.#refusal === undefined) {
+      const to = pieceEnd(this.#at, end, this.#flight.limits);
+      this.#piece(this.#at, to - this.#at);
+      this.#at = to;
+    }
+    this.#settled();
   }
 
   #piece(offset: number, length: number): void {
@@ -182,21 +200,15 @@ export class WholeRead implements LargeRead {
 
   #sendWindow(pieces: readonly Held[]): void {
     for (const piece of pieces) this.#flight.outbound.sendHeld(piece);
-    if (this.#windowEnd === this.#range.end) {
-      this.#end();
-    } else {
-      this.#windowEnd = this.#nextWindow();
-      this.#open = 1;
-      this.#flight.look();
-    }
+    this.#headerIsOut = true;
+    if (this.#at === this.#range.end) this.#end();
+    else this.#flight.look();
   }
 
   #fail(pieces: readonly Held[], refusal: Refusal): void {
-    const { outbound, replies, limits } = this.#flight;
+    const { outbound, replies } = this.#flight;
     for (const piece of pieces) outbound.dropHeld(piece);
-    const { request, at } = this.#range;
-    const headerIsOut = this.#windowEnd > at + limits.readWholeMaxBytes;
-    if (!headerIsOut) replies.refused(request, refusal);
+    if (!this.#headerIsOut) replies.refused(this.#range.request, refusal);
     else if (!outbound.closed) this.#flight.broken('an error in the middle of a reply');
     this.#end();
   }
@@ -205,14 +217,15 @@ export class WholeRead implements LargeRead {
     this.#over = true;
     this.#flight.end(this.#range.request);
   }
-
-  #nextWindow(): number {
-    return Math.min(this.#range.end, this.#at + this.#flight.limits.readWholeMaxBytes);
-  }
 }
 
 /** What a read is ended with whose reply nobody will read. */
 const CLIENT_GONE: Refusal = { errno: ERRNO.ESHUTDOWN, text: 'the client is gone' };
+
+/** How many pieces a run is read in. Pure. */
+function pieceCount(at: number, end: number, { readPieceBytes: size }: NbdLimits): number {
+  return Math.ceil(end / size) - Math.floor(at / size);
+}
 
 /** Pieces end at multiples of their size on the disk. Pure. */
 function pieceEnd(at: number, end: number, limits: NbdLimits): number {

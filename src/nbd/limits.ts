@@ -52,10 +52,12 @@ export const NBD_LIMITS = {
   slabBytes: 256 * KiB + BLOCK_BYTES,
   /** Reply memory of one connection, unsent or being filled; then it is read no further. */
   slabsMax: 32,
-  /** Each connection may have this much in any case, however busy the others are … */
+  /** Each connection may have this much while all together have less than `slabsTotalMax`, … */
   slabsAssured: 9,
   /** … and more only while all together have less than this. */
   slabsSharedMax: 512,
+  /** All together; above, a connection may have one, and the next when that has left. */
+  slabsTotalMax: 1024,
   /** Free slabs that are kept. A fresh one for each chunk cost a factor of forty. */
   slabsIdleMax: 64,
   /** Gathered replies are sent when they are this many, so that the client can go to work. */
@@ -106,8 +108,10 @@ const READ_HEADER_BYTES = 40;
 export function checkLimits(limits: NbdLimits): NbdLimits {
   const whole = Math.ceil(limits.readWholeMaxBytes / limits.readPieceBytes) + 1;
   assert(limits.slabBytes >= limits.readPieceBytes + READ_HEADER_BYTES, 'a piece fits a slab');
-  assert(limits.slabsAssured >= whole, 'a whole READ fits what every connection has');
+  assert(limits.slabsAssured >= whole, 'a whole READ fits what one is assured of');
   assert(limits.slabsMax >= limits.slabsAssured, 'the assured slabs are some of all');
+  assert(limits.slabsTotalMax >= limits.slabsSharedMax, 'what is shared is a part of the total');
+  assert(limits.slabsTotalMax >= limits.slabsAssured, 'one connection has what it is assured of');
   assert(limits.slabBytes >= 40 + 16 * limits.extentsMax, 'an extent list fits a slab');
   assert(limits.extentsMax >= limits.contextsMax, 'each context has an extent');
   assert(limits.slabBytes >= 38 + limits.errorTextMaxBytes, 'an error fits a slab');

@@ -40,10 +40,30 @@ export class Outbound implements SlabOwner {
     this.#freed = freed;
   }
 
-  /** True: no request that needs another slab may start now. */
+  /**
+   * True: no request that needs another slab may start now. Never of a connection that has none: so
+   * nobody waits for what others do not take.
+   */
   get full(): boolean {
-    if (this.#taken < this.#limits.slabsAssured) return false;
-    return this.#taken >= this.#limits.slabsMax || this.#pool.lent >= this.#limits.slabsSharedMax;
+    return this.#taken > 0 && !this.mayTake(1);
+  }
+  /** Whether so many more slabs may be taken at once. */
+  mayTake(count: number): boolean {
+    const { slabsMax, slabsAssured, slabsSharedMax, slabsTotalMax } = this.#limits;
+    const taken = this.#taken + count;
+    const lent = this.#pool.lent + count;
+    if (taken > slabsMax || lent > slabsTotalMax) return false;
+    return taken <= slabsAssured || lent <= slabsSharedMax;
+  }
+
+  /** A reply will come that may need a slab: until `unclaim`, one less is to be had. */
+  claim(): void {
+    this.#taken += 1;
+    this.#pool.claim();
+  }
+  unclaim(): void {
+    this.#taken -= 1;
+    this.#pool.unclaim();
   }
 
   /** Given to the socket and not yet taken by the system. */
@@ -55,7 +75,7 @@ export class Outbound implements SlabOwner {
     this.#stream.write(NOTHING, taken);
   }
 
-  /** Slabs that are not full, being sent or waited for: 0 when nothing is under way. */
+  /** Slabs that are being filled, sent or waited for, or claimed: 0 when nothing is under way. */
   get taken(): number {
     return this.#taken;
   }

@@ -52,7 +52,7 @@ export class SlabPool {
     this.#limits = limits;
   }
 
-  /** Slabs that all connections together have at the moment. */
+  /** Slabs that all connections together have at the moment, or have claimed. */
   get lent(): number {
     return this.#lent;
   }
@@ -60,6 +60,13 @@ export class SlabPool {
     this.#lent += 1;
     const slab = this.#idle.pop() ?? new Slab(this.#limits.slabBytes, this);
     return slab.takenBy(owner);
+  }
+  /** One is spoken for that will be taken later, or is not any more. */
+  claim(): void {
+    this.#lent += 1;
+  }
+  unclaim(): void {
+    this.#lent -= 1;
   }
   give(slab: Slab): void {
     this.#lent -= 1;

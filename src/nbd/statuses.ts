@@ -57,15 +57,18 @@ export class Statuses {
     told: readonly Told[],
     answer: (told: readonly Described[][]) => void,
   ): Promise<void> {
+    const { outbound } = this.#flight;
     this.#waiting += 1;
+    outbound.claim();
     try {
       const waiting = told.map(async (extents) => await extents);
-      await allSettled(waiting);
+      await allSettled(waiting).finally(() => {
+        this.#waiting -= 1;
+        outbound.unclaim();
+      });
       answer(await Promise.all(waiting));
     } catch (error) {
       this.#flight.fail(request, error);
-    } finally {
-      this.#waiting -= 1;
     }
   }
 

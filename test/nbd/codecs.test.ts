@@ -400,6 +400,8 @@ test('limits hold to their relations, and each relation is looked at', () => {
     { slabBytes: 256 * 1024 },
     { slabsAssured: 8 },
     { slabsMax: 8 },
+    { slabsTotalMax: 511 },
+    { slabsSharedMax: 1, slabsTotalMax: 8 },
     { extentsMax: 100_000 },
     { contextsMax: 8193 },
     { errorTextMaxBytes: 300_000 },

@@ -105,6 +105,31 @@ describe('replies on their way out', () => {
     expect(other.full).toBe(true);
   });
 
+  test('all together have no more than a total, above which each may have one', () => {
+    const few = { ...limits, slabsAssured: 4, slabsSharedMax: 6, slabsMax: 8, slabsTotalMax: 6 };
+    const pool = new SlabPool(few);
+    const stream = new LateStream();
+    const [one, other, third] = Array.from(
+      { length: 3 },
+      () => new Outbound(stream as unknown as ByteStream, pool, few, () => undefined),
+    ) as [Outbound, Outbound, Outbound];
+    for (let count = 0; count < 4; count += 1) {
+      one.reserve(100);
+      one.flush();
+    }
+    expect([other.mayTake(2), other.mayTake(3)]).toEqual([true, false]);
+    other.claim();
+    other.claim();
+    expect([one.full, other.full, third.full]).toEqual([true, true, false]);
+    third.reserve(100);
+    third.flush();
+    expect([third.full, pool.lent]).toEqual([true, 7]);
+    stream.take();
+    other.unclaim();
+    other.unclaim();
+    expect([one.full, other.full, third.full, pool.lent]).toEqual([false, false, false, 0]);
+  });
+
   const action = fc.oneof(
     fc.record({ do: fc.constant('now' as const), length: fc.integer({ min: 1, max: 100 }) }),
     fc.record({ do: fc.constant('wait' as const), length: fc.integer({ min: 1, max: 100 }) }),

@@ -87,6 +87,9 @@ export interface BlockDevice extends AsyncDisposable {
    * called next shows the same state. Absent: the device never knows.
    */
   zeroNow?(at: number, length: number): boolean;
-  /** A hint that these bytes will be read soon (NBD_CMD_CACHE). */
+  /**
+   * A hint that these bytes will be read soon (NBD_CMD_CACHE). It takes as long as to read them:
+   * whoever asks for much asks for one part after the other.
+   */
   prefetch(at: number, length: number, call?: Call): Completion;
 }

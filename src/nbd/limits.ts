@@ -79,6 +79,9 @@ export const NBD_LIMITS = {
   /** BLOCK_STATUS requests of one connection that wait for the device; then it is read no further:
    * each may come to as many extents as above at once. */
   statusesMax: 16,
+  /** Of a CACHE so much is followed, in steps of so much. */
+  prefetchMaxBytes: 64 * MiB,
+  prefetchStepBytes: 4 * MiB,
   /** A request that takes this long or longer is told in the log; 0: none is. */
   slowRequestMs: 1_000,
   /** Lines for them in `slowLinesMs`; the next one says how many were left out. */

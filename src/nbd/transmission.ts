@@ -8,6 +8,7 @@ import { InFlight, type TransmissionEvents } from './in-flight.ts';
 import type { RequestSink } from './inbound.ts';
 import type { NbdLimits } from './limits.ts';
 import type { Outbound } from './outbound.ts';
+import { Prefetches } from './prefetches.ts';
 import { Reads } from './reads.ts';
 import { Statuses } from './statuses.ts';
 import type { Stopwatch } from './stopwatch.ts';
@@ -31,6 +32,7 @@ export class Transmission implements RequestSink {
   readonly #reads: Reads;
   readonly #writes: Writes;
   readonly #statuses: Statuses;
+  readonly #prefetches: Prefetches;
   readonly #extra: ExtraPayload;
   readonly #turn: TurnLimit;
   #requests = 0;
@@ -62,6 +64,7 @@ export class Transmission implements RequestSink {
     this.#reads = new Reads(this.#flight);
     this.#writes = new Writes(this.#flight, this.#head);
     this.#statuses = new Statuses(this.#flight);
+    this.#prefetches = new Prefetches(this.#flight);
     this.#extra = new ExtraPayload(this.#flight, this.#head, terms, this.#statuses);
     this.#turn = new TurnLimit(stopwatch.clock, limits.turnMs, () => this.#flight.look());
   }
@@ -171,6 +174,7 @@ export class Transmission implements RequestSink {
   /** Commands without data of their own; each may be about the whole disk. */
   #effect(head: Head): void {
     if (head.type === CMD.BLOCK_STATUS) this.#statuses.begin(head, this.#terms.contexts);
+    else if (head.type === CMD.CACHE) this.#prefetches.begin(head);
     else this.#call(head);
     this.#turn.look();
   }
@@ -185,7 +189,6 @@ export class Transmission implements RequestSink {
       // "It is unspecified what happens for a length of zero": nothing, and that successfully.
       if (length === 0) return undefined;
       if (type === CMD.TRIM) return device.trim(offset, length, call);
-      if (type === CMD.CACHE) return device.prefetch(offset, length);
       const keepAllocated = (flags & CMD_FLAG.NO_HOLE) !== 0;
       const fastOnly = (flags & CMD_FLAG.FAST_ZERO) !== 0;
       return device.writeZeroes(offset, length, { ...call, keepAllocated, fastOnly });

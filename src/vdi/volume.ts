@@ -2,7 +2,7 @@ import { SheepError } from '../base/errors.ts';
 import type { ObjectName, Vid } from '../base/ids.ts';
 import { KeyedGates } from '../base/keyed-gates.ts';
 import { allSettled } from '../base/parallel.ts';
-import { BLOCK_BYTES, MiB, roundDown, roundUp } from '../base/units.ts';
+import { BLOCK_BYTES, KiB, roundDown, roundUp } from '../base/units.ts';
 import type {
   BlockDevice,
   Described,
@@ -33,8 +33,7 @@ const FLUSHES_BEFORE_PAUSE = 3;
 const RANGE_FLUSH_OBJECTS = 16;
 /** Objects whose blocks one call of `extents` looks at: each may have to be opened. */
 const EXTENT_OBJECTS = 64;
-const PREFETCH_BYTES = 64 * MiB;
-const PREFETCH_STEP_BYTES = MiB;
+const PREFETCH_STEP_BYTES = 256 * KiB;
 
 /** Who knows the parents of a record, from the nearest to the root of its family. */
 export interface Ancestry {
@@ -238,12 +237,13 @@ export class Volume implements BlockDevice {
     return true;
   }
 
-  /** Reads the beginning of the range, so that it lies in the page cache. */
+  /** Reads what there is of the range, so that it lies in the page cache. */
   async prefetch(at: number, length: number): Promise<void> {
     const scratch = new Uint8Array(Math.min(length, PREFETCH_STEP_BYTES));
-    const end = at + Math.min(length, PREFETCH_BYTES);
+    const end = at + length;
     for (let position = at; position < end; position += scratch.length) {
-      await this.read(position, scratch.subarray(0, Math.min(scratch.length, end - position)));
+      const step = Math.min(scratch.length, end - position);
+      if (!this.zeroNow(position, step)) await this.read(position, scratch.subarray(0, step));
     }
   }
 

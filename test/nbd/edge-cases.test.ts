@@ -219,7 +219,6 @@ describe('"Block size constraints"', () => {
       info: { sizeBytes: 8 * TiB, readOnly: false, description: '' },
       trim: (_, length) => note('trim', length),
       writeZeroes: (_, length) => note('zero', length),
-      prefetch: (_, length) => note('prefetch', length),
       extents: (_, length) => [{ length, hole: true, zero: true }],
       [Symbol.asyncDispose]: async () => undefined,
     };
@@ -231,14 +230,13 @@ describe('"Block size constraints"', () => {
     });
     const client = await served.client({ meta: true });
     const length = 0xffff_ffff;
-    for (const type of [TRIM, WRITE_ZEROES, CACHE]) {
+    for (const type of [TRIM, WRITE_ZEROES]) {
       const reply = await client.request({ type, offset: 2n ** 42n, length });
       expect(reply).toMatchObject({ errno: 0 });
     }
     expect(calls).toEqual([
       ['trim', length],
       ['zero', length],
-      ['prefetch', length],
     ]);
     const status = await client.request({ type: BLOCK_STATUS, offset: 2n ** 42n, length });
     expect(status.status).toEqual([1, length, 3]);

@@ -127,7 +127,6 @@ describe('effects of any length', () => {
     for (const [type, name] of [
       [TRIM, 'trim'],
       [WRITE_ZEROES, 'writeZeroes'],
-      [CACHE, 'prefetch'],
       [BLOCK_STATUS, 'extents'],
     ] as const) {
       expect(await client.request({ type, length: PiB })).toMatchObject({ errno: 0 });

@@ -45,7 +45,7 @@ describe('requests that wait', () => {
     const gate = new Gate();
     await using served = await Served.start({ before: () => gate.wait() });
     const client = await served.client();
-    const one = { type: CACHE, length: 1 };
+    const one = { type: TRIM, length: 1 };
     for (let count = 0; count < 3000; count += 1) client.ask(one);
     await served.settle();
     expect(served.calls).toHaveLength(1024);

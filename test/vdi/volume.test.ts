@@ -189,6 +189,19 @@ describe('thin provisioning', () => {
     expect(await objects(store)).toEqual([]);
   });
 
+  test('a prefetch reads the objects that there are, and no holes', async () => {
+    const store = await SimStore.open();
+    const read: number[] = [];
+    const watched = hooked(store.farm, (operation, [name]) => {
+      if (operation === 'read' && name?.kind === KIND.data) read.push(name.index);
+    });
+    await makeVolume({ store: watched, record });
+    const volume = await openVolume({ store: watched, record });
+    await volume.write(2 * OBJECT, blocks(1, 1), PLAIN);
+    await volume.prefetch(0, record.sizeBytes);
+    expect(read).toEqual([2]);
+  });
+
   test('zeroes that keep their space are reserved, in objects that are made for it', async () => {
     const { store, volume } = await made();
     const { usedBlocks } = store.disk.tree.names.room;

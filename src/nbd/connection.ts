@@ -160,10 +160,13 @@ export class Connection implements StreamEvents {
     if (this.#phase === 'handshake' && nowMs - this.#sinceMs >= limits.handshakeMs) {
       this.#once('info', 'nbd.handshake-timeout', '', {});
       this.close();
-    } else if (this.#phase === 'ending' && nowMs - this.#endingSinceMs >= limits.lingerMs) {
-      this.close();
     }
     const bytes = this.#stream.unsentBytes;
+    if (this.#phase === 'ending') {
+      // While replies still leave, nobody can have seen the end.
+      if (bytes > 0) this.#endingSinceMs = nowMs;
+      else if (nowMs - this.#endingSinceMs >= limits.lingerMs) this.close();
+    }
     if (bytes === 0 || bytes !== this.#unread.bytes) {
       this.#unread = { bytes, sinceMs: nowMs };
     } else if (nowMs - this.#unread.sinceMs >= limits.unreadMs) {

@@ -91,7 +91,7 @@ export const NBD_LIMITS = {
   metersMax: 4096,
   /** A client that takes none of its replies for so long is gone. */
   unreadMs: 60_000,
-  /** A closed connection waits so long for the other side to close too. */
+  /** A connection whose last reply has left waits so long for the other side to close too. */
   lingerMs: 2_000,
   /** How often the three times above are looked at. */
   sweepMs: 1_000,

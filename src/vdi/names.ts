@@ -68,8 +68,14 @@ export function parseExportName(text: string): { name: string; snapshot?: string
   const snapshot = text.slice(at + 1);
   return {
     name: parseVdiName(text.slice(0, at)),
-    snapshot: isId(snapshot) ? snapshot : parseTag(snapshot),
+    snapshot: isId(snapshot) ? parseId(snapshot) : parseTag(snapshot),
   };
+}
+
+/** An ID in the one way of writing it: with zeroes before it a snapshot would have many names. */
+function parseId(text: string): string {
+  if (text === String(Number(text))) return text;
+  throw badInput(`the ID ${quote(text)} is none; give it as 'collie vdi list' shows it`, text);
 }
 
 /** The rules that names and tags share. */

@@ -90,6 +90,15 @@ describe('names of exports', () => {
     expect(parseExportName(text)).toEqual(parts);
   });
 
+  test.for([
+    ['42', 'demo@042'],
+    ['0', 'demo@00'],
+    ['42 with 4000 zeroes', `demo@${'0'.repeat(4000)}42`],
+    ['2^100', `demo@${2n ** 100n}`],
+  ])('the ID %s is written in no second way', ([, text]) => {
+    expect(() => parseExportName(text)).toThrow(badInput(/the ID ".*" is none; give it as/));
+  });
+
   test.for(['', '@', 'demo@', '@monday', 'demo@a@b', 'demo+writeback', 'demo@a+writeback'])(
     '%j names nothing',
     (text) => {

@@ -90,7 +90,7 @@ describe('names of exports', () => {
     expect(parseExportName(text)).toEqual(parts);
   });
 
-  test.for([
+  test.for<[string, string]>([
     ['42', 'demo@042'],
     ['0', 'demo@00'],
     ['42 with 4000 zeroes', `demo@${'0'.repeat(4000)}42`],

@@ -38,7 +38,9 @@ const SEEDS_MAX = 400;
 
 test('the list names every sync of src/farm', async () => {
   const folder = new URL('../../src/farm/', import.meta.url);
-  const sources = (await readdir(folder)).map((name) => readFile(new URL(name, folder), 'utf8'));
+  // The store of snapshots below it has a list of its own: snapshot-steps.test.ts.
+  const names = (await readdir(folder)).filter((name) => name.endsWith('.ts'));
+  const sources = names.map((name) => readFile(new URL(name, folder), 'utf8'));
   const calls = (await Promise.all(sources)).flatMap((source) =>
     [...source.matchAll(/\.(sync|syncDirectory|syncAll)\(/g)].map(([, call]) => call),
   );

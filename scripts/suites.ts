@@ -10,7 +10,7 @@ export interface Suite {
 export const SUITES: readonly Suite[] = [
   { name: 'unit', what: 'units and contracts', budgetMinutes: 3 },
   { name: 'package', what: 'the packed package, installed', budgetMinutes: 1 },
-  { name: 'interop', what: 'NBD clients against a real daemon', budgetMinutes: 1 },
+  { name: 'interop', what: 'NBD clients against a real daemon', budgetMinutes: 2 },
   { name: 'app', what: 'sheep and collie as people use them', budgetMinutes: 4 },
   { name: 'vm', what: 'a Linux guest on VDIs', budgetMinutes: 2 },
   { name: 'sim', what: 'crashes and simulation', budgetMinutes: 3 },

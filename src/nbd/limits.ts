@@ -77,8 +77,9 @@ export const NBD_LIMITS = {
   /** Extents in one BLOCK_STATUS reply, all contexts together. */
   extentsMax: 8192,
   /** BLOCK_STATUS requests of one connection that wait for the device; then it is read no further:
-   * each may come to as many extents as above at once. */
-  statusesMax: 16,
+   * each may come to as many extents as above, and where the device knows them all, it goes through
+   * them for milliseconds without a turn for others. */
+  statusesMax: 2,
   /** Of a CACHE so much is followed, in steps of so much. */
   prefetchMaxBytes: 64 * MiB,
   prefetchStepBytes: 4 * MiB,

@@ -102,6 +102,7 @@ describe('reply memory', () => {
   test('is counted for answers to BLOCK_STATUS before they are there', async () => {
     const gate = new Gate();
     await using served = await full({
+      limits: { ...limits, statusesMax: 8 },
       before: ({ name }) => (name === 'extents' ? gate.wait() : undefined),
     });
     const clients: TestClient[] = [];

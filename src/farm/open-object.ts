@@ -89,9 +89,7 @@ export class OpenObject {
     this.life = init.life;
     this.stamp = init.stamp;
     this.file = init.file;
-    this.#folded = ValueRuns.ifFew(init.table, init.table.length / FOLDED_SHARE);
-    if (this.#folded === undefined) this.#table = init.table;
-    else giveTable(init.table);
+    this.#table = init.table;
     this.#sums = init.sums;
     this.origins = init.origins;
     this.#dataAt = dataAtOf(init.objectBytes);
@@ -101,6 +99,7 @@ export class OpenObject {
       Bitmap,
       Bitmap,
     ];
+    this.fold();
   }
 
   get blocks(): number {
@@ -124,6 +123,15 @@ export class OpenObject {
     if (this.#folded === undefined) return;
     this.#table = this.#folded.fill(takeTable(this.blocks));
     this.#folded = undefined;
+  }
+
+  /** The other way round, where that saves something. */
+  fold(): void {
+    if (this.#table === undefined) return;
+    this.#folded = ValueRuns.ifFew(this.#table, this.blocks / FOLDED_SHARE);
+    if (this.#folded === undefined) return;
+    giveTable(this.#table);
+    this.#table = undefined;
   }
 
   /** Of its table, its origins and its three bitmaps. */
@@ -309,16 +317,16 @@ export class OpenObject {
 
   /** What stands in its own file. */
   extents(at: number, length: number): ObjectExtent[] {
-    const out: { length: number; content: ObjectExtent['content'] }[] = [];
-    for (let position = at; position < at + length; ) {
-      const block = Math.floor(position / BLOCK_BYTES);
-      const next = Math.min(at + length, (block + 1) * BLOCK_BYTES);
-      const entry = this.entryOf(block);
-      const content = entry === HOLE ? 'hole' : entry === ZERO_SUM ? 'zero' : 'data';
-      const last = out.at(-1);
-      if (last?.content === content) last.length += next - position;
-      else out.push({ length: next - position, content });
-      position = next;
+    const out: ObjectExtent[] = [];
+    const end = at + length;
+    for (let position = at; position < end; ) {
+      let block = Math.floor(position / BLOCK_BYTES);
+      const content = contentOf(this.entryOf(block));
+      do block += 1;
+      while (block * BLOCK_BYTES < end && contentOf(this.entryOf(block)) === content);
+      const to = Math.min(end, block * BLOCK_BYTES);
+      out.push({ length: to - position, content });
+      position = to;
     }
     return out;
   }
@@ -341,4 +349,9 @@ export class OpenObject {
     if (origins !== undefined) origins.dirty = false;
     this.metaDirty = false;
   }
+}
+
+function contentOf(entry: number): ObjectExtent['content'] {
+  if (entry === HOLE) return 'hole';
+  return entry === ZERO_SUM ? 'zero' : 'data';
 }

@@ -4,8 +4,8 @@ import type { Described } from '../contracts/block-device.ts';
 import { objectCount } from './geometry.ts';
 import { Runs } from './runs.ts';
 
-/** Objects whose blocks one call looks at: each may have to be opened. */
-const LOOKS_MAX = 64;
+/** Objects whose blocks one call looks at: 0.1 ms each, or a file to be opened. */
+const LOOKS_MAX = 16;
 
 /** Per block of an object the vid whose object holds it, 0 for a hole; undefined: all are holes. */
 export type Sources = Uint32Array | undefined;

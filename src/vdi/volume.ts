@@ -31,8 +31,8 @@ import { plainCall, type VolumeRecord } from './record.ts';
 const FLUSHES_BEFORE_PAUSE = 3;
 /** A flush of a range that spans more objects is a flush of everything. */
 const RANGE_FLUSH_OBJECTS = 16;
-/** Objects whose blocks one call of `extents` looks at: each may have to be opened. */
-const EXTENT_OBJECTS = 64;
+/** Objects whose blocks one call of `extents` looks at: 0.1 ms each, or a file to be opened. */
+const EXTENT_OBJECTS = 16;
 const PREFETCH_STEP_BYTES = 256 * KiB;
 
 /** Who knows the parents of a record, from the nearest to the root of its family. */

@@ -106,7 +106,10 @@ export class Maintenance {
     const names = [...activity.values()].filter(which).map(({ name }) => name);
     for (const { kind, vid, index } of names) {
       const object = open.find(objectKey(kind, vid, index));
-      if (object !== undefined) object.listedUnder = undefined;
+      if (object === undefined) continue;
+      // Its next writer passes its gate, behind which it is counted anew.
+      object.listedUnder = undefined;
+      open.rest(object);
     }
     // In appends that fit a segment of any size.
     const appends = [];

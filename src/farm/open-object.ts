@@ -6,6 +6,7 @@ import { formatOid, type ObjectName, type Stamp } from '../base/ids.ts';
 import { BLOCK_BYTES } from '../base/units.ts';
 import type { DiskFile } from '../contracts/disk.ts';
 import type { ObjectExtent } from '../contracts/object-store.ts';
+import { BlockTable } from './block-table.ts';
 import {
   type BlockSums,
   HOLE,
@@ -18,11 +19,6 @@ import {
 import type { JournalPoint } from './journal.ts';
 import { blocksOf, dataAtOf, encodeHeader, HEADER_BYTES, originsAtOf } from './object-format.ts';
 import type { Origins } from './origins.ts';
-import { giveTable, NO_TABLE, takeTable } from './tables.ts';
-import { ValueRuns } from './value-runs.ts';
-
-/** A table is folded up where its runs take at most a quarter of it: two words each. */
-const FOLDED_SHARE = 8;
 
 /**
  * One open object: its file, its table of checksums and what is known of each block. It decides
@@ -36,9 +32,7 @@ export class OpenObject {
   readonly file: DiskFile;
   /** Undefined: it inherits nothing. If it does, inheritance.ts reads it. */
   readonly origins: Origins | undefined;
-  /** What stands in each block, see checksums.ts: folded up until somebody changes it. */
-  #table: Uint32Array<ArrayBuffer> | undefined;
-  #folded: ValueRuns | undefined;
+  readonly #table: BlockTable;
   readonly #dataAt: number;
   readonly #sums: BlockSums;
   /** Blocks proven since they came from the disk, or written by this process. */
@@ -89,7 +83,7 @@ export class OpenObject {
     this.life = init.life;
     this.stamp = init.stamp;
     this.file = init.file;
-    this.#table = init.table;
+    this.#table = new BlockTable(init.table);
     this.#sums = init.sums;
     this.origins = init.origins;
     this.#dataAt = dataAtOf(init.objectBytes);
@@ -99,7 +93,6 @@ export class OpenObject {
       Bitmap,
       Bitmap,
     ];
-    this.fold();
   }
 
   get blocks(): number {
@@ -108,45 +101,34 @@ export class OpenObject {
 
   /** What stands in a block, see checksums.ts. */
   entryOf(block: number): number {
-    const table = this.#table;
-    return (table === undefined ? this.#folded?.of(block) : table[block]) as number;
+    return this.#table.of(block);
   }
 
   /** The same of all, to be changed; not to be kept over a wait. */
   get table(): Uint32Array<ArrayBuffer> {
-    this.unfold();
-    return this.#table as Uint32Array<ArrayBuffer>;
+    return this.#table.entries;
   }
 
   /** Its table is going to be changed, and takes more memory from now on. */
   unfold(): void {
-    if (this.#folded === undefined) return;
-    this.#table = this.#folded.fill(takeTable(this.blocks));
-    this.#folded = undefined;
+    this.#table.unfold();
   }
-
   /** The other way round, where that saves something. */
   fold(): void {
-    if (this.#table === undefined) return;
-    this.#folded = ValueRuns.ifFew(this.#table, this.blocks / FOLDED_SHARE);
-    if (this.#folded === undefined) return;
-    giveTable(this.#table);
-    this.#table = undefined;
+    this.#table.fold();
   }
 
   /** Of its table, its origins and its three bitmaps. */
   get heldBytes(): number {
-    const table = this.#folded?.byteLength ?? this.table.buffer.byteLength;
-    return table + (this.origins?.heldBytes ?? 0) + Math.ceil((3 * this.blocks) / 8);
+    const origins = this.origins?.heldBytes ?? 0;
+    return this.#table.heldBytes + origins + Math.ceil((3 * this.blocks) / 8);
   }
 
   close(): void {
     if (this.closed) return;
     this.closed = true;
     this.file.closeNow();
-    if (this.#table !== undefined) giveTable(this.#table);
-    this.#table = NO_TABLE;
-    this.#folded = undefined;
+    this.#table.close();
   }
 
   /** The file alone says everything, on the medium. */
@@ -334,9 +316,7 @@ export class OpenObject {
   /** Header, table and origins as they are now, into the page cache, for the sync that follows. */
   writeMeta(): void {
     const bytes = new Uint8Array(this.#dataAt);
-    const table = new Uint32Array(bytes.buffer, HEADER_BYTES, this.blocks);
-    if (this.#folded !== undefined) this.#folded.fill(table);
-    else table.set(this.table);
+    this.#table.copyTo(new Uint32Array(bytes.buffer, HEADER_BYTES, this.blocks));
     const pageSums: number[] = [];
     for (let at = HEADER_BYTES; at < bytes.length; at += BLOCK_BYTES) {
       pageSums.push(crc32(bytes.subarray(at, at + BLOCK_BYTES)));

@@ -80,6 +80,13 @@ export class OpenSet {
     this.#keep(object);
   }
 
+  /** Nobody writes to it for a while: it takes no more memory than it needs. */
+  rest(object: OpenObject): void {
+    if (!isIdle(object)) return;
+    object.fold();
+    this.#countAnew(object);
+  }
+
   /** Closes it; whoever calls holds its gate alone. */
   drop(object: OpenObject): void {
     this.#recent.delete(object.key);
@@ -99,7 +106,7 @@ export class OpenSet {
     this.#recent.set(object.key, object);
   }
 
-  /** Whoever was inside may have made it grow. */
+  /** It may have grown, or shrunk. */
   #countAnew(object: OpenObject): void {
     if (object.heldBytes + OBJECT_ITSELF_BYTES === object.countedBytes) return;
     if (this.#recent.delete(object.key)) this.#keep(object);

@@ -6,6 +6,7 @@ import type { Durations } from '../src/base/histogram.ts';
 /** The part of `GET /v1/stats` that we read. */
 interface Stats {
   readonly process: { readonly loopDelays: Durations };
+  readonly farm: { readonly listedObjects: number };
 }
 
 /** What an admin request answers, and how long that took. @throws Error with the answer's words */
@@ -28,6 +29,14 @@ export async function askAdmin(
 
 /** How late a sheep's timers came since its start. */
 export async function loopDelays(adminSocket: string): Promise<Durations> {
-  const { answer } = await askAdmin(adminSocket, 'GET', '/v1/stats');
-  return (answer as Stats).process.loopDelays;
+  return (await stats(adminSocket)).process.loopDelays;
+}
+
+/** How many of its objects a sheep holds for changing: those that rest are none of them. */
+export async function listedObjects(adminSocket: string): Promise<number> {
+  return (await stats(adminSocket)).farm.listedObjects;
+}
+
+async function stats(adminSocket: string): Promise<Stats> {
+  return (await askAdmin(adminSocket, 'GET', '/v1/stats')).answer as Stats;
 }

@@ -1,7 +1,7 @@
 import { matchesGlob } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BLOCK_BYTES, GiB, KiB, MiB, TiB } from '../src/base/units.ts';
-import { askAdmin } from './admin.ts';
+import { askAdmin, listedObjects } from './admin.ts';
 import { type FioJob, type FioResult, runFio } from './fio.ts';
 import type { Options } from './options.ts';
 import { bytesWritten, memoryBytes } from './process-stats.ts';
@@ -92,6 +92,10 @@ class Bench {
       extra: [`--io_size=${objects * BLOCK_BYTES}`, '--end_fsync=1'],
     });
   }
+  /** Nobody has changed anything for a while. */
+  async rested(): Promise<void> {
+    while ((await listedObjects(this.#socket)) > 64) await sleep(1000);
+  }
   stop(): Promise<void> {
     return this.#scope.children.stop(this.server.child);
   }
@@ -181,6 +185,7 @@ async function throughOneChain(
     });
     await bench.snapshot('chain', `s${link}`);
   }
+  await bench.rested();
   const speeds = { plain: [] as number[], chain: [] as number[] };
   const job = { pattern: 'randread', blockBytes: BLOCK_BYTES, depth: 32, seconds };
   for (const vdi of ['plain', 'chain'] as const) await bench.fio(vdi, job);

@@ -32,8 +32,10 @@ export interface ByteStream {
   pause(): void;
   resume(): void;
   /**
-   * Sends in order; nothing, if there are none, but `done` has its turn. `bytes` are lent until `done`, which is called in a later turn in any case,
-   * also when the connection broke. How much is waiting: `unsentBytes`.
+   * Sends in order; nothing, if there are none, but `done` has its turn. `bytes` are lent until
+   * `done`, which is called in any case, also when the connection broke: never before this returns,
+   * but in the same turn of the event loop where nothing has to wait. How much is waiting:
+   * `unsentBytes`.
    */
   write(bytes: Uint8Array, done?: () => void): void;
   /** 0 once it is closed. */

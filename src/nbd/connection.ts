@@ -107,7 +107,8 @@ export class Connection implements StreamEvents {
       disconnect: () => this.close(),
     };
     this.#sinceMs = clock.monotonicMs();
-    this.#negotiation = new Negotiation(stream, this.#client, exports, mode, limits, options, {
+    const parts = { exports, clock, tls: mode, limits, memory: options } as const;
+    this.#negotiation = new Negotiation(stream, this.#client, parts, {
       idle: () => this.#proceed(),
       secure: () => void this.#secure(),
       begin: (device, terms, name) => this.#begin(device, terms, name),

@@ -4,6 +4,7 @@ import type { LogLevel } from '../base/log.ts';
 import type { BlockDevice } from '../contracts/block-device.ts';
 import type { Client, Exports } from '../contracts/exports.ts';
 import type { ByteStream } from '../contracts/net.ts';
+import type { Clock } from '../contracts/seams.ts';
 import type { Allowance } from './allowance.ts';
 import { Assembler } from './assembler.ts';
 import { optionRefusalOf } from './errno.ts';
@@ -39,11 +40,21 @@ export interface NegotiationEvents {
   once(level: LogLevel, name: string, about: string, facts: Facts): void;
 }
 
+export interface NegotiationParts {
+  readonly exports: Exports;
+  readonly clock: Clock;
+  readonly tls: TlsMode;
+  readonly limits: NbdLimits;
+  /** For large options and their replies; shared by all clients. */
+  readonly memory: Allowance;
+}
+
 /** Carries out a handshake: feeds its states, sends its replies, asks the exports. */
 export class Negotiation {
   #stream: ByteStream;
   #client: Client;
   readonly #exports: Exports;
+  readonly #clock: Clock;
   readonly #tls: TlsMode;
   readonly #limits: NbdLimits;
   readonly #events: NegotiationEvents;
@@ -61,15 +72,13 @@ export class Negotiation {
   constructor(
     stream: ByteStream,
     client: Client,
-    exports: Exports,
-    tls: TlsMode,
-    limits: NbdLimits,
-    memory: Allowance,
+    { exports, clock, tls, limits, memory }: NegotiationParts,
     events: NegotiationEvents,
   ) {
     this.#stream = stream;
     this.#client = client;
     this.#exports = exports;
+    this.#clock = clock;
     this.#tls = tls;
     this.#limits = limits;
     this.#memory = memory;
@@ -86,7 +95,7 @@ export class Negotiation {
   }
 
   start(): void {
-    this.#reply(greeting());
+    void this.#reply(greeting());
   }
 
   /** From now on the client speaks over this stream, inside TLS, and is who it has proven to be. */
@@ -152,7 +161,7 @@ export class Negotiation {
     // What was kept of an option is no longer needed once it is answered.
     if (next.state.at !== 'data' && next.state.at !== 'asking') this.close();
     const frames = next.effects.flatMap((effect) => (effect.do === 'send' ? effect.bytes : []));
-    if (frames.length > 0) this.#reply(joined(frames));
+    if (frames.length > 0) void this.#reply(joined(frames));
     for (const effect of next.effects) this.#carryOut(effect);
   }
 
@@ -180,19 +189,25 @@ export class Negotiation {
     }
   }
 
-  /** The client is read again once it can have the reply: so replies never pile up. */
-  #reply(bytes: Uint8Array): void {
+  /**
+   * The client is read again once it can have the reply: so replies never pile up. Nor before the
+   * turn is over, for a reply may leave within it: whoever sends option upon option lets the others
+   * have theirs in between.
+   */
+  async #reply(bytes: Uint8Array): Promise<void> {
     const shared = bytes.length > this.#limits.optionAssuredBytes ? bytes.length : 0;
     if (!this.#memory.take(shared)) {
       this.#shutOut('too many replies that nobody takes');
       return;
     }
     this.#replies += 1;
-    this.#stream.write(bytes, () => {
-      this.#memory.give(shared);
-      this.#replies -= 1;
-      if (!this.busy) this.#events.idle();
-    });
+    const left = Promise.withResolvers<void>();
+    this.#stream.write(bytes, left.resolve);
+    await left.promise;
+    this.#memory.give(shared);
+    await this.#clock.yield();
+    this.#replies -= 1;
+    if (!this.busy) this.#events.idle();
   }
 
   async #ask(question: Question): Promise<void> {

@@ -1,9 +1,9 @@
 import { SheepError } from '../base/errors.ts';
 import { formatVid, VID_MAX, type Vid } from '../base/ids.ts';
 import type { Coordinator, Entry, Swap } from '../contracts/coordinator.ts';
-import { DEFAULT_RULES } from './access-rules.ts';
+import { DecodedRecords } from './decoded-records.ts';
 import { isId, parseExportName, type SnapshotRef } from './names.ts';
-import { decodeRecord, encodeRecord, type VolumeRecord } from './record.ts';
+import { encodeRecord, type VolumeRecord } from './record.ts';
 
 /** The keys of the directory in the coordinator; FORMATS.md. */
 export const KEYS = {
@@ -48,20 +48,15 @@ export interface Found {
 
 /** The vid that nobody has. */
 const NO_VID = 0;
-/** Decoded where there is no record. */
-const NO_RECORD = encodeRecord({
-  ...{ name: 'none', vid: 1, family: 1, parent: 0, tag: '' },
-  ...{ sizeBytes: 2 ** 30, shrunkFromBytes: 0, objectBytes: 2 ** 22 },
-  ...{ attachEpoch: 1, createdMs: 1, allow: DEFAULT_RULES, state: 'ready' },
-});
-
 /**
  * What there is, read from the coordinator at each call: names and tags to vids to records. A name,
- * tag or ID that is not there takes the same steps as one that is, so that whoever may not know of a
- * VDI does not learn of it from how long he waited.
+ * tag or ID that is not there is looked up by the same steps as one that is, so that whoever may not
+ * know of a VDI does not learn of it from how long he waited. (A record is decoded when it is first
+ * read as it is now, and not again.)
  */
 export class Catalog {
   readonly #coordinator: Coordinator;
+  readonly #decoded = new DecodedRecords();
 
   constructor(coordinator: Coordinator) {
     this.#coordinator = coordinator;
@@ -97,7 +92,7 @@ export class Catalog {
   /** Every record in every state, oldest first. */
   async all(): Promise<VolumeRecord[]> {
     const { entries } = await this.#coordinator.list(KEYS.records);
-    return entries.map((entry) => decodeRecord(entry.value, entry.key));
+    return this.#decoded.all(entries);
   }
 
   /**
@@ -212,8 +207,9 @@ export class Catalog {
   async read(vid: Vid): Promise<Omit<Found, 'keyRevision'> | undefined> {
     const key = recordKey(vid);
     const entry = await this.#coordinator.get(key);
-    const record = decodeRecord(entry?.value ?? NO_RECORD, key);
-    return entry && { record, revision: entry.revision };
+    if (entry !== undefined) return { record: this.#decoded.of(entry), revision: entry.revision };
+    this.#decoded.forget(key);
+    return undefined;
   }
 
   /** The record to which a key of a name or of a tag leads. */

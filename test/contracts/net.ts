@@ -40,7 +40,7 @@ export function netContract(name: string, open: () => Promise<NetWorld>): void {
       expect(Buffer.compare(far.bytes(), much)).toBe(0);
     });
 
-    test('done is called in a later turn, and what was written counts as unsent until then', async () => {
+    test('done is called after write has returned, and what was written counts as unsent until then', async () => {
       await using world = await open();
       const [near, far] = await connected(world);
       far.stream.pause();

@@ -58,10 +58,15 @@ export class Access implements Exports {
   async open(name: string, client: Client): Promise<BlockDevice | undefined> {
     if (!(await this.#admits(name, client))) return undefined;
     const device = await this.#parts.volumes.open(name, client);
+    if (device === undefined) return undefined;
     // Rules that changed since then have not met this client, whose use had not begun yet.
-    if (device === undefined || (await this.#admits(name, client))) return device;
-    await device[Symbol.asyncDispose]();
-    return undefined;
+    let admitted = false;
+    try {
+      admitted = await this.#admits(name, client);
+    } finally {
+      if (!admitted) await device[Symbol.asyncDispose]();
+    }
+    return admitted ? device : undefined;
   }
 
   /**

@@ -48,6 +48,7 @@ export async function openServerTls(files: TlsFiles): Promise<ServerTls> {
 export class NodeServerTls implements ServerTls {
   readonly #files: TlsFiles;
   #gate: Gate;
+  #reloading: Promise<TlsState> | undefined;
 
   constructor(files: TlsFiles, material: TlsMaterial) {
     this.#files = files;
@@ -64,9 +65,16 @@ export class NodeServerTls implements ServerTls {
     return (isIP(host) === 0 ? own?.checkHost(host) : own?.checkIP(host)) !== undefined;
   }
 
+  /** One after the other: what was read last is in force at the end. */
   async reload(): Promise<TlsState> {
-    this.#gate = new Gate(await readTlsFiles(this.#files, 'server'));
-    return this.state;
+    const before = this.#reloading;
+    const reload = async () => {
+      await before?.catch(() => undefined);
+      this.#gate = new Gate(await readTlsFiles(this.#files, 'server'));
+      return this.state;
+    };
+    this.#reloading = reload();
+    return this.#reloading;
   }
 
   async secure(stream: ByteStream, call: Call = {}): Promise<Secured> {

@@ -259,6 +259,7 @@ export class Connection implements StreamEvents {
     try {
       const { stream, proof } = await tls.side.secure(this.#stream, { signal });
       this.#securing = undefined;
+      if (signal.aborted) stream.destroy(); // closed while this was on its way here
       this.#stream = stream;
       this.#client = { ...this.#client, proof };
       this.#negotiation.secured(stream, this.#client);

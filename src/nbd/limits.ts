@@ -38,6 +38,8 @@ export const NBD_LIMITS = {
   optionsSharedBytes: 32 * MiB,
   /** Names, contexts and descriptions ("Values": strings). */
   stringMaxBytes: 4096,
+  /** Queries for metadata contexts in one option. */
+  queriesMax: 1024,
   /** Metadata contexts that a client may select. */
   contextsMax: 64,
   /** Of a name that we repeat to somebody else. */

@@ -20,18 +20,19 @@ export interface Selection {
   readonly contexts: readonly MetaContext[];
 }
 
-/** What in a listing means all of a namespace, and all bitmaps. */
-const NAMESPACE = /^[^:]+:$/;
+/** What in a listing means all bitmaps; `NAMESPACE:` means all of a namespace. */
 const ALL_BITMAPS = 'qemu:dirty-bitmap:';
 
 /** LIST_META_CONTEXT: no query asks for all. Each context once, in the export's order. */
 export function listed(info: DeviceInfo, queries: readonly string[]): string[] {
   const all = contextsOf(info);
   if (queries.length === 0) return all;
-  const names = new Set(queries);
-  const prefixes = queries.filter((query) => query === ALL_BITMAPS || NAMESPACE.test(query));
+  const asked = new Set(queries);
   return all.filter(
-    (context) => names.has(context) || prefixes.some((prefix) => context.startsWith(prefix)),
+    (context) =>
+      asked.has(context) ||
+      asked.has(context.slice(0, context.indexOf(':') + 1)) ||
+      (context.startsWith(ALL_BITMAPS) && asked.has(ALL_BITMAPS)),
   );
 }
 

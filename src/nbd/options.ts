@@ -38,6 +38,9 @@ export function decodeMetaOption(bytes: Uint8Array, limits: NbdLimits): MetaOpti
   const reader = new Reader(bytes);
   const name = string(reader, reader.u32('name length'), 'export name', limits);
   const count = reader.u32('number of queries');
+  if (count > limits.queriesMax) {
+    throw new SheepError('ERR_LIMIT', `more than ${limits.queriesMax} queries at once`);
+  }
   const queries: string[] = [];
   for (let index = 0; index < count; index += 1) {
     queries.push(string(reader, reader.u32('query length'), 'query', limits));

@@ -1,11 +1,14 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { Access } from '../../src/app/access.ts';
 import { Volumes } from '../../src/app/volumes.ts';
+import { SheepError } from '../../src/base/errors.ts';
 import { MiB } from '../../src/base/units.ts';
 import { openLocalCoordinator } from '../../src/cluster/local-coordinator.ts';
+import type { BlockDevice } from '../../src/contracts/block-device.ts';
 import type { Coordinator } from '../../src/contracts/coordinator.ts';
 import type { Client } from '../../src/contracts/exports.ts';
 import type { Clock } from '../../src/contracts/seams.ts';
+import { nodeClock } from '../../src/host/node-clock.ts';
 import { nodeDisk } from '../../src/host/node-disk.ts';
 import { VdiDirectory } from '../../src/vdi/directory.ts';
 import { scratch } from '../cluster/scratch.ts';
@@ -298,4 +301,28 @@ describe('changing who may attach', () => {
     }
     expect((await it.directory.info('demo')).allow).toEqual(['default']);
   });
+});
+
+test('a disk that was opened goes back if its rules cannot be looked at again', async () => {
+  let looks = 0;
+  let disposed = 0;
+  const device = {
+    [Symbol.asyncDispose]: async () => {
+      disposed += 1;
+    },
+  } as unknown as BlockDevice;
+  const access = new Access({
+    ...{ log: { event: () => undefined }, circumstances: { networkTrusted: false } },
+    clock: nodeClock(),
+    directory: {
+      rulesFor: async () => {
+        looks += 1;
+        if (looks === 2) throw new SheepError('ERR_IO', 'the coordinator does not answer');
+        return ['default'];
+      },
+    } as unknown as VdiDirectory,
+    volumes: { open: async () => device } as unknown as Volumes,
+  });
+  await expect(access.open('demo', local)).rejects.toThrow('does not answer');
+  expect(disposed).toBe(1);
 });

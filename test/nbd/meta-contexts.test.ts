@@ -316,3 +316,13 @@ test('doc/proto.md, "Metadata contexts": a name is at most 4096 bytes, and is to
   const replies = await client.option(OPT.LIST_META_CONTEXT, metaData('disk', long));
   expect(replies[0]?.data).toEqual(new Writer().u32(0).text(long).done());
 });
+
+test('more queries than anybody has are refused, and the next option is answered', async () => {
+  await using served = await Served.start({ contexts: { 'qemu:one': () => 1 } });
+  const client = await negotiated(served);
+  const many = Array.from({ length: 1025 }, (_, index) => `x${index}:`);
+  const [refused] = await client.option(OPT.LIST_META_CONTEXT, metaData('disk', ...many));
+  expect(refused?.type).toBe(REP.ERR_TOO_BIG);
+  const replies = await client.option(OPT.LIST_META_CONTEXT, metaData('disk', ...many.slice(1)));
+  expect(replies.at(-1)?.type).toBe(REP.ACK);
+});

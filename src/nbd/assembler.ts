@@ -20,11 +20,17 @@ export class Assembler {
       return { run: chunk.subarray(at, at + wanted), used: wanted };
     }
     const used = Math.min(wanted - this.#heldLength, available);
-    this.#keep(chunk.subarray(at, at + used));
+    this.#keep(chunk.subarray(at, at + used), wanted);
     if (this.#heldLength < wanted) return { run: undefined, used };
     const run = this.#held.subarray(0, wanted);
     this.#heldLength = 0;
     return { run, used };
+  }
+
+  /** How much memory it has after `take` of `wanted` bytes, of which so many are there. */
+  bytesAfter(wanted: number, available: number): number {
+    if (this.#heldLength === 0 && available >= wanted) return this.#held.length;
+    return this.#room(Math.min(wanted, this.#heldLength + available), wanted);
   }
 
   /** Gives large memory back; what was kept is lost. */
@@ -34,14 +40,19 @@ export class Assembler {
   }
 
   /** Memory grows with what arrived, never with what was announced. */
-  #keep(bytes: Uint8Array): void {
+  #keep(bytes: Uint8Array, wanted: number): void {
     const length = this.#heldLength + bytes.length;
     if (length > this.#held.length) {
-      const larger = new Uint8Array(Math.max(length, 2 * this.#held.length));
+      const larger = new Uint8Array(this.#room(length, wanted));
       larger.set(this.#held.subarray(0, this.#heldLength));
       this.#held = larger;
     }
     this.#held.set(bytes, this.#heldLength);
     this.#heldLength = length;
+  }
+
+  #room(length: number, wanted: number): number {
+    if (length <= this.#held.length) return this.#held.length;
+    return Math.max(length, Math.min(wanted, 2 * this.#held.length));
   }
 }

@@ -31,8 +31,9 @@ export interface Shared {
   readonly meters: Meters;
   readonly limits: NbdLimits;
   readonly slabs: SlabPool;
-  /** For large options and their replies. */
+  /** For large options, and for their replies. */
   readonly options: Allowance;
+  readonly replyMemory: Allowance;
   readonly fatal: (error: AssertionFailure) => void;
   /** `connection` left the handshake; `over`: it is gone and its device is closed. */
   begun(connection: Connection): void;
@@ -96,7 +97,7 @@ export class Connection implements StreamEvents {
   readonly #logged = new Set<string>();
 
   constructor(stream: ByteStream, shared: Shared) {
-    const { exports, tls, limits, options, clock, fatal } = shared;
+    const { exports, tls, limits, options, replyMemory, clock, fatal } = shared;
     const mode = tls === undefined ? 'none' : tls.required ? 'required' : 'offered';
     this.#stream = stream;
     this.#shared = shared;
@@ -107,7 +108,7 @@ export class Connection implements StreamEvents {
       disconnect: () => this.close(),
     };
     this.#sinceMs = clock.monotonicMs();
-    const parts = { exports, clock, tls: mode, limits, memory: options } as const;
+    const parts = { exports, clock, tls: mode, limits, memory: options, replyMemory } as const;
     this.#negotiation = new Negotiation(stream, this.#client, parts, {
       idle: () => this.#proceed(),
       secure: () => void this.#secure(),

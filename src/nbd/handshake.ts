@@ -45,7 +45,7 @@ export function step(state: State, bytes: Uint8Array, now: Circumstances): Step 
     case 'client-flags':
       return clientFlags(bytes);
     case 'option':
-      return optionHeader(state.agreed, bytes, now.limits);
+      return optionHeader(state.agreed, bytes, now);
     case 'data':
       return option(state.agreed, state.option, bytes, now);
     case 'skip':
@@ -72,7 +72,8 @@ function clientFlags(bytes: Uint8Array): Step {
 /** Before the first option, and again when TLS begins. */
 const NOTHING_AGREED = { form: 'simple', optionsSeen: 0, exportsShown: 0 } as const;
 
-function optionHeader(before: Agreed, bytes: Uint8Array, limits: NbdLimits): Step {
+function optionHeader(before: Agreed, bytes: Uint8Array, now: Circumstances): Step {
+  const { limits } = now;
   let header: { option: number; length: number };
   try {
     header = decodeOptionHeader(bytes);
@@ -89,7 +90,9 @@ function optionHeader(before: Agreed, bytes: Uint8Array, limits: NbdLimits): Ste
   if (!agreed.fixed && option !== OPT.EXPORT_NAME) return refuse(`${name} without fixed newstyle`);
   // An export name is all of its option's data, and its option has no reply for errors.
   if (option === OPT.EXPORT_NAME && length > limits.stringMaxBytes) return refuse('a long name');
-  if (length <= limits.optionBytesMax) {
+  // Nothing is kept for somebody who has proven nothing and is going to be refused.
+  const kept = length <= limits.optionAssuredBytes || !isTooEarly(agreed, option, now);
+  if (length <= limits.optionBytesMax && kept) {
     return { state: { at: 'data', agreed, option, length }, effects: [] };
   }
   if (length > limits.optionSkipMaxBytes) return refuse(`${length} bytes of option data`);

@@ -45,8 +45,10 @@ export interface NegotiationParts {
   readonly clock: Clock;
   readonly tls: TlsMode;
   readonly limits: NbdLimits;
-  /** For large options and their replies; shared by all clients. */
+  /** For large options, and for large replies: whoever sends the ones keeps nobody from the others.
+   * Both are shared by all clients. */
   readonly memory: Allowance;
+  readonly replyMemory: Allowance;
 }
 
 /** Carries out a handshake: feeds its states, sends its replies, asks the exports. */
@@ -59,6 +61,7 @@ export class Negotiation {
   readonly #limits: NbdLimits;
   readonly #events: NegotiationEvents;
   readonly #memory: Allowance;
+  readonly #replyMemory: Allowance;
   /** Of it, what the option has that is arriving or being answered. */
   #optionBytes = 0;
   readonly #assembler = new Assembler();
@@ -72,7 +75,7 @@ export class Negotiation {
   constructor(
     stream: ByteStream,
     client: Client,
-    { exports, clock, tls, limits, memory }: NegotiationParts,
+    { exports, clock, tls, limits, memory, replyMemory }: NegotiationParts,
     events: NegotiationEvents,
   ) {
     this.#stream = stream;
@@ -82,6 +85,7 @@ export class Negotiation {
     this.#tls = tls;
     this.#limits = limits;
     this.#memory = memory;
+    this.#replyMemory = replyMemory;
     this.#events = events;
   }
 
@@ -112,8 +116,10 @@ export class Negotiation {
   /** Uses `chunk` from `at` on; returns how far it came: to the end, until busy, or until over. */
   feed(chunk: Uint8Array, at: number): number {
     while (!this.busy && this.#state.at !== 'over') {
-      if (!this.#mayHold(need(this.#state))) return chunk.length;
-      const { run, used } = this.#assembler.take(need(this.#state), chunk, at);
+      const wanted = need(this.#state);
+      const bytes = this.#assembler.bytesAfter(wanted, chunk.length - at);
+      if (!this.#mayHold(bytes)) return chunk.length;
+      const { run, used } = this.#assembler.take(wanted, chunk, at);
       at += used;
       if (run === undefined) return at;
       this.#perform(step(this.#state, run, this.#circumstances(at < chunk.length)));
@@ -132,7 +138,7 @@ export class Negotiation {
     this.#assembler.forget();
   }
 
-  /** Whether so many bytes may be kept until they are complete; if not, that is the end. */
+  /** Whether an option may have so much memory, of what has arrived of it; if not, that is the end. */
   #mayHold(bytes: number): boolean {
     const more = bytes - this.#optionBytes;
     if (bytes <= this.#limits.optionAssuredBytes || more <= 0) return true;
@@ -196,7 +202,7 @@ export class Negotiation {
    */
   async #reply(bytes: Uint8Array): Promise<void> {
     const shared = bytes.length > this.#limits.optionAssuredBytes ? bytes.length : 0;
-    if (!this.#memory.take(shared)) {
+    if (!this.#replyMemory.take(shared)) {
       this.#shutOut('too many replies that nobody takes');
       return;
     }
@@ -204,7 +210,7 @@ export class Negotiation {
     const left = Promise.withResolvers<void>();
     this.#stream.write(bytes, left.resolve);
     await left.promise;
-    this.#memory.give(shared);
+    this.#replyMemory.give(shared);
     await this.#clock.yield();
     this.#replies -= 1;
     if (!this.busy) this.#events.idle();

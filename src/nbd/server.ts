@@ -81,6 +81,7 @@ class Server implements NbdServer {
   readonly #limits: NbdLimits;
   readonly #slabs: SlabPool;
   readonly #optionMemory: Allowance;
+  readonly #replyMemory: Allowance;
   readonly #listeners: Listener[] = [];
   /** In the order in which they came. */
   readonly #connections = new Set<Connection>();
@@ -99,6 +100,7 @@ class Server implements NbdServer {
     this.#limits = checkLimits({ ...NBD_LIMITS, ...options.limits });
     this.#slabs = new SlabPool(this.#limits);
     this.#optionMemory = new Allowance(this.#limits.optionsSharedBytes);
+    this.#replyMemory = new Allowance(this.#limits.optionsSharedBytes);
     this.#admission = new Admission(this.#limits);
     this.#meters = new Meters(this.#limits.metersMax);
     const { strangerLines, strangerLinesMs, slowLines, slowLinesMs } = this.#limits;
@@ -194,6 +196,7 @@ class Server implements NbdServer {
       limits: this.#limits,
       slabs: this.#slabs,
       options: this.#optionMemory,
+      replyMemory: this.#replyMemory,
       begun: (one) => this.#begun(one),
       over: (one) => this.#over(one),
     });

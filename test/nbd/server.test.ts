@@ -131,16 +131,19 @@ describe('numbers', () => {
   test('options that are large share their memory: above it they are refused, small ones are not', async () => {
     const limits = { optionsSharedBytes: MiB, optionBytesMax: MiB };
     await using served = await Served.start({ limits });
-    const [holding, refused, honest] = [
+    const [boasting, holding, refused, honest] = [
+      await served.connect(),
       await served.connect(),
       await served.connect(),
       await served.connect(),
     ];
-    for (const client of [holding, refused, honest]) await client.greet();
-    const half = new Uint8Array(300_000);
-    holding.send(optionBytes(OPT.GO, half, 600_000));
+    for (const client of [boasting, holding, refused, honest]) await client.greet();
+    // What was announced counts for nothing, only what has come.
+    boasting.send(optionBytes(OPT.GO, new Uint8Array(1), MiB));
+    const most = new Uint8Array(599_999);
+    holding.send(optionBytes(OPT.GO, most, 600_000));
     await served.settle();
-    refused.send(optionBytes(OPT.GO, half, 600_000));
+    refused.send(optionBytes(OPT.GO, most, 600_000));
     expect(await refused.rest()).toHaveLength(0);
     expect(served.named('nbd.handshake-refused')).toMatchObject([
       { why: 'too much option data of all clients at once' },

@@ -7,6 +7,8 @@ import { NodeStream } from '../../src/host/node-stream.ts';
 import { certificateOptions, openClientTls } from '../../src/host/node-tls-client.ts';
 import { readTlsFiles } from '../../src/host/tls-files.ts';
 import { CMD, OPT, REP } from '../../src/nbd/constants.ts';
+import { FIRST_STATE, need, step } from '../../src/nbd/handshake.ts';
+import { NBD_LIMITS } from '../../src/nbd/limits.ts';
 import { Authority, pskKey } from '../tls/authority.ts';
 import { ServedTls } from '../tls/served-tls.ts';
 import { infoData, metaData, type OptionReply, optionBytes, TestClient } from './client.ts';
@@ -57,6 +59,7 @@ describe('doc/proto.md, "TLS"', () => {
       [OPT.SET_META_CONTEXT, metaData('disk', 'base:allocation')],
       [OPT.GO, infoData('no-such-export')],
       [0x1234],
+      [OPT.LIST_META_CONTEXT, new Uint8Array(900_000)],
       [0x1234, new Uint8Array(2 * 1024 * 1024)],
     ] as const) {
       const replies = await client.option(option, data);
@@ -201,4 +204,19 @@ describe('time and ends', () => {
     attached.stream.resume();
     await drained;
   });
+});
+
+test('FORCEDTLS: of a large option in the clear nothing is kept', () => {
+  const flags = Uint8Array.of(0, 0, 0, 3);
+  for (const [tls, kept] of [
+    ['required', false],
+    ['offered', true],
+  ] as const) {
+    const now = { limits: NBD_LIMITS, stopping: false, tls, followed: false };
+    const greeted = step(FIRST_STATE, flags, now).state;
+    const header = optionBytes(OPT.LIST_META_CONTEXT, new Uint8Array(0), 900_000);
+    const wanted = need(step(greeted, header, now).state);
+    expect(wanted === 900_000, tls).toBe(kept);
+    expect(wanted <= NBD_LIMITS.optionAssuredBytes, tls).toBe(!kept);
+  }
 });

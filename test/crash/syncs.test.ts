@@ -20,7 +20,7 @@ const SITES: readonly Site[] = [
   { call: 'syncDirectory', from: 'makeDirectories', path: '/obj', guards: 'folders of objects' },
   { call: 'syncDirectory', from: 'makeDirectories', path: '/store', guards: 'the folders of all' },
   {
-    ...{ call: 'sync', from: '#writeHeader', firstSeed: 101 },
+    ...{ call: 'sync', from: '#writeHeader', firstSeed: 401 },
     guards: 'a segment with records has a header',
   },
   { call: 'sync', from: '#begin', guards: 'a segment begins with the activity log' },

@@ -1,5 +1,10 @@
 import type { Compressed, CompressJob, Flaw, NameJob, ProveJob } from '../base/content.ts';
 
+/** What a thread is started with. */
+export interface WorkerData {
+  /** As of nice(1). */
+  readonly nice: number;
+}
 /** What a thread is sent. */
 export type WorkRequest = { readonly number: number } & (
   | { readonly kind: 'name'; readonly job: NameJob }

@@ -11,7 +11,7 @@ import {
 } from '../base/content.ts';
 import { SheepError } from '../base/errors.ts';
 import type { CpuPool } from '../contracts/cpu-pool.ts';
-import type { WorkAnswer, WorkRequest, WorkResult } from './cpu-work.ts';
+import type { WorkAnswer, WorkerData, WorkRequest, WorkResult } from './cpu-work.ts';
 
 interface Waiting {
   readonly request: WorkRequest;
@@ -32,21 +32,27 @@ const YOUNG = { maxYoungGenerationSizeMb: 2 };
 /** The extension of this file: tests run the sources, users what tsc made of them. */
 const WORKER = new URL(`./cpu-pool-worker${extname(import.meta.url)}`, import.meta.url);
 
-/** Threads of this process, started with the first jobs. */
-export function nodeCpuPool(threads: number = availableParallelism()): CpuPool {
-  return new NodeCpuPool(threads);
+/**
+ * Threads of this process, started with the first jobs.
+ * @param nice  of them alone, as of nice(1): above 0 they yield to whoever else wants the processor,
+ *              our own other threads among them
+ */
+export function nodeCpuPool(threads: number = availableParallelism(), nice = 0): CpuPool {
+  return new NodeCpuPool(threads, nice);
 }
 
 class NodeCpuPool implements CpuPool {
   readonly threads: number;
   readonly here = contentWork;
+  readonly #nice: number;
   readonly #running: Thread[] = [];
   readonly #queue: Waiting[] = [];
   #next = 0;
   #disposed = false;
 
-  constructor(threads: number) {
+  constructor(threads: number, nice: number) {
     this.threads = threads;
+    this.#nice = nice;
   }
 
   memory(bytes: number): Uint8Array {
@@ -103,8 +109,9 @@ class NodeCpuPool implements CpuPool {
   }
 
   #start(): Thread {
+    const workerData: WorkerData = { nice: this.#nice };
     const thread: Thread = {
-      worker: new Worker(WORKER, { resourceLimits: YOUNG }),
+      worker: new Worker(WORKER, { resourceLimits: YOUNG, workerData }),
       sent: new Map(),
     };
     thread.worker.on('message', (answer: WorkAnswer) => this.#answered(thread, answer));

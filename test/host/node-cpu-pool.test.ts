@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { nodeCpuPool } from '../../src/host/node-cpu-pool.ts';
 import { cpuPoolContract } from '../contracts/cpu-pool.ts';
@@ -24,3 +25,25 @@ test('memory of the pool is shared: a thread fills it, nothing is copied', async
   expect(form?.length).toBeLessThan(100);
   expect(bytes[0]).not.toBe(65);
 });
+
+/** The nice value of each thread of this process (proc(5), field 19 of stat). */
+function niceValues(): number[] {
+  return readdirSync('/proc/self/task').map((thread) => {
+    const stat = readFileSync(`/proc/self/task/${thread}/stat`, 'utf8');
+    // Behind the name, which may hold anything, stands field 3.
+    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19 - 3]);
+  });
+}
+
+test.skipIf(process.platform !== 'linux')(
+  'threads that are to be nice are, and no others',
+  async () => {
+    const before = niceValues();
+    await using pool = nodeCpuPool(2, 10);
+    const bytes = pool.memory(4096).fill(1);
+    const job = { hash: 'sha256', type: 'data', sliceBytes: 4096, bytes } as const;
+    await Promise.all([pool.name(job), pool.name(job), pool.name(job)]);
+    const count = (values: readonly number[]) => values.filter((nice) => nice === 10).length;
+    expect(count(niceValues()) - count(before)).toBe(2);
+  },
+);

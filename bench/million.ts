@@ -59,9 +59,18 @@ async function make(store: SnapshotStore): Promise<void> {
   await using writer = await beginWriting(store);
   const device = numberedDisk() as BlockDevice;
   const { root } = await captureDisk({ store, writer, device, objectBytes: OBJECT });
-  const facts = { clusterId: 'bench', family: 1, vid: 1, name: 'numbers', snapshot: 's' };
-  const disk = { ...facts, snapshotMs: 0, sizeBytes: SIZE, objectBytes: OBJECT, root };
-  await writer.appendSnap('user', { epoch: 0, timeMs: 0, tag: 'numbers', disks: [disk] });
+  const facts = {
+    clusterId: 'bench',
+    family: 1,
+    vid: 1,
+    parent: 0,
+    name: 'numbers',
+    snapshot: 's',
+  };
+  const times = { snapshotMs: 0, createdMs: 0, allow: [] };
+  const disk = { ...facts, ...times, sizeBytes: SIZE, objectBytes: OBJECT, root };
+  const what = { epoch: 0, timeMs: 0, tag: 'numbers', nodes: [] };
+  await writer.appendSnap('user', { ...what, disks: [disk] });
 }
 
 async function step(asked: Asked, store: SnapshotStore): Promise<void> {

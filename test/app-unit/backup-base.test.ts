@@ -25,7 +25,8 @@ function backup(of: VolumeRecord, id: string, more: Partial<Backup['disk']> = {}
   return {
     entry: { log: 'user', name: new Uint8Array(32), id, epoch: 0, timeMs: 0, tag: `tag-${id}` },
     disk: {
-      ...{ clusterId: CLUSTER, family, vid, name, snapshot: tag, snapshotMs: createdMs },
+      ...{ clusterId: CLUSTER, family, vid, parent: 0, name, snapshot: tag },
+      ...{ snapshotMs: createdMs, createdMs, allow: [] },
       ...{ sizeBytes, objectBytes, root: new Uint8Array(32), ...more },
     },
   };

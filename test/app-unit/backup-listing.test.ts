@@ -6,17 +6,22 @@ import { beginWriting } from '../../src/farm/snapshots/writer.ts';
 import { content, emptyDisk, openStore, SHAPE } from '../farm/snapshots/store-world.ts';
 
 const DISK: SnapDisk = {
-  ...{ clusterId: 'c', family: 1, vid: 1, name: 'disk', snapshot: 's', snapshotMs: 0 },
+  ...{ clusterId: 'c', family: 1, vid: 1, parent: 0, name: 'disk', snapshot: 's' },
+  ...{ snapshotMs: 0, createdMs: 0, allow: [] },
   ...{ sizeBytes: SHAPE.sliceBytes, objectBytes: SHAPE.sliceBytes, root: new Uint8Array(32) },
 };
-const snap = (disks: readonly SnapDisk[], tag = '') => ({ epoch: 0, timeMs: 5, tag, disks });
+const snap = (disks: readonly SnapDisk[], tag = '') => ({
+  ...{ epoch: 0, timeMs: 5, tag, nodes: [], disks },
+});
 
 describe('the backups in a store', () => {
   test('are the snaps of one disk each: what else lies there is left alone', async () => {
     await using store = await openStore({ disk: emptyDisk() });
     await using writer = await beginWriting(store);
-    await writer.appendSnap('user', snap([DISK, { ...DISK, name: 'other' }]));
+    await writer.appendSnap('user', snap([DISK, { ...DISK, vid: 2 }]));
     await writer.appendSnap('user', snap([]));
+    const node = { nodeId: 'n', version: '1', store: '/s', nbd: [] };
+    await writer.appendSnap('user', { ...snap([DISK]), nodes: [node] });
     await writer.appendSnap('sys', snap([DISK]));
     const { id } = await writer.appendSnap('user', snap([DISK]));
     const { sound, lost } = await backupsIn(store);

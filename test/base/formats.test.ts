@@ -152,7 +152,7 @@ describe('FORMATS.md', () => {
     const sizes = { baseSizeBytes: 4096, sizeBytes: 4096 };
     const difference = { name: 'demo', baseTag: 'a', tag: '', ...sizes };
     const storeId = new Uint8Array(16);
-    const snap = { log: 'user', epoch: 0, timeMs: 0, tag: '', disks: [] } as const;
+    const snap = { log: 'user', epoch: 0, timeMs: 0, tag: '', nodes: [], disks: [] } as const;
     const line = { kind: 'snap', epoch: 0, timeMs: 0, name: new Uint8Array(32), tag: '' } as const;
     const view = (made: Uint8Array) => new DataView(made.buffer, made.byteOffset);
     expect({

@@ -66,7 +66,7 @@ function incremental(tag: string, base: string, round: number): Step {
           base: { root: disk!.root, sizeBytes: disk!.sizeBytes, changed },
         });
         const disks = [{ ...disk!, root: captured.root }];
-        await writer.appendSnap('user', { epoch: 0, timeMs: round, tag, disks });
+        await writer.appendSnap('user', { epoch: 0, timeMs: round, tag, nodes: [], disks });
       }),
     done: (before) => new Map(before).set(tag, stateOf(round).device.bytes),
   };

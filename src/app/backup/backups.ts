@@ -32,8 +32,10 @@ export async function backupsIn(store: BackupStore): Promise<Backups> {
   const lost: LostBackup[] = [];
   for (const entry of store.snaps('user')) {
     try {
-      const [disk, ...others] = (await store.readSnap(entry.name)).disks;
-      if (disk === undefined || others.length > 0) continue;
+      const { nodes, disks } = await store.readSnap(entry.name);
+      const [disk, ...others] = disks;
+      // What has nodes is of a cluster, also if that had only one VDI.
+      if (disk === undefined || others.length > 0 || nodes.length > 0) continue;
       checkWords(entry, disk);
       sound.push({ entry, disk });
     } catch (error) {

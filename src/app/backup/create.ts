@@ -36,7 +36,7 @@ export async function createBackup(
   how: { readonly tag: string; readonly clock: Clock; readonly call: Call },
   progress: (counts: CaptureCounts) => void,
 ): Promise<BackupMade> {
-  const { family, vid, name, tag, createdMs, objectBytes } = snapshot;
+  const { family, vid, name, tag, createdMs, allow, objectBytes } = snapshot;
   const { root, counts } = await captureDisk({
     ...{ store, writer, device, objectBytes, progress, ...how.call },
     ...(base && {
@@ -48,12 +48,14 @@ export async function createBackup(
     }),
   });
   const disk: SnapDisk = {
-    ...{ clusterId, family, vid, name, snapshot: tag, snapshotMs: createdMs },
+    // Alone: its parent is not in this snap.
+    ...{ clusterId, family, vid, parent: 0, name, snapshot: tag },
+    ...{ snapshotMs: createdMs, createdMs, allow },
     ...{ sizeBytes: device.info.sizeBytes, objectBytes, root },
   };
   const timeMs = how.clock.wallMs();
   const entry = await writer.appendSnap('user', {
-    ...{ epoch: NO_EPOCH, timeMs, tag: how.tag, disks: [disk] },
+    ...{ epoch: NO_EPOCH, timeMs, tag: how.tag, nodes: [], disks: [disk] },
   });
   return { backup: { entry, disk }, counts };
 }

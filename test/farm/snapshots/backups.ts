@@ -39,18 +39,20 @@ export async function backUp(
   const { root } = await captureDisk({ store, writer, device, objectBytes: OBJECT });
   const { timeMs = 1000, ...facts } = more;
   const disk: SnapDisk = {
-    ...{ clusterId: '00000000-0000-4000-8000-000000000000', family: 1, vid: 2 },
+    ...{ clusterId: '00000000-0000-4000-8000-000000000000', family: 1, vid: 2, parent: 0 },
     ...{
       name: 'demo',
       snapshot: tag,
       snapshotMs: 500,
+      createdMs: 500,
+      allow: ['default'],
       sizeBytes: device.info.sizeBytes,
       objectBytes: OBJECT,
     },
     ...facts,
     root,
   };
-  return writer.appendSnap('user', { epoch: 0, timeMs, tag, disks: [disk] });
+  return writer.appendSnap('user', { epoch: 0, timeMs, tag, nodes: [], disks: [disk] });
 }
 
 /** What a snap's first disk holds. */

@@ -32,7 +32,7 @@ describe('a disk that fills up in the middle of a backup', () => {
         });
         // Whoever goes on with it is refused as well: some of it is not there.
         await expect(writer.put('data', content(1))).rejects.toThrow();
-        const snap = { epoch: 0, timeMs: 5, tag: 'never', disks: [] };
+        const snap = { epoch: 0, timeMs: 5, tag: 'never', nodes: [], disks: [] };
         await expect(writer.appendSnap('user', snap)).rejects.toThrow();
       }
       const names = await disk.list(`${DIRECTORY}/packs`);

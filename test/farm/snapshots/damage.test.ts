@@ -191,10 +191,11 @@ describe('a trunk', () => {
   async function snapOf(root: Uint8Array, disk: SimDisk): Promise<SnapEntry> {
     await using store = await openStore({ disk });
     await using writer = await beginWriting(store);
-    const facts = { clusterId: 'c', family: 1, vid: 1, name: 'odd', snapshot: 's', snapshotMs: 1 };
+    const who = { clusterId: 'c', family: 1, vid: 1, parent: 0, name: 'odd', snapshot: 's' };
+    const facts = { ...who, snapshotMs: 1, createdMs: 1, allow: [] };
     const sizes = { sizeBytes: 4 * B, objectBytes: 4 * B };
     const disks = [{ ...facts, ...sizes, root }];
-    return await writer.appendSnap('user', { epoch: 0, timeMs: 9, tag: 'odd', disks });
+    return await writer.appendSnap('user', { epoch: 0, timeMs: 9, tag: 'odd', nodes: [], disks });
   }
 
   test('that names what is not there is told with its disk, and kept from the others', async () => {
@@ -301,8 +302,9 @@ test('a sample reads a part of the slices, and all trees', async () => {
 });
 
 test('the words of a snap are bounded by nothing that it says', () => {
-  const bytes = encodeSnap({ log: 'user', epoch: 1, timeMs: 2, tag: 'a "b" \n', disks: [] });
+  const words = { log: 'user', epoch: 1, timeMs: 2, tag: 'a "b" \n' } as const;
+  const bytes = encodeSnap({ ...words, nodes: [], disks: [] });
   expect(new TextDecoder().decode(bytes)).toBe(
-    '{"version":1,"log":"user","epoch":1,"timeMs":2,"tag":"a \\"b\\" \\n","disks":[]}',
+    '{"version":2,"log":"user","epoch":1,"timeMs":2,"tag":"a \\"b\\" \\n","nodes":[],"disks":[]}',
   );
 });

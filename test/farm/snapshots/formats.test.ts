@@ -31,17 +31,42 @@ const snap: Snap = {
   epoch: 7,
   timeMs: 1_795_000_000_000,
   tag: 'nightly',
+  nodes: [
+    {
+      nodeId: '10111213-1415-4617-9819-1a1b1c1d1e1f',
+      version: '0.1.0',
+      store: '/var/lib/sheep',
+      nbd: ['127.0.0.1:10809', 'unix:/run/sheep.sock'],
+    },
+  ],
   disks: [
     {
       clusterId: '00010203-0405-4607-8809-0a0b0c0d0e0f',
       family: 41,
       vid: 42,
+      parent: 0,
       name: 'demo',
       snapshot: 'mon',
       snapshotMs: 1_794_999_999_000,
+      createdMs: 1_794_999_999_000,
+      allow: ['default', 'psk:alice'],
       sizeBytes: 8 * 2 ** 30,
       objectBytes: 4 * 2 ** 20,
       root: Uint8Array.from({ length: 32 }, (_, index) => 255 - index),
+    },
+    {
+      clusterId: '00010203-0405-4607-8809-0a0b0c0d0e0f',
+      family: 41,
+      vid: 43,
+      parent: 42,
+      name: 'demo',
+      snapshot: '',
+      snapshotMs: 1_795_000_000_000,
+      createdMs: 1_794_999_000_000,
+      allow: ['default', 'psk:alice'],
+      sizeBytes: 2 ** 33,
+      objectBytes: 2 ** 22,
+      root: new Uint8Array(32),
     },
   ],
 };
@@ -120,9 +145,19 @@ describe('each format is these bytes and no others', () => {
 
   test('of a snap', () => {
     const made = encodeSnap(snap);
-    const stored = golden('snap-v1', made);
+    const stored = golden('snap-v2', made);
     expect(text(made)).toBe(text(stored));
     expect(decodeSnap(stored, 'x')).toEqual(snap);
+  });
+
+  test('a snap of version 1 is refused by name, with both', () => {
+    const old = golden('snap-v1', new Uint8Array(0));
+    expect(() => decodeSnap(old, 'x')).toThrow(
+      expect.objectContaining({
+        code: 'ERR_VERSION',
+        message: expect.stringMatching(/version 1, .* version 2/),
+      }),
+    );
   });
 
   test('of a log of snaps', () => {
@@ -184,6 +219,19 @@ describe('a later version is refused by name, with both', () => {
   });
 });
 
+describe('a snap is damaged', () => {
+  const [parent, child] = snap.disks;
+  test.for([
+    ['that names a parent behind its child', [child, parent]],
+    ['that names a parent which is not there', [child]],
+    ['that names its own vid as its parent', [{ ...parent, parent: 42 }]],
+    ['that names a vid twice', [parent, parent]],
+  ] as const)('%s', ([, disks]) => {
+    const bytes = encodeSnap({ ...snap, disks: disks as Snap['disks'] });
+    expect(() => decodeSnap(bytes, 'x')).toThrow(expect.objectContaining({ code: 'ERR_CORRUPT' }));
+  });
+});
+
 test('of a header of an object no bit is believed that was flipped', async () => {
   const { disk, data } = await packs('none');
   const bytes = (await contents(disk, data)).subarray(64, 64 + 56);
@@ -219,11 +267,12 @@ describe('any bytes are decoded or refused by name', () => {
 
   test('as the words of a snap, whatever stands in them', () => {
     const anyJson = fc.record({
-      version: fc.constant(1),
+      version: fc.constant(2),
       log: fc.constantFrom('user', 'sys', 3),
-      epoch: fc.jsonValue(),
+      epoch: fc.oneof(fc.nat(), fc.jsonValue()),
       timeMs: fc.oneof(fc.nat(), fc.jsonValue()),
       tag: fc.oneof(fc.string(), fc.jsonValue()),
+      nodes: fc.oneof(fc.array(fc.jsonValue()), fc.jsonValue()),
       disks: fc.oneof(fc.array(fc.jsonValue()), fc.jsonValue()),
     });
     fc.assert(

@@ -134,7 +134,7 @@ describe('the lock of a store', () => {
       await using writer = await beginWriting(store);
       await writer.put('data', content(1));
       taken = await lock(elsewhere(disk), { clock, random: simRandom(2), holder: there });
-      const snap = { epoch: 0, timeMs: 1, tag: 'late', disks: [] };
+      const snap = { epoch: 0, timeMs: 1, tag: 'late', nodes: [], disks: [] };
       await expect(writer.appendSnap('user', snap)).rejects.toMatchObject({
         code: 'ERR_BUSY',
         message: expect.stringContaining('taken over by there, process 3'),

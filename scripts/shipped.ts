@@ -13,7 +13,7 @@ const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
 const files = {
   'sheep.schema.json': `${JSON.stringify(configJsonSchema(), null, 2)}\n`,
   ...Object.fromEntries(
-    Object.entries(manualPages(version)).map(([name, text]) => [`man/${name}`, text]),
+    Object.entries(await manualPages(version)).map(([name, text]) => [`man/${name}`, text]),
   ),
 };
 for (const [name, text] of Object.entries(files)) {

@@ -6,7 +6,7 @@ import { COLLIE, DATE, type Prose, SHEEP } from './prose.ts';
 import { Roff } from './roff.ts';
 
 /** The manual pages by their file names. @param version  of the package */
-export function manualPages(version: string): Readonly<Record<string, string>> {
+export async function manualPages(version: string): Promise<Readonly<Record<string, string>>> {
   let said = '';
   const output = {
     out: (text: string) => {
@@ -19,7 +19,7 @@ export function manualPages(version: string): Readonly<Record<string, string>> {
     speak();
     return said;
   };
-  const collie = collieProgram(
+  const { whole } = collieProgram(
     {
       ...output,
       ...{ environment: {}, watched: false, columns: () => 80, screen: () => undefined },
@@ -27,6 +27,7 @@ export function manualPages(version: string): Readonly<Record<string, string>> {
     },
     () => undefined,
   );
+  const collie = await whole();
   const sheep = sheepCommand(version, output);
   const of = { version, heard };
   return {

@@ -1,10 +1,10 @@
-import { type IncomingMessage, type RequestOptions, request } from 'node:http';
+import type { IncomingMessage, RequestOptions } from 'node:http';
+import { getBuiltinModule } from 'node:process';
 import type { ErrorView } from '../app/admin-views.ts';
 import { parseAdminAddress } from '../base/address.ts';
 import { describeError, FAULTS, type FaultCode, SheepError } from '../base/errors.ts';
 import { KiB, MiB } from '../base/units.ts';
-import { ADMIN_TCP_DEFAULT, DIRECTORY_DEFAULT } from '../config/load.ts';
-import { openMessages } from './admin-messages.ts';
+import { ADMIN_TCP_DEFAULT, DIRECTORY_DEFAULT } from '../config/defaults.ts';
 import { type Credentials, noAnswer, requestTarget } from './admin-place.ts';
 
 /** One request to the admin API. @throws SheepError what the sheep answered, or why none did */
@@ -32,6 +32,9 @@ interface AnyLine {
   readonly is: string;
   readonly error?: object;
 }
+
+/** An import of it would load all that it can give, and with that a client of WebSockets. */
+const { request } = getBuiltinModule('node:http');
 
 type Method = keyof typeof SILENCE_MS;
 
@@ -79,6 +82,7 @@ export function adminClient(address: string | undefined, credentials: Credential
     call: async (method, path, body) => readAnswer(await ask(method, path, body)),
     lines: async (method, path, each) => readLines(await ask(method, path), each),
     messages: async (path, each) => {
+      const { openMessages } = await import('./admin-messages.ts');
       const open = async (place: string) =>
         openMessages(await requestTarget(place, credentials), path, each);
       const { place, got } = await first(open);

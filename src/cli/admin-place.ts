@@ -1,12 +1,9 @@
 import { readFileSync } from 'node:fs';
 import type { RequestOptions } from 'node:http';
-import { connect } from 'node:tls';
 import { formatHostPort, isLocal, parseAdminAddress } from '../base/address.ts';
 import { assert } from '../base/assert.ts';
 import { SheepError } from '../base/errors.ts';
-import { DIRECTORY_DEFAULT } from '../config/load.ts';
-import { certificateOptions } from '../host/node-tls-client.ts';
-import { readTlsFiles } from '../host/tls-files.ts';
+import { DIRECTORY_DEFAULT } from '../config/defaults.ts';
 
 /** What collie shows of itself to a sheep. */
 export interface Credentials {
@@ -45,6 +42,11 @@ export async function requestTarget(
     const message = `${place} needs --tls-certs DIR, a directory with ${files}`;
     throw new SheepError('ERR_BAD_INPUT', message, { place });
   }
+  const [{ connect }, { certificateOptions }, { readTlsFiles }] = await Promise.all([
+    import('node:tls'),
+    import('../host/node-tls-client.ts'),
+    import('../host/tls-files.ts'),
+  ]);
   const { certificate } = await readTlsFiles({ certs }, 'client');
   assert(certificate !== undefined, 'they were asked for');
   const name = hostname ?? host;

@@ -11,8 +11,7 @@ import type { Collie } from './collie-command.ts';
 import { fields, formatBytes, formatTime, table } from './output.ts';
 
 /** `collie backup …`. */
-export function backupCommands(collie: Collie): Command {
-  const backup = new Command('backup').description('snapshots of VDIs in any directory');
+export function backupCommands(collie: Collie): Command[] {
   const commands = [
     createCommand,
     listCommand,
@@ -22,8 +21,7 @@ export function backupCommands(collie: Collie): Command {
     pruneCommand,
     deleteCommand,
   ];
-  for (const command of commands) backup.addCommand(command(collie));
-  return backup;
+  return commands.map((command) => command(collie));
 }
 
 const COLUMNS = ['ID', 'MADE', 'SNAPSHOT', 'TAKEN', 'SIZE', 'TAG'];

@@ -4,12 +4,8 @@ import type { Collie } from './collie-command.ts';
 import { fields, formatBytes } from './output.ts';
 
 /** `collie cluster …`. */
-export function clusterCommands(collie: Collie): Command {
-  return new Command('cluster')
-    .description('the cluster as a whole')
-    .addCommand(infoCommand(collie))
-    .addCommand(healthCommand(collie))
-    .addCommand(shutdownCommand(collie));
+export function clusterCommands(collie: Collie): Command[] {
+  return [infoCommand(collie), healthCommand(collie), shutdownCommand(collie)];
 }
 
 function infoCommand({ call, show }: Collie): Command {

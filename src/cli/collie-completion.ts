@@ -1,5 +1,5 @@
 import { Argument, Command } from 'commander';
-import { completionFor, SHELLS, type Shell } from './completion/shells.ts';
+import { SHELLS, type Shell } from './completion/shell-names.ts';
 
 const HELP_AFTER = `
 bash: eval "$(collie completion bash)", or put it into
@@ -8,13 +8,21 @@ zsh:  collie completion zsh > DIRECTORY-OF-FPATH/_collie
 Names of VDIs are asked of the sheep that the command line means.
 `;
 
-/** `collie completion SHELL`. @param print  writes it as it is */
-export function completionCommand(print: (text: string) => void): Command {
+/**
+ * `collie completion SHELL`.
+ * @param print  writes it as it is
+ * @param whole  the program with all of its commands
+ */
+export function completionCommand(
+  print: (text: string) => void,
+  whole: () => Promise<Command>,
+): Command {
   return new Command('completion')
     .description('print what makes a shell complete the words of collie')
     .addArgument(new Argument('<shell>').choices(SHELLS))
     .addHelpText('after', HELP_AFTER)
-    .action((shell: Shell, _options: unknown, command: Command) => {
-      print(completionFor(shell, command.parent ?? command));
+    .action(async (shell: Shell) => {
+      const { completionFor } = await import('./completion/shells.ts');
+      print(completionFor(shell, await whole()));
     });
 }

@@ -1,6 +1,5 @@
 import { Command } from 'commander';
 import type { EventView } from '../app/admin-views.ts';
-import { readableEvent } from '../host/node-log.ts';
 import type { Collie } from './collie-command.ts';
 
 /** `collie events`. */
@@ -9,6 +8,7 @@ export function eventsCommand({ messages, out, json }: Collie): Command {
     .description('what the sheep does, as it happens; until Ctrl-C')
     .option('--since-start', 'first what has happened before and is still known')
     .action(async ({ sinceStart }: { sinceStart?: true }) => {
+      const { readableEvent } = await import('../host/node-log.ts');
       const path = `/v1/events${sinceStart === true ? '?after=0' : ''}`;
       await messages(path, (text) => {
         if (json()) {

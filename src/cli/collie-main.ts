@@ -2,14 +2,11 @@ import { setTimeout } from 'node:timers/promises';
 import { Command, CommanderError } from 'commander';
 import { isFault } from '../base/errors.ts';
 import { adminClient, printable } from './admin-client.ts';
-import { backupCommands } from './collie-backup.ts';
-import { clusterCommands } from './collie-cluster.ts';
 import type { Collie } from './collie-command.ts';
 import { completionCommand } from './collie-completion.ts';
 import { eventsCommand } from './collie-events.ts';
-import { nodeCommands } from './collie-node.ts';
+import { emptyGroups, fillGroup } from './collie-groups.ts';
 import { topCommand } from './collie-top.ts';
-import { vdiCommands } from './collie-vdi.ts';
 import type { Terminal } from './output.ts';
 import { Progress } from './progress.ts';
 import { programVersion } from './version.ts';
@@ -54,7 +51,7 @@ function credentialsOf(options: GlobalOptions, world: CollieWorld) {
 /** One command of `collie`. @returns its exit status: 0 done, 1 failed, 2 wrong usage */
 export async function runCollie(args: readonly string[], world: CollieWorld): Promise<0 | 1 | 2> {
   let status: 0 | 1 = 0;
-  const program = collieProgram(world, () => {
+  const { program } = collieProgram(world, () => {
     status = 1;
   });
   try {
@@ -67,8 +64,16 @@ export async function runCollie(args: readonly string[], world: CollieWorld): Pr
   }
 }
 
+/** `collie`. */
+export interface CollieProgram {
+  /** What is below a group of commands is loaded when a command line names the group. */
+  readonly program: Command;
+  /** Loads all of it. */
+  readonly whole: () => Promise<Command>;
+}
+
 /** All commands of `collie`. @param fail  called if the one that runs has failed */
-export function collieProgram(world: CollieWorld, fail: () => void): Command {
+export function collieProgram(world: CollieWorld, fail: () => void): CollieProgram {
   const program = new Command('collie');
   const options = (): GlobalOptions => program.opts();
   const out: Terminal = {
@@ -93,6 +98,14 @@ export function collieProgram(world: CollieWorld, fail: () => void): Command {
     warn: (text) => world.err(`collie: ${printable(text)}\n`),
     fail,
   };
+  const fill = async (command: Command) => {
+    await fillGroup(command, collie);
+    settle(command, world);
+  };
+  const whole = async () => {
+    for (const command of program.commands) await fill(command);
+    return program;
+  };
   program
     .description('Looks after VDIs and the sheep that serve them.')
     .option('-a, --address <address>', 'a sheep: unix:/path, host:port or https://host:port')
@@ -104,15 +117,11 @@ export function collieProgram(world: CollieWorld, fail: () => void): Command {
     .option('--insecure-network', 'show the token to host:port also where others may read it')
     .version(programVersion(), '-V, --version')
     .addHelpText('after', HELP_AFTER)
-    .addCommand(clusterCommands(collie))
-    .addCommand(nodeCommands(collie))
-    .addCommand(vdiCommands(collie))
-    .addCommand(backupCommands(collie))
-    .addCommand(eventsCommand(collie))
-    .addCommand(topCommand(collie))
-    .addCommand(completionCommand(world.out));
+    .hook('preSubcommand', (_program, command) => fill(command));
+  const single = [eventsCommand(collie), topCommand(collie), completionCommand(world.out, whole)];
+  for (const command of [...emptyGroups(), ...single]) program.addCommand(command);
   settle(program, world);
-  return program;
+  return { program, whole };
 }
 
 const HELP_AFTER = `

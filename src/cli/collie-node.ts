@@ -5,12 +5,8 @@ import type { Collie } from './collie-command.ts';
 import { fields, formatBytes, formatDuration, formatTime, table } from './output.ts';
 
 /** `collie node …`. */
-export function nodeCommands(collie: Collie): Command {
-  return new Command('node')
-    .description('the nodes of the cluster')
-    .addCommand(listCommand(collie))
-    .addCommand(infoCommand(collie))
-    .addCommand(reloadCommand(collie));
+export function nodeCommands(collie: Collie): Command[] {
+  return [listCommand(collie), infoCommand(collie), reloadCommand(collie)];
 }
 
 function reloadCommand({ call, show }: Collie): Command {

@@ -10,13 +10,10 @@ import { pathOf, vdiRef } from './vdi-names.ts';
 import { treeRows } from './vdi-tree.ts';
 
 /** `collie vdi …`. */
-export function vdiCommands(collie: Collie): Command {
-  const vdi = new Command('vdi').description('virtual disk images');
-  const show = [listCommand, treeCommand, infoCommand, checkCommand];
-  for (const command of [createCommand, ...show]) vdi.addCommand(command(collie));
-  for (const command of changeCommands(collie)) vdi.addCommand(command);
-  for (const command of transferCommands(collie)) vdi.addCommand(command);
-  return vdi;
+export function vdiCommands(collie: Collie): Command[] {
+  const own = [createCommand, listCommand, treeCommand, infoCommand, checkCommand];
+  const commands = own.map((command) => command(collie));
+  return [...commands, ...changeCommands(collie), ...transferCommands(collie)];
 }
 
 interface CreateOptions {

@@ -1,6 +1,6 @@
 import { join, relative } from 'node:path';
 import { parseAddress } from '../base/address.ts';
-import { ADMIN_TCP_DEFAULT, DIRECTORY_DEFAULT, NBD_DEFAULT } from '../config/load.ts';
+import { ADMIN_TCP_DEFAULT, DIRECTORY_DEFAULT, NBD_DEFAULT } from '../config/defaults.ts';
 
 const USUAL_ADMIN = [`unix:${DIRECTORY_DEFAULT}/admin.sock`, ADMIN_TCP_DEFAULT];
 

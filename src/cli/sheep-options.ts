@@ -4,8 +4,8 @@ import {
   DIRECTORY_DEFAULT,
   NBD_DEFAULT,
   SLOW_REQUEST_MS_DEFAULT,
-} from '../config/load.ts';
-import { SHELLS, type Shell } from './completion/shells.ts';
+} from '../config/defaults.ts';
+import { SHELLS, type Shell } from './completion/shell-names.ts';
 
 /** What a command line of `sheep` says. */
 export interface SheepArguments {

@@ -7,7 +7,6 @@ import type { Export } from '../app/transfer/spread.ts';
 import { describeError, isFault, SheepError } from '../base/errors.ts';
 import type { Tls } from '../contracts/tls.ts';
 import { openNodeNet } from '../host/node-net.ts';
-import { openClientTls } from '../host/node-tls-client.ts';
 import type { Collie } from './collie-command.ts';
 import { pathOf, type VdiRef, vdiRef } from './vdi-names.ts';
 
@@ -186,6 +185,7 @@ async function clientTls(options: TransferOptions): Promise<Tls | undefined> {
   const { tlsCerts: certs, tlsPsk: psk, tlsUser: user, tlsHostname: hostname } = options;
   if (certs === undefined && psk === undefined) return undefined;
   const files = { ...(certs !== undefined && { certs }), ...(psk !== undefined && { psk }) };
+  const { openClientTls } = await import('../host/node-tls-client.ts');
   return openClientTls(files, {
     ...(user !== undefined && { user }),
     ...(hostname !== undefined && { hostname }),

@@ -2,6 +2,12 @@ import type { z } from 'zod';
 import { isLocal, parseAddress } from '../base/address.ts';
 import { SheepError } from '../base/errors.ts';
 import type { LogLevel } from '../base/log.ts';
+import {
+  ADMIN_TCP_DEFAULT,
+  DIRECTORY_DEFAULT,
+  NBD_DEFAULT,
+  SLOW_REQUEST_MS_DEFAULT,
+} from './defaults.ts';
 import { SCHEMA_KEY, Settings } from './schema.ts';
 
 /** How a sheep runs: every default filled in, every rule checked. */
@@ -39,11 +45,6 @@ export interface Source {
   /** How a setting is called there: `--nbd-mode`, or `nbdMode in sheep.json`. */
   readonly nameOf: (key: string) => string;
 }
-
-export const DIRECTORY_DEFAULT = './sheepdog-data';
-export const NBD_DEFAULT = '127.0.0.1:10809';
-export const ADMIN_TCP_DEFAULT = '127.0.0.1:7001';
-export const SLOW_REQUEST_MS_DEFAULT = 1000;
 
 /** Flags, by their names in `Settings`. */
 export function fromFlags(settings: unknown): Source {

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { hasTool } from '../../scripts/tools.ts';
-import { completionFor, type Shell } from '../../src/cli/completion/shells.ts';
+import type { Shell } from '../../src/cli/completion/shell-names.ts';
+import { completionFor } from '../../src/cli/completion/shells.ts';
 import { sheepCommand } from '../../src/cli/sheep-options.ts';
 import { collieSays } from './collie-says.ts';
 

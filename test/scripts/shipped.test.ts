@@ -9,7 +9,7 @@ import { hasTool } from '../../scripts/tools.ts';
 
 const file = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 const { version, man } = JSON.parse(readFileSync(file('package.json'), 'utf8'));
-const pages = manualPages(version);
+const pages = await manualPages(version);
 
 describe.for(Object.keys(pages))('%s', (name) => {
   test('is what the options and their help say today; npm run shipped writes it', () => {

@@ -1,10 +1,8 @@
 import type { Command } from 'commander';
 import { bashCompletion } from './bash.ts';
 import { commandTree } from './command-tree.ts';
+import type { Shell } from './shell-names.ts';
 import { zshCompletion } from './zsh.ts';
-
-export const SHELLS = ['bash', 'zsh'] as const;
-export type Shell = (typeof SHELLS)[number];
 
 /** The script by which a shell completes what is typed behind this program. */
 export function completionFor(shell: Shell, program: Command): string {

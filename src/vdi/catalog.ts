@@ -15,6 +15,8 @@ export const KEYS = {
   tags: 'vdi/tags/',
   /** One for each vid, also while it is being made or deleted: its record. */
   records: 'vdi/records/',
+  /** The vids of what was made elsewhere and is getting its names: arrivals.ts. */
+  arriving: 'vdi/arriving',
 } as const;
 
 export function nameKey(name: string): string {
@@ -82,6 +84,11 @@ export class Catalog {
       return { ...snapshot, allow: rules.get(snapshot.name) ?? snapshot.allow };
     });
     return [...working, ...followed];
+  }
+
+  /** What is frozen for snapshots of the cluster, oldest first. */
+  async held(): Promise<VolumeRecord[]> {
+    return (await this.all()).filter(({ state }) => state === 'held');
   }
 
   /** Every record of a family, in every state, oldest first. */

@@ -4,6 +4,7 @@ import type { Vid } from '../base/ids.ts';
 import type { Coordinator } from '../contracts/coordinator.ts';
 import type { Clock } from '../contracts/seams.ts';
 import { canonicalRules, DEFAULT_RULES } from './access-rules.ts';
+import { Arrivals } from './arrivals.ts';
 import { Catalog, encodeVid, type Found, nameKey, recordKey, tagKey, written } from './catalog.ts';
 import {
   checkObjectCount,
@@ -45,11 +46,14 @@ export type MakeDisk = (record: VolumeRecord, source: VolumeRecord) => Promise<v
 export class VdiDirectory extends Catalog {
   readonly #coordinator: Coordinator;
   readonly #newcomers: Newcomers;
+  /** VDIs and snapshots that come together, from elsewhere. */
+  readonly arrivals: Arrivals;
 
   constructor(coordinator: Coordinator, clock: Clock) {
     super(coordinator);
     this.#coordinator = coordinator;
     this.#newcomers = new Newcomers(this, coordinator, clock);
+    this.arrivals = new Arrivals(this, coordinator, this.#newcomers);
   }
 
   /**
@@ -217,8 +221,9 @@ export class VdiDirectory extends Catalog {
     return (await this.all()).filter((record) => record.state === 'deleting');
   }
 
-  /** Gives up what a crash left half made. Only while nobody makes anything. */
+  /** Gives up what a crash left half made, and is not decided. Only while nobody makes anything. */
   async abandonUnfinished(): Promise<void> {
+    await this.arrivals.finish();
     for (const { state, vid } of await this.all())
       if (state === 'making') await this.#newcomers.abandon(vid);
   }

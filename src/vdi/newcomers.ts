@@ -17,6 +17,8 @@ import { exportName, type VolumeRecord } from './record.ts';
 
 /** Of what a record is begun. */
 type NewDisk = Pick<VolumeRecord, 'name' | 'sizeBytes' | 'objectBytes' | 'allow'>;
+/** What else is known of one that comes from elsewhere. */
+type KnownBefore = Pick<VolumeRecord, 'tag' | 'createdMs' | 'shrunkFromBytes'>;
 
 /**
  * How a record comes to be: begun without a name, so that a stop leaves something that can be
@@ -34,7 +36,11 @@ export class Newcomers {
   }
 
   /** A record with a vid of its own, and no name; its source is what it was and cannot go. */
-  async begin(wanted: NewDisk, source?: Found): Promise<VolumeRecord> {
+  async begin(
+    wanted: NewDisk,
+    source?: Pick<Found, 'record'>,
+    known?: KnownBefore,
+  ): Promise<VolumeRecord> {
     for (;;) {
       const counter = await this.#coordinator.get(KEYS.nextVid);
       const vid = counter === undefined ? 1 : decodeVid(counter, 10);
@@ -55,6 +61,7 @@ export class Newcomers {
         attachEpoch: 0,
         createdMs: Math.floor(this.#clock.wallMs()),
         allow: wanted.allow,
+        ...known,
         state: 'making',
       };
       const now = source && (await this.#catalog.read(source.record.vid));

@@ -14,10 +14,11 @@ import {
 /**
  * `making`: it has no name yet, its inode is being written. `ready`: it is the working VDI of its
  * name. `snapshot`: frozen under a tag, never to be changed again. `deleting`: its name or tag is
- * free again, and of its objects only those are kept that others of the family read.
+ * free again, and of its objects only those are kept that others of the family read. `held`: frozen
+ * without a tag, for a snapshot of the cluster. `released`: it was held, and is as one that is deleted.
  */
 export type VolumeState = (typeof STATES)[number];
-const STATES = ['making', 'ready', 'snapshot', 'deleting'] as const;
+const STATES = ['making', 'ready', 'snapshot', 'deleting', 'held', 'released'] as const;
 
 /** What the coordinator keeps of one vid: a working VDI or a snapshot. */
 export interface VolumeRecord {
@@ -28,7 +29,7 @@ export interface VolumeRecord {
   readonly family: Vid;
   /** The snapshot it was grown from; 0: none. One that was deleted is skipped once it is gone. */
   readonly parent: Vid | 0;
-  /** Of a snapshot, also while it is deleted; else ''. */
+  /** Of a snapshot, also while it is deleted, or made under its tag (arrivals.ts); else ''. */
   readonly tag: string;
   /** 1 block to 1 PiB, whole blocks. */
   readonly sizeBytes: number;
@@ -43,6 +44,16 @@ export interface VolumeRecord {
   /** Who may attach it: access-rules.ts. A snapshot's own count only while its VDI is gone. */
   readonly allow: readonly string[];
   readonly state: VolumeState;
+}
+
+/** Whether all that it reads is kept. */
+export function isLive({ state }: Pick<VolumeRecord, 'state'>): boolean {
+  return state === 'ready' || state === 'snapshot' || state === 'held';
+}
+
+/** Whether it is only there for what others of its family read of it. */
+export function isLeaving({ state }: Pick<VolumeRecord, 'state'>): boolean {
+  return state === 'deleting' || state === 'released';
 }
 
 /** `NAME`, of a snapshot `NAME@TAG`: under which it is exported, and what people call it. */
@@ -60,7 +71,7 @@ export function plainCall({ attachEpoch }: VolumeRecord): ObjectWriteCall {
 }
 
 /** Format of the record's JSON text; FORMATS.md. */
-const RECORD_VERSION = 3;
+const RECORD_VERSION = 4;
 
 const FIELDS = [
   'version',
@@ -169,7 +180,8 @@ function checkRules(record: VolumeRecord, from: string): void {
   if (shrunkFromBytes !== 0 && shrunkFromBytes <= sizeBytes) {
     throw damaged(from, 'shrunkFromBytes', shrunkFromBytes);
   }
-  const tagged = state === 'deleting' ? tag !== '' : state === 'snapshot';
+  const mayBeTagged = state === 'deleting' || state === 'making';
+  const tagged = mayBeTagged ? tag !== '' : state === 'snapshot';
   if (tagged !== (tag !== '')) throw damaged(from, 'tag', tag);
   try {
     parseVdiName(name);

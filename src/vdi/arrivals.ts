@@ -1,0 +1,166 @@
+import { assert } from '../base/assert.ts';
+import { SheepError } from '../base/errors.ts';
+import { formatVid, VID_MAX, type Vid } from '../base/ids.ts';
+import type { Coordinator, Entry, Swap } from '../contracts/coordinator.ts';
+import { canonicalRules } from './access-rules.ts';
+import { type Catalog, encodeVid, KEYS, tagKey, written } from './catalog.ts';
+import { checkObjectCount, checkVdiSize, parseTag, parseVdiName } from './names.ts';
+import type { Newcomers } from './newcomers.ts';
+import type { VolumeRecord } from './record.ts';
+
+/** A VDI or snapshot that was made elsewhere, and is to be here as it was. */
+export type Arriving = Pick<
+  VolumeRecord,
+  'name' | 'tag' | 'sizeBytes' | 'objectBytes' | 'createdMs' | 'allow'
+>;
+
+/** So many get their names in one swap, of three keys each at most: etcd takes 128. */
+const AT_ONCE = 40;
+/** And so many bytes together: rules may be long. */
+const SWAP_BYTES = 512 * 1024;
+
+/**
+ * VDIs and snapshots that arrive together: all of them or none, however many. Each is begun and made
+ * without a name. Then one swap, which names their vids, decides: from there on they get their names,
+ * in as few swaps as it takes, and whoever finds that key goes on with it, so that a stop in between
+ * is finished by the next start. Before it, all of them are given up as anything half made.
+ */
+export class Arrivals {
+  readonly #catalog: Catalog;
+  readonly #coordinator: Coordinator;
+  readonly #newcomers: Newcomers;
+
+  constructor(catalog: Catalog, coordinator: Coordinator, newcomers: Newcomers) {
+    this.#catalog = catalog;
+    this.#coordinator = coordinator;
+    this.#newcomers = newcomers;
+  }
+
+  /**
+   * @param parent  a snapshot, or one that is arriving too and was made; 0: none
+   * @throws SheepError `ERR_BAD_INPUT` if nothing can be as it is to be, `ERR_BUSY` if the parent is
+   *         none any more
+   */
+  async begin(wanted: Arriving, parent: Vid | 0): Promise<VolumeRecord> {
+    const { tag, sizeBytes, createdMs } = wanted;
+    checkArriving(wanted);
+    const allow = canonicalRules(wanted.allow);
+    const source = parent === 0 ? undefined : await this.#parent(parent);
+    // What the parent holds behind the end of this one has to go.
+    const parentBytes = source?.record.sizeBytes ?? 0;
+    const shrunkFromBytes = parentBytes > sizeBytes ? parentBytes : 0;
+    return this.#newcomers.begin({ ...wanted, allow }, source, { tag, createdMs, shrunkFromBytes });
+  }
+
+  /**
+   * All of them are there from now on, with what they hold: it is stable, and nothing is left behind
+   * the end of any. A working VDI that has one of their names is deleted.
+   * @returns what they have replaced
+   * @throws SheepError `ERR_EXISTS` for a tag in use, `ERR_BUSY`: then none of them is there
+   */
+  async arrive(vids: readonly Vid[]): Promise<VolumeRecord[]> {
+    const value = new TextEncoder().encode(vids.map(formatVid).join(' '));
+    for (const vid of vids) {
+      const { record } = await this.#get(vid);
+      if (record.tag !== '') await this.#newcomers.refuseTag(record.name, record.tag);
+    }
+    if (!(await this.#coordinator.swap([{ key: KEYS.arriving, revision: 0n, value }]))) {
+      throw new SheepError('ERR_BUSY', 'others are arriving from a snapshot of the cluster', {});
+    }
+    return this.finish();
+  }
+
+  /** Goes on with what was decided, also by an earlier process; returns what was replaced. */
+  async finish(): Promise<VolumeRecord[]> {
+    const decided = await this.#coordinator.get(KEYS.arriving);
+    if (decided === undefined) return [];
+    const replaced: VolumeRecord[] = [];
+    const left = decodeVids(decided);
+    while (left.length > 0) {
+      const { swaps, taken, gone } = await this.#naming(left);
+      if (swaps.length > 0 && !(await this.#coordinator.swap(swaps))) continue;
+      left.splice(0, taken);
+      replaced.push(...gone);
+    }
+    await this.#coordinator.swap([{ key: KEYS.arriving, revision: decided.revision }]);
+    return replaced;
+  }
+
+  /**
+   * They are not to arrive: their records are given up, and what objects they have is nobody's.
+   * Nothing happens once it is decided that they do.
+   */
+  async abandon(vids: readonly Vid[]): Promise<void> {
+    if ((await this.#coordinator.get(KEYS.arriving)) !== undefined) return;
+    for (const vid of vids) await this.#newcomers.abandon(vid);
+  }
+
+  /** What gives the first of them their names, of how many, and what goes for it. */
+  async #naming(
+    vids: readonly Vid[],
+  ): Promise<{ swaps: Swap[]; taken: number; gone: VolumeRecord[] }> {
+    const swaps: Swap[] = [];
+    const gone: VolumeRecord[] = [];
+    let [taken, bytes] = [0, 0];
+    for (const vid of vids.slice(0, AT_ONCE)) {
+      const { record, revision } = await this.#get(vid);
+      taken += 1;
+      if (record.state !== 'making') continue; // it has its name already
+      const own = [written({ ...record, shrunkFromBytes: 0, state: stateOf(record) }, revision)];
+      if (record.tag === '') {
+        const old = await this.#catalog.findNamed(record.name);
+        own.push(this.#newcomers.naming(record, old?.keyRevision ?? 0n));
+        if (old !== undefined) {
+          const replaced = { ...old.record, state: 'deleting' } as const;
+          own.push(written(replaced, old.revision));
+          gone.push(replaced);
+        }
+      } else {
+        await this.#newcomers.refuseTag(record.name, record.tag);
+        const key = tagKey(record.name, record.tag);
+        own.push({ key, revision: 0n, value: encodeVid(vid) });
+      }
+      swaps.push(...own);
+      bytes += own.reduce((sum, { value }) => sum + (value?.length ?? 0), 0);
+      if (bytes > SWAP_BYTES) break;
+    }
+    return { swaps, taken, gone };
+  }
+
+  async #parent(vid: Vid) {
+    const found = await this.#catalog.read(vid);
+    const state = found?.record.state;
+    if (found !== undefined && (state === 'snapshot' || state === 'making')) return found;
+    throw new SheepError('ERR_BUSY', `a snapshot that is needed (${vid}) was deleted meanwhile`, {
+      vid,
+    });
+  }
+
+  async #get(vid: Vid) {
+    const found = await this.#catalog.read(vid);
+    assert(found !== undefined, 'what is arriving has its record');
+    return found;
+  }
+}
+
+/** @throws SheepError `ERR_BAD_INPUT` if no VDI or snapshot can be so */
+export function checkArriving({ name, tag, sizeBytes, objectBytes, allow }: Arriving): void {
+  parseVdiName(name);
+  if (tag !== '') parseTag(tag);
+  checkVdiSize(sizeBytes);
+  checkObjectCount(sizeBytes, objectBytes);
+  canonicalRules(allow);
+}
+
+function stateOf({ tag }: VolumeRecord): VolumeRecord['state'] {
+  return tag === '' ? 'ready' : 'snapshot';
+}
+
+/** @throws SheepError `ERR_CORRUPT` */
+function decodeVids({ key, value }: Entry): Vid[] {
+  const text = new TextDecoder().decode(value);
+  const vids = text.split(' ').map((digits) => Number.parseInt(digits, 16));
+  const sound = vids.every((vid) => vid >= 1 && vid <= VID_MAX);
+  if (sound && vids.map(formatVid).join(' ') === text) return vids;
+  throw new SheepError('ERR_CORRUPT', `what ${key} says is damaged`, { key });
+}

@@ -1,4 +1,4 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -9,6 +9,7 @@ import { hasTool } from '../../scripts/tools.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const INSTALL_MS = 50_000;
+const BOOT_MS = 60_000;
 
 /** The environment of a user's shell: nothing of npm's, vitest's or node_modules/.bin. */
 const shell = Object.fromEntries(
@@ -118,4 +119,41 @@ test.skipIf(!hasTool('nbdinfo'))(
     expect(await ended, log).toEqual([0, null]);
     expect(existsSync(store)).toBe(true);
   },
+);
+
+// Namespaces and mounts are the superuser's; in CI that is who runs this.
+test.skipIf(process.getuid?.() !== 0 && process.env['CI'] !== 'true')(
+  'as a service of a booted systemd it is set up by the steps of the README, and comes back',
+  () => {
+    const said = join(directory, 'said');
+    const here = join(import.meta.dirname, 'booted.sh');
+    const steps = join(import.meta.dirname, 'service-steps.sh');
+    const spaces = ['--mount', '--pid', '--net', '--uts', '--ipc', '--cgroup', '--fork'];
+    // How systemd itself ends is nobody's concern.
+    const { stderr } = spawnSync(
+      'unshare',
+      [...spaces, '--kill-child', here, prefix, steps, said],
+      {
+        ...{ env: shell, encoding: 'utf8', timeout: BOOT_MS, killSignal: 'SIGKILL' },
+      },
+    );
+    expect(existsSync(said), stderr).toBe(true);
+    expect(readFileSync(said, 'utf8').trimEnd().split('\n')).toEqual([
+      '/etc/sheep/sheep.json can be used',
+      'started: active, serving NBD on unix:/run/sheep.sock 127.0.0.1:10809',
+      'user: sheep',
+      'socket: root kvm 660',
+      'store: sheep 700',
+      'admin: demo',
+      'size: 8589934592',
+      'reloaded: active',
+      'size after a kill: 8589934592',
+      'restarts after a kill: 1',
+      'restarts after it hung: 2',
+      'size after it hung: 8589934592',
+      'stopped: inactive, success',
+      'end 0',
+    ]);
+  },
+  BOOT_MS,
 );

@@ -1,6 +1,7 @@
 import { isLocal, parseAddress } from '../base/address.ts';
 import { describeError, SheepError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { exposure } from '../base/secret-file.ts';
 import type { Address, Listener } from '../contracts/net.ts';
 import type { HttpsOptions, ServerTls } from '../contracts/tls.ts';
 import type { Door } from './admin-guard.ts';
@@ -12,7 +13,11 @@ import { readSmallFile, writeSmallFile } from './small-file.ts';
 
 const TOKEN_BYTES = 32;
 
-/** The token of the admin API, made with the store; only the user of the daemon can read it. */
+/**
+ * The token of the admin API, made with the store; only the user of the daemon can read it.
+ * @throws SheepError `ERR_FORBIDDEN` if that is not so of one that is there: who else has read it is
+ *         not known
+ */
 export async function openToken(
   { disk, random }: Pick<Host, 'disk' | 'random'>,
   directory: string,
@@ -23,6 +28,12 @@ export async function openToken(
     const made = hex(random.bytes(TOKEN_BYTES));
     await writeSmallFile(disk, path, `${made}\n`);
     return made;
+  }
+  const why = exposure(path, await disk.permissions(path));
+  if (why !== undefined) {
+    const message = `${path} holds the token of the admin API, but ${why}`;
+    const instead = 'or, if somebody may have read it, remove it: a new one is made';
+    throw new SheepError('ERR_FORBIDDEN', `${message}; ${instead}`, { path });
   }
   const token = found.trim();
   if (/^[\x21-\x7e]{32,}$/.test(token)) return token;

@@ -1,3 +1,5 @@
+import type { Permissions } from '../base/secret-file.ts';
+
 /**
  * The disk as we use it: files, their names, and what survives a power cut.
  * Suite: test/contracts/disk.ts, passed by host/node-disk.ts, sim/sim-disk.ts and
@@ -35,6 +37,8 @@ export interface Disk {
   /** Names in a directory, sorted; [] if it does not exist. */
   list(path: string): Promise<string[]>;
   exists(path: string): Promise<boolean>;
+  /** Of a file; one that was made here is its user's alone. @throws `ERR_NOT_FOUND` */
+  permissions(path: string): Promise<Permissions>;
   /** Names made, renamed or removed in it so far survive. */
   syncDirectory(path: string): Promise<void>;
   /** Everything on the file system that holds `path` survives (syncfs). */

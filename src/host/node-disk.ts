@@ -1,9 +1,20 @@
 import * as fs from 'node:fs';
-import { access, mkdir, open, readdir, readFile, rename, statfs, unlink } from 'node:fs/promises';
+import {
+  access,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  stat,
+  statfs,
+  unlink,
+} from 'node:fs/promises';
 import { assert } from '../base/assert.ts';
 import type { Disk, OpenMode } from '../contracts/disk.ts';
 import { attempt, diskError, systemCode } from './disk-error.ts';
 import { NodeFile, settled } from './node-file.ts';
+import { permissionsOf } from './permissions.ts';
 import { lockNow, openCached, syncFileSystem } from './syscalls.ts';
 
 const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOATIME, O_RDONLY, O_RDWR, O_TRUNC } = fs.constants;
@@ -37,6 +48,7 @@ export function nodeDisk(synced: (durationMs: number) => void = () => undefined)
         const names = await unlessMissing(readdir(path), []);
         return names.toSorted();
       }),
+    permissions: (path) => attempt('look at', path, async () => permissionsOf(await stat(path))),
     exists: (path) => attempt('find', path, () => unlessMissing(access(path).then(yes), false)),
     syncDirectory: (path) =>
       attempt('sync directory', path, () =>

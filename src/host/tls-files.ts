@@ -3,7 +3,9 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createSecureContext, type SecureContextOptions } from 'node:tls';
 import { SheepError } from '../base/errors.ts';
+import { exposure } from '../base/secret-file.ts';
 import type { TlsFiles } from '../contracts/tls.ts';
+import { permissionsOf } from './permissions.ts';
 import { parsePskFile } from './psk-file.ts';
 
 /** A certificate of ours, the key that goes with it, and whom we believe; all as PEM. */
@@ -21,8 +23,6 @@ export interface TlsMaterial {
   readonly pskKeys?: ReadonlyMap<string, Uint8Array>;
 }
 
-/** Others than the owner and the group may read it. */
-const OTHERS_READ = 0o004;
 /** No such file is larger: whoever gives a disk image by mistake shall not wait for it. */
 const BYTES_MAX = 4 * 1024 * 1024;
 
@@ -104,10 +104,8 @@ function privateKey(text: string, path: string) {
 /** @throws SheepError if others may read what must stay secret */
 async function readSecret(path: string): Promise<string> {
   await using file = await opened(path);
-  const { mode } = await file.stat();
-  if ((mode & OTHERS_READ) !== 0) {
-    throw unusable(path, `everybody on this machine may read it; first: chmod 600 '${path}'`);
-  }
+  const why = exposure(path, permissionsOf(await file.stat()));
+  if (why !== undefined) throw unusable(path, why);
   return await contents(file, path);
 }
 

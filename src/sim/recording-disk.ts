@@ -1,3 +1,4 @@
+import type { Permissions } from '../base/secret-file.ts';
 import type { Disk, DiskFile, OpenMode } from '../contracts/disk.ts';
 import { DiskLog, type LogEntry, Replay } from './disk-log.ts';
 import { RecordingFile } from './recording-file.ts';
@@ -75,6 +76,9 @@ export class RecordingDisk implements Disk {
   }
   list(path: string): Promise<string[]> {
     return this.#inner.list(path);
+  }
+  permissions(path: string): Promise<Permissions> {
+    return this.#inner.permissions(path);
   }
   exists(path: string): Promise<boolean> {
     return this.#inner.exists(path);

@@ -1,5 +1,6 @@
 import { assert } from '../base/assert.ts';
 import type { FaultCode } from '../base/errors.ts';
+import type { Permissions } from '../base/secret-file.ts';
 import { BLOCK_BYTES, TiB } from '../base/units.ts';
 import type { Disk, DiskFile, OpenMode } from '../contracts/disk.ts';
 import type { FileNode } from './directory-state.ts';
@@ -110,6 +111,12 @@ export class SimDisk implements Disk, Cuttable {
   async exists(path: string): Promise<boolean> {
     await this.#process.wait('exists', path);
     return this.tree.names.find('find', path) !== undefined;
+  }
+  /** One user alone has files here. */
+  async permissions(path: string): Promise<Permissions> {
+    await this.#process.wait('permissions', path);
+    this.tree.names.existing('look at', path);
+    return { mode: 0o600, uid: 1000, own: true };
   }
   async space(path: string): Promise<{ totalBytes: number; freeBytes: number }> {
     await this.#process.wait('space', path);

@@ -1,4 +1,4 @@
-import { readFile, stat, writeFile } from 'node:fs/promises';
+import { chmod, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ADMIN_LIMITS, adminServer } from '../../src/app/admin-server.ts';
@@ -56,6 +56,30 @@ describe('who may use the admin API', () => {
       code: 'ERR_CORRUPT',
       message: expect.stringContaining(`${directory.path}/admin.token`),
     });
+  });
+
+  test('a token that others may read is refused, with what to do about it', async () => {
+    await using directory = await scratch();
+    await (await startTestSheep(directory.path))[Symbol.asyncDispose]();
+    const path = `${directory.path}/admin.token`;
+    const token = await readFile(path, 'utf8');
+    for (const mode of [0o644, 0o640, 0o604]) {
+      await chmod(path, mode);
+      await expect(startTestSheep(directory.path)).rejects.toMatchObject({
+        code: 'ERR_FORBIDDEN',
+        message: expect.stringMatching(
+          new RegExp(
+            `admin.token .* mode is 0${mode.toString(8)}.*chmod 600 '${path}'; or.*remove it`,
+          ),
+        ),
+      });
+    }
+    await chmod(path, 0o600);
+    await (await startTestSheep(directory.path))[Symbol.asyncDispose]();
+    expect(await readFile(path, 'utf8')).toBe(token);
+    await rm(path);
+    await (await startTestSheep(directory.path))[Symbol.asyncDispose]();
+    expect(await readFile(path, 'utf8')).not.toBe(token);
   });
 
   test('TCP needs the token, on loopback too', async () => {

@@ -1,5 +1,5 @@
 import { randomFillSync } from 'node:crypto';
-import { copyFile, readFile, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { hasTool } from '../../scripts/tools.ts';
@@ -79,6 +79,11 @@ describe('certificates and keys of a running daemon', () => {
     expect(refused.err).toMatch(/server-cert.pem.*BEGIN CERTIFICATE.*stays in force/);
     daemon.child.kill('SIGHUP');
     await eventually(() => daemon.err.match(/tls.not-reloaded/g)?.length).toBe(2);
+    await copyFile(join(certs, 'server-cert.pem'), join(own, 'server-cert.pem'));
+    await copyFile(join(certs, 'server-key.pem'), join(own, 'server-key.pem'));
+    await chmod(join(own, 'server-key.pem'), 0o644);
+    daemon.child.kill('SIGHUP');
+    await eventually(() => daemon.err).toMatch(/server-key.pem.*0644.*chmod 600.*tls.not-reloaded/);
     await using device = await open(daemon);
     await device.flush();
   });

@@ -4,6 +4,15 @@ import { contents, contentsOf, create, expectBytes, type FreshDisk, filled } fro
 /** The part of the contract that is about names and directories. */
 export function diskNamesContract(name: string, fresh: FreshDisk): void {
   describe(`${name} is a Disk: names`, () => {
+    test("a file that is made is its user's alone, and stays so", async () => {
+      await using world = await fresh();
+      const { disk, root } = world;
+      await create(disk, `${root}/a`, filled(10, 1));
+      await disk.rename(`${root}/a`, `${root}/b`);
+      expect(await disk.permissions(`${root}/b`)).toMatchObject({ mode: 0o600, own: true });
+      await expect(disk.permissions(`${root}/a`)).rejects.toMatchObject({ code: 'ERR_NOT_FOUND' });
+    });
+
     test('a rename moves a file, also under its open handles', async () => {
       await using world = await fresh();
       const { disk, root } = world;

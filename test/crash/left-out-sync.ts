@@ -42,6 +42,7 @@ export function withoutSync(disk: Disk, site: SyncSite, skipped: () => void): Di
     remove: (path) => disk.remove(path),
     makeDirectory: (path) => disk.makeDirectory(path),
     list: (path) => disk.list(path),
+    permissions: (path) => disk.permissions(path),
     exists: (path) => disk.exists(path),
     syncDirectory: (path) =>
       leftOut('syncDirectory', path) ? Promise.resolve() : disk.syncDirectory(path),

@@ -1,6 +1,6 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { chmod, mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
@@ -47,6 +47,17 @@ async function recorded(): Promise<DiskWorld> {
 diskContract('the disk of this machine', onThisMachine);
 diskContract('the disk of this machine, recorded,', recorded);
 diskContract('the disk of this machine, in memory,', () => directoryIn(inMemory));
+
+test('whose a file is, and who may do what with it, is told as it is', async () => {
+  await using world = await onThisMachine();
+  const path = `${world.root}/a`;
+  await using _file = await world.disk.open(path, { create: true });
+  await chmod(path, 0o4640);
+  const uid = process.geteuid?.();
+  expect(await world.disk.permissions(path)).toEqual({ mode: 0o4640, uid, own: true });
+  const roots = await world.disk.permissions('/proc/version');
+  expect(roots).toEqual({ mode: 0o444, uid: 0, own: uid === 0 });
+});
 
 /** GNU dd asks the kernel to drop the pages of the file, and nothing else. */
 const dropPages = (path: string) =>

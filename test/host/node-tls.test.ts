@@ -1,5 +1,5 @@
 import assert from 'node:assert';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   chmodSync,
@@ -7,9 +7,11 @@ import {
   cpSync,
   existsSync,
   readFileSync,
+  renameSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { getCACertificates, setDefaultCACertificates, TLSSocket } from 'node:tls';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -315,7 +317,8 @@ describe('files are read again', () => {
     for (const [spoil, why] of [
       [() => writeFileSync(key, 'no key'), /server-key.pem.*no key in it/],
       [() => copyFileSync(join(certs, 'server-key.pem'), key), /not the key of .*server-cert.pem/],
-      [() => chmodSync(key, 0o644), /server-key.pem.*chmod 600/],
+      [() => chmodSync(key, 0o644), /server-key.pem.*0644.*everybody.*chmod 600/],
+      [() => chmodSync(key, 0o640), /server-key.pem.*0640.*group.*chmod 600/],
       [() => rmSync(key), /server-key.pem.*cannot be opened/],
       [() => writeFileSync(join(directory, 'ca-crl.pem'), ''), /ca-crl.pem.*X509 CRL/],
       [() => writeFileSync(join(directory, 'ca-cert.pem'), ''), /ca-cert.pem.*BEGIN CERTIFICATE/],
@@ -329,5 +332,61 @@ describe('files are read again', () => {
       });
       expect((await meet(server, { certs })).proof).toBeDefined();
     }
+  });
+
+  test('a file of keys that others may read is none, and the keys before stay in force', async () => {
+    const keys = authority.pskFile('exposed', { alice: pskKey('a') });
+    const server = await openServerTls({ psk: keys });
+    for (const [mode, who] of [
+      [0o644, 'everybody on this machine may read it'],
+      [0o640, 'its group may read it'],
+      [0o620, 'others may change it'],
+    ] as const) {
+      chmodSync(keys, mode);
+      const refused = {
+        code: 'ERR_BAD_INPUT',
+        message: expect.stringContaining(
+          `0${mode.toString(8)}, so ${who}; first: chmod 600 '${keys}'`,
+        ),
+      };
+      await expect(server.reload()).rejects.toMatchObject(refused);
+      await expect(openServerTls({ psk: keys })).rejects.toMatchObject(refused);
+      await expect(openClientTls({ psk: keys })).rejects.toMatchObject(refused);
+      expect((await meet(server, { psk, user: 'alice' })).proof).toBeDefined();
+    }
+    chmodSync(keys, 0o600);
+    await server.reload();
+  });
+
+  test('of two that are asked for at once the later one holds, however long the first one takes', async () => {
+    const keys = authority.pskFile('two', { alice: pskKey('a') });
+    const newer = authority.pskFile('newer', { bob: pskKey('b'), carol: pskKey('c') });
+    const server = await openServerTls({ psk: keys });
+    // The first one reads from a pipe, which has no end before we say so.
+    rmSync(keys);
+    execFileSync('mkfifo', ['-m', '600', keys]);
+    const first = server.reload();
+    const older = await open(keys, 'w');
+    cpSync(newer, `${keys}.new`);
+    renameSync(`${keys}.new`, keys);
+    const second = server.reload();
+    // Longer than the second one would need if it did not wait.
+    for (let round = 0; round < 20; round += 1) await openServerTls({ psk: keys });
+    await older.writeFile(`alice:${pskKey('a')}\n`);
+    await older.close();
+    expect([await first, await second]).toEqual([{ pskUsers: 1 }, { pskUsers: 2 }]);
+    expect(server.state).toEqual({ pskUsers: 2 });
+    expect((await meet(server, { psk, user: 'bob' })).proof).toBeDefined();
+  });
+
+  test('a reload that fails does not stop the next one', async () => {
+    const keys = authority.pskFile('fails', { alice: pskKey('a') });
+    const server = await openServerTls({ psk: keys });
+    const text = readFileSync(keys, 'utf8');
+    writeFileSync(keys, '');
+    const failing = server.reload();
+    await expect(failing).rejects.toThrow('holds no key');
+    writeFileSync(keys, `${text}bob:${pskKey('b')}\n`);
+    expect(await server.reload()).toEqual({ pskUsers: 2 });
   });
 });

@@ -1,8 +1,8 @@
 /**
  * `npm run fuzz -- --seconds N [--seed S]`: random and mutated sessions against a sheep of dist/, by
- * NBD over TCP, unix socket and TLS, and by its admin API, and random settings; exits with 1 if it
- * crashed, complained, got stuck or kept what it should have let go. What led to it is written to a
- * file, which goes into test/fuzz-corpus.
+ * NBD over TCP, unix socket and TLS, by its admin API there too, half handshakes of TLS, and random
+ * settings; exits with 1 if it crashed, complained, got stuck or kept what it should have let go. What
+ * led to it is written to a file, which goes into test/fuzz-corpus.
  */
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';

@@ -144,13 +144,27 @@ export function refuseInsecure(insecure: readonly string[], allowed: boolean): v
 
 /** What is wrong with one source, a sentence each, with the setting, its value and what to do. */
 export function problemsOf({ settings, nameOf }: Source): string[] {
-  const { error } = Settings.safeParse(settings);
+  const { error } = Settings.safeParse(withoutContents(settings));
   return (error?.issues ?? []).flatMap((issue) => {
     const [key] = issue.path;
     if (issue.code === 'unrecognized_keys') return issue.keys.map((each) => unknown(each, nameOf));
     const subject = typeof key === 'string' ? nameOf(key) : nameOf('the settings');
     return [`${subject}: ${sentence(issue, settings)}`];
   });
+}
+
+/**
+ * No setting is an object, and of one that is given zod would compare a `length` in it that need not
+ * be comparable: so it sees an empty one.
+ */
+function withoutContents(settings: unknown): unknown {
+  if (!isObject(settings)) return settings;
+  return Object.fromEntries(
+    Object.entries(settings).map(([key, value]) => [key, isObject(value) ? {} : value]),
+  );
+}
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function checkSource(source: Source): Settings {

@@ -56,6 +56,15 @@ describe('the configuration', () => {
     expect(file(settings)).toEqual(expected);
   });
 
+  test('an object where none belongs is refused, whatever is in it', () => {
+    for (const key of ['nbd', 'admin', 'directory', 'tlsCerts']) {
+      const why = new RegExp(`^${key} in sheep.json: .*received object, not \\{"length"`);
+      for (const length of [0, 7, { toString: false }]) {
+        expect(() => file({ [key]: { length } })).toThrow(badInput(why));
+      }
+    }
+  });
+
   test('flags beat the file, setting by setting, and the file beats the defaults', () => {
     const config = loadConfig([
       fromFlags({ logLevel: 'error' }),

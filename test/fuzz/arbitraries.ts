@@ -3,6 +3,7 @@ import { OPT } from '../../src/nbd/constants.ts';
 import { infoData, metaData, optionBytes } from '../nbd/client.ts';
 import { handshakeWires, honestRequests, mutated, strayRequests } from '../nbd/wires.ts';
 import { type Case, ENDS, type Surface } from './cases.ts';
+import { halfHandshakes } from './hellos.ts';
 
 /** What clients of NBD do their worst to. */
 export const FUZZED = { name: 'fuzzed', sizeBytes: 64 * 1024 * 1024 } as const;
@@ -161,10 +162,15 @@ function wires(at: Surface, token: string): fc.Arbitrary<Uint8Array> {
     case 'certificate':
       return sessions.map((whole) => whole.subarray(FLAGS_BYTES));
     case 'token':
+    case 'https token':
       return http(token);
     case 'no token':
+    case 'https no token':
     case 'admin':
       return http(undefined);
+    case 'nbd tls':
+    case 'https tls':
+      return halfHandshakes;
     case 'settings':
     case 'config':
       return configs;

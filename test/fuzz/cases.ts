@@ -11,17 +11,23 @@ export interface Case {
 }
 
 /**
- * Where: the NBD socket, over TCP, a unix socket or inside of TLS with a key or a certificate; the
- * admin API with its token and without, and over its unix socket; settings, read in this process and by a sheep with `--config`.
+ * Where: the NBD socket, over TCP, a unix socket or inside of TLS with a key or a certificate, or where
+ * TLS has to begin; the admin API with its token and without, over its unix socket, inside of TLS with
+ * a certificate, and where TLS has to begin; settings, read in this process and by a sheep with
+ * `--config`.
  */
 export const SURFACES = [
   'tcp',
   'unix',
   'psk',
   'certificate',
+  'nbd tls',
   'token',
   'no token',
   'admin',
+  'https token',
+  'https no token',
+  'https tls',
   'settings',
   'config',
 ] as const;

@@ -65,28 +65,44 @@ async function closedInTime(closed: Promise<void>, stream: Duplex, one: Case): P
 }
 
 async function open(at: Exclude<Surface, 'settings' | 'config'>, sheep: Sheep): Promise<Duplex> {
-  const { nbdPort, adminPort } = sheep;
+  const at127 = (port: number) => connect({ host: '127.0.0.1', port, allowHalfOpen: true });
   switch (at) {
     case 'tcp':
-      return connect({ host: '127.0.0.1', port: nbdPort, allowHalfOpen: true });
+      return at127(sheep.nbdPort);
     case 'unix':
       return connect({ path: sheep.nbdSocket, allowHalfOpen: true });
     case 'psk':
-    case 'certificate':
-      return await insideTls(connect({ host: '127.0.0.1', port: nbdPort }), sheep.proof(at));
+    case 'certificate': {
+      const socket = await beforeTls(connect({ host: '127.0.0.1', port: sheep.nbdPort }));
+      return await insideTls(socket, sheep.proof(at));
+    }
+    case 'nbd tls':
+      return await beforeTls(at127(sheep.nbdPort));
     case 'token':
     case 'no token':
-      return connect({ host: '127.0.0.1', port: adminPort, allowHalfOpen: true });
+      return at127(sheep.adminPort);
     case 'admin':
       return connect({ path: sheep.adminSocket, allowHalfOpen: true });
+    case 'https token':
+    case 'https no token': {
+      const socket = connect({ host: '127.0.0.1', port: sheep.httpsPort });
+      return await insideTls(socket, sheep.proof('certificate'));
+    }
+    case 'https tls':
+      return at127(sheep.httpsPort);
   }
 }
 
-/** The client's flags and STARTTLS as they should be; the case comes after that. */
-async function insideTls(socket: Socket, proof: ConnectionOptions): Promise<Duplex> {
+/** The client's flags and STARTTLS as they should be, and the answer: then it is the turn of TLS. */
+async function beforeTls(socket: Socket): Promise<Socket> {
   const answered = received(socket, GREETING_BYTES + OPTION_REPLY_BYTES);
   socket.write(Buffer.concat([Uint8Array.of(0, 0, 0, 3), optionBytes(OPT.STARTTLS)]));
   if (!(await answered)) throw new Error('no TLS: closed instead');
+  return socket;
+}
+
+/** The case comes after the handshake. */
+async function insideTls(socket: Socket, proof: ConnectionOptions): Promise<Duplex> {
   const secure = connectTls({ ...proof, socket });
   const failed = await new Promise<Error | undefined>((settle) => {
     secure.once('secureConnect', () => settle(undefined)).once('error', settle);

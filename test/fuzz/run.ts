@@ -13,9 +13,13 @@ const AT_ONCE: Readonly<Record<Surface, number>> = {
   unix: 6,
   psk: 3,
   certificate: 3,
+  'nbd tls': 3,
   token: 3,
   'no token': 2,
   admin: 3,
+  'https token': 3,
+  'https no token': 1,
+  'https tls': 3,
   settings: 60,
   config: 1,
 };

@@ -57,6 +57,8 @@ export class Sheep implements AsyncDisposable {
         ...['-n', '127.0.0.1:0', '-n', `unix:${directory}/nbd`],
         ...['--tls-psk', keys, '--tls-certs', certs],
         ...['--admin', '127.0.0.1:0', '--admin', `unix:${directory}/admin`],
+        // Inside of TLS is only what others can reach: here with a certificate that is ours alone.
+        ...['--admin', '0.0.0.0:0'],
         ...['--vdi', `${FUZZED.name}:${FUZZED.sizeBytes}`],
         ...['--vdi', `${STEADY.name}:${STEADY.sizeBytes}`],
       ],
@@ -84,6 +86,9 @@ export class Sheep implements AsyncDisposable {
   }
   get adminPort(): number {
     return Number(/admin 127\.0\.0\.1:(\d+)/.exec(this.#ready)?.[1]);
+  }
+  get httpsPort(): number {
+    return Number(/https:\/\/0\.0\.0\.0:(\d+)/.exec(this.#ready)?.[1]);
   }
   get nbdSocket(): string {
     return join(this.directory, 'nbd');

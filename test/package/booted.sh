@@ -8,7 +8,8 @@ set -e
 prefix=$1 steps=$2 said=$3
 
 mount --make-rprivate /
-work=$(mktemp -d)
+# What is left of it here is an empty folder beside SAID.
+work=$(mktemp -d -p "$(dirname "$said")")
 mount -t tmpfs none "$work"
 mkdir "$work/upper" "$work/work" "$work/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$work/upper,workdir=$work/work" "$work/root"

@@ -43,7 +43,8 @@ export interface DryRunQuery {
 
 export function shown(record: VolumeRecord, { volumes }: AdminSubject): VdiView {
   const name = exportName(record);
-  const clients = record.state === 'deleting' ? [] : volumes.clients(name);
+  const isServed = record.state === 'ready' || record.state === 'snapshot';
+  const clients = isServed ? volumes.clients(name) : [];
   return {
     ...record,
     export: name,

@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify';
 import { OBJECT_BYTES_DEFAULT, parseObjectSize, parseVdiSize } from '../vdi/names.ts';
+import { isLeaving } from '../vdi/record.ts';
 import {
   type ByName,
   body,
@@ -57,7 +58,9 @@ export function addVdiRoutes(server: FastifyInstance, subject: AdminSubject): vo
       vdis: views.filter(({ state }) => state === 'ready'),
       snapshots: views.filter(({ state }) => state === 'snapshot'),
       deleting,
-      kept: views.filter(({ state, vid }) => state === 'deleting' && !underWay.has(vid)),
+      kept: views.filter(
+        (view) => view.state === 'held' || (isLeaving(view) && !underWay.has(view.vid)),
+      ),
     };
   });
 

@@ -62,7 +62,10 @@ export interface VdiListView {
   readonly vdis: readonly VdiView[];
   readonly snapshots: readonly VdiView[];
   readonly deleting: readonly DeletionView[];
-  /** Deleted ones of which something is left, because others of their family read it. */
+  /**
+   * What has no name: deleted ones of which something is left, because others of their family read it,
+   * and states that are held for a snapshot of the cluster, or were.
+   */
   readonly kept: readonly VdiView[];
 }
 

@@ -5,7 +5,7 @@ import type { Log } from '../base/log.ts';
 import type { ObjectStore } from '../contracts/object-store.ts';
 import type { Clock } from '../contracts/seams.ts';
 import type { VdiDirectory } from '../vdi/directory.ts';
-import { exportName, type VolumeRecord } from '../vdi/record.ts';
+import { exportName, isLeaving, type VolumeRecord } from '../vdi/record.ts';
 import { sweep } from '../vdi/sweep.ts';
 
 /** What could not be removed, because the disk failed, is tried again after this time. */
@@ -65,9 +65,12 @@ export class Deletions implements AsyncDisposable {
     this.finish(record).catch((error) => this.#failed(error));
   }
 
-  /** Deleted ones whose objects are being removed or will be, oldest first: without ghosts. */
+  /**
+   * What people deleted and whose objects are being removed or will be, oldest first: without ghosts,
+   * and without what was released, of which nobody ever heard.
+   */
   async pending(): Promise<VolumeRecord[]> {
-    return (await this.#directory.deletions()).filter(({ vid }) => !this.#resting.has(vid));
+    return (await this.#unfinished()).filter(({ state }) => state === 'deleting');
   }
 
   /** Of one that is being removed now. */
@@ -91,7 +94,7 @@ export class Deletions implements AsyncDisposable {
     while (!signal.aborted) {
       try {
         // One that cannot be finished does not keep the others.
-        for (const record of await this.pending()) {
+        for (const record of await this.#unfinished()) {
           await this.finish(record).catch((error) => this.#failed(error));
         }
       } catch (error) {
@@ -99,6 +102,10 @@ export class Deletions implements AsyncDisposable {
       }
       await this.#clock.sleep(RETRY_MS, { signal }).catch(() => undefined);
     }
+  }
+
+  async #unfinished(): Promise<VolumeRecord[]> {
+    return (await this.#directory.deletions()).filter(({ vid }) => !this.#resting.has(vid));
   }
 
   #failed(error: unknown): void {
@@ -110,7 +117,7 @@ export class Deletions implements AsyncDisposable {
     try {
       // What it alone still needed of its ancestors' can go after it.
       const ancestors = await this.#directory.ancestors(record);
-      const ghosts = ancestors.filter(({ state }) => state === 'deleting');
+      const ghosts = ancestors.filter(isLeaving);
       for (const ghost of [record, ...ghosts]) await this.#sweep(ghost);
     } finally {
       this.#running.delete(record.vid);
@@ -144,14 +151,12 @@ export class Deletions implements AsyncDisposable {
           pause: this.#pacer(),
         },
       ).finally(() => this.#progress.delete(vid));
+      if (gone) await this.#directory.forget(vid);
+      else this.#resting.add(vid);
+      if (record.state === 'released') return; // its VDI goes on under its name
       const facts = { vdi: exportName(record), vid };
-      if (!gone) {
-        this.#resting.add(vid);
-        this.#log.event('info', 'vdi.deletion-rests', facts);
-        return;
-      }
-      await this.#directory.forget(vid);
-      this.#log.event('info', 'vdi.deleted', facts);
+      if (gone) this.#log.event('info', 'vdi.deleted', facts);
+      else this.#log.event('info', 'vdi.deletion-rests', facts);
     });
   }
 }

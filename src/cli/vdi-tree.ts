@@ -16,9 +16,11 @@ export interface TreeRow<Node> {
 /**
  * Families as trees, each from its oldest snapshot on. A VDI stands below its snapshots, in one
  * column, however many they are; what was cloned from one of them, or left behind by a rollback,
- * hangs at it. The deleted are shown where something still hangs at them.
+ * hangs at it. The deleted are shown where something still hangs at them; what is held for snapshots of
+ * the cluster never is, and what was made from it hangs below.
  */
-export function treeRows<Node extends TreeNode>(nodes: readonly Node[]): TreeRow<Node>[][] {
+export function treeRows<Node extends TreeNode>(all: readonly Node[]): TreeRow<Node>[][] {
+  const nodes = withoutHeld(all);
   const vids = new Set(nodes.map((node) => node.vid));
   const children = Map.groupBy(
     nodes.toSorted((a, b) => a.vid - b.vid),
@@ -62,6 +64,20 @@ function addChain<Node extends TreeNode>(
     }
     node = next;
   }
+}
+
+/** What hangs at something that nobody knows of hangs at what that hangs at. */
+function withoutHeld<Node extends TreeNode>(all: readonly Node[]): Node[] {
+  const isHeld = ({ state }: TreeNode) => state === 'held' || state === 'released';
+  const above = new Map(all.filter(isHeld).map(({ vid, parent }) => [vid, parent]));
+  return all
+    .filter((node) => !isHeld(node))
+    .map((node) => {
+      let { parent }: TreeNode = node;
+      for (let next = above.get(parent); next !== undefined; next = above.get(parent))
+        parent = next;
+      return { ...node, parent };
+    });
 }
 
 /** All but the deleted at which nothing hangs. */

@@ -5,7 +5,8 @@ import type { Coordinator } from '../contracts/coordinator.ts';
 import type { Clock } from '../contracts/seams.ts';
 import { canonicalRules, DEFAULT_RULES } from './access-rules.ts';
 import { Arrivals } from './arrivals.ts';
-import { Catalog, encodeVid, type Found, nameKey, recordKey, tagKey, written } from './catalog.ts';
+import { Catalog, type Found, nameKey, recordKey, tagKey, written } from './catalog.ts';
+import { Freezing, type Frozen } from './freezing.ts';
 import {
   checkObjectCount,
   checkVdiSize,
@@ -14,7 +15,7 @@ import {
   type SnapshotRef,
 } from './names.ts';
 import { Newcomers } from './newcomers.ts';
-import type { VolumeRecord } from './record.ts';
+import { isLeaving, type VolumeRecord } from './record.ts';
 
 const ATTACH_EPOCH_MAX = 2 ** 32 - 1;
 
@@ -26,12 +27,6 @@ export interface NewVolume {
   readonly objectBytes: number;
   /** Who may attach it: access-rules.ts; absent: the default. */
   readonly allow?: readonly string[];
-}
-
-/** Who is who after a snapshot: what was the working VDI, and the child that is it now. */
-export interface Frozen {
-  readonly snapshot: VolumeRecord;
-  readonly working: VolumeRecord;
 }
 
 /** Writes the disk of a record that has no name yet, of the snapshot it is grown from. */
@@ -48,12 +43,14 @@ export class VdiDirectory extends Catalog {
   readonly #newcomers: Newcomers;
   /** VDIs and snapshots that come together, from elsewhere. */
   readonly arrivals: Arrivals;
+  readonly freezing: Freezing;
 
   constructor(coordinator: Coordinator, clock: Clock) {
     super(coordinator);
     this.#coordinator = coordinator;
     this.#newcomers = new Newcomers(this, coordinator, clock);
     this.arrivals = new Arrivals(this, coordinator, this.#newcomers);
+    this.freezing = new Freezing(this, this.#newcomers);
   }
 
   /**
@@ -107,18 +104,18 @@ export class VdiDirectory extends Catalog {
     make: (child: VolumeRecord, commit: () => Promise<Frozen>) => Promise<void>,
   ): Promise<VolumeRecord> {
     parseTag(tag);
-    const before = await this.getNamed(name);
+    await this.getNamed(name);
     await this.#newcomers.refuseTag(name, tag);
-    const { vid } = before.record;
-    const child = await this.#newcomers.begin(before.record, before);
+    const begun = await this.freezing.begin(name);
+    const { child } = begun;
     return this.#newcomers.orAbandon(child, async () => {
-      let frozen: Frozen | undefined;
+      let done: Frozen | undefined;
       await make(child, async () => {
-        frozen = await this.#freeze(vid, tag, child);
-        return frozen;
+        done = await this.freezing.commit(begun, { tag, frozenMs: child.createdMs });
+        return done;
       });
-      assert(frozen !== undefined, 'a snapshot that was made was committed');
-      return frozen.snapshot;
+      assert(done !== undefined, 'a snapshot that was made was committed');
+      return done.frozen;
     });
   }
 
@@ -216,9 +213,22 @@ export class VdiDirectory extends Catalog {
     return this.#delete(tagKey(name, tag), () => this.getTagged(ref));
   }
 
-  /** What has no name or tag any more and may still have objects, oldest first. */
+  /**
+   * What is held is needed by no snapshot of the cluster any more: from here on it is as what was
+   * deleted. Undefined if it is not held.
+   */
+  async release(vid: Vid): Promise<VolumeRecord | undefined> {
+    for (;;) {
+      const found = await this.read(vid);
+      if (found?.record.state !== 'held') return undefined;
+      const released: VolumeRecord = { ...found.record, state: 'released' };
+      if (await this.#coordinator.swap([written(released, found.revision)])) return released;
+    }
+  }
+
+  /** What was deleted or released and may still have objects, oldest first. */
   async deletions(): Promise<VolumeRecord[]> {
-    return (await this.all()).filter((record) => record.state === 'deleting');
+    return (await this.all()).filter(isLeaving);
   }
 
   /** Gives up what a crash left half made, and is not decided. Only while nobody makes anything. */
@@ -237,7 +247,7 @@ export class VdiDirectory extends Catalog {
       const found = await this.read(vid);
       if (found === undefined) return;
       const { record, revision } = found;
-      assert(record.state === 'deleting', 'only the deleted is forgotten');
+      assert(isLeaving(record), 'only the deleted is forgotten');
       const children = (await this.family(record.family)).filter(({ parent }) => parent === vid);
       for (const child of children) await this.#adopt(child.vid, record);
       const key = recordKey(vid);
@@ -285,29 +295,6 @@ export class VdiDirectory extends Catalog {
       const { record, revision } = await this.getNamed(name);
       const changed = change(record);
       if (await this.#coordinator.swap([written(changed, revision)])) return changed;
-    }
-  }
-
-  async #freeze(vid: Vid, tag: string, child: VolumeRecord): Promise<Frozen> {
-    const { name } = child;
-    for (;;) {
-      const { record, revision, keyRevision } = await this.getNamed(name);
-      if (record.vid !== vid) {
-        throw new SheepError('ERR_BUSY', `the VDI '${name}' was replaced meanwhile`, { name });
-      }
-      await this.#newcomers.refuseTag(name, tag);
-      // People ask when a VDI was made, and when a snapshot was taken.
-      const snapshot = { ...record, state: 'snapshot', tag, createdMs: child.createdMs } as const;
-      const { attachEpoch, createdMs, sizeBytes, allow } = record;
-      const working = await this.#newcomers.setReady(
-        { ...child, attachEpoch, createdMs, sizeBytes, allow },
-        [
-          written(snapshot, revision),
-          this.#newcomers.naming(child, keyRevision),
-          { key: tagKey(name, tag), revision: 0n, value: encodeVid(vid) },
-        ],
-      );
-      if (working !== undefined) return { snapshot, working };
     }
   }
 }

@@ -7,7 +7,7 @@ import type { ObjectStore } from '../contracts/object-store.ts';
 import { DataNames } from './data-names.ts';
 import { entryBlockAt, LEAF_ENTRIES, leafName, rootName } from './inode-format.ts';
 import { type Entries, readLeaf, readRoot, readRootEntry } from './inode-nodes.ts';
-import { plainCall, type VolumeRecord } from './record.ts';
+import { isLive, plainCall, type VolumeRecord } from './record.ts';
 
 /** Objects removed at the same time: they share the syncs that removing costs. */
 const REMOVE_BATCH = 64;
@@ -26,7 +26,7 @@ export interface SweepOptions extends Call {
 
 export interface SweepParts {
   readonly store: ObjectStore;
-  /** Deleting. */
+  /** Deleted or released. */
   readonly record: VolumeRecord;
   /** Every record of its family, read after it began to be deleted. */
   readonly family: readonly VolumeRecord[];
@@ -45,9 +45,7 @@ export async function sweep(parts: SweepParts, options: SweepOptions = {}): Prom
   const { record, family } = parts;
   const making = family.filter(({ state }) => state === 'making').map(({ parent }) => parent);
   if (making.includes(record.vid)) return false; // its root is being copied
-  const live = family.filter(
-    ({ vid, state }) => state === 'ready' || state === 'snapshot' || making.includes(vid),
-  );
+  const live = family.filter((member) => isLive(member) || making.includes(member.vid));
   return new Sweep(parts, live, options).run();
 }
 

@@ -16,8 +16,8 @@ import type { ObjectStore, ObjectWriteCall } from '../contracts/object-store.ts'
 import { DataNames } from './data-names.ts';
 import { Descriptions } from './descriptions.ts';
 import { deviceInfo } from './device-info.ts';
-import type { Frozen } from './directory.ts';
 import { ExtentRuns } from './extents.ts';
+import type { Frozen } from './freezing.ts';
 import { objectCount, type Piece, pieces } from './geometry.ts';
 import type { Inode } from './inode.ts';
 import type { Entries } from './inode-nodes.ts';
@@ -282,9 +282,9 @@ export class Volume implements BlockDevice {
     }
   }
 
-  #become({ snapshot, working }: Frozen): void {
+  #become({ frozen, working }: Frozen): void {
     this.#record = working;
-    this.#ancestors = [snapshot, ...this.#ancestors];
+    this.#ancestors = [frozen, ...this.#ancestors];
     this.#info = deviceInfo(working, this.#ancestors);
     this.#vid = working.vid;
     this.#plain = plainCall(working);

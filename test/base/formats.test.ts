@@ -104,15 +104,15 @@ describe('each format is these bytes and no others', () => {
 
   test('of the volume record', () => {
     const made = encodeVolumeRecord(record);
-    const stored = golden('volume-record-v3', made);
+    const stored = golden('volume-record-v4', made);
     expect(text(made)).toBe(text(stored));
     expect(decodeRecord(stored, 'key')).toEqual(record);
   });
 
-  test.for([1, 2])('of the volume record in version %i, which is refused', (version) => {
+  test.for([1, 2, 3])('of the volume record in version %i, which is refused', (version) => {
     const stored = golden(`volume-record-v${version}`, new Uint8Array(0));
     expect(() => decodeRecord(stored, 'key')).toThrow(
-      expect.objectContaining({ code: 'ERR_VERSION', facts: { version, supported: 3 } }),
+      expect.objectContaining({ code: 'ERR_VERSION', facts: { version, supported: 4 } }),
     );
   });
 });

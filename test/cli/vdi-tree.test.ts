@@ -1,18 +1,20 @@
 import { expect, test } from 'vitest';
 import { type TreeNode, treeRows } from '../../src/cli/vdi-tree.ts';
 
+const STATES: Readonly<Record<string, string>> = { '!': 'deleting', '*': 'held', '~': 'released' };
+
 interface Named extends TreeNode {
   readonly tag: string;
 }
 
-/** `vid<parent name@tag`, `!` behind it: deleted. */
+/** `vid<parent name@tag`, `!` behind it: deleted, `*` held, `~` released. */
 function nodes(...lines: string[]): Named[] {
   return lines.map((line) => {
-    const [, vid, parent, name, tag = '', deleted] =
-      /^(\d+)<(\d+) ([^@!]+)@?([^!]*)(!?)$/.exec(line) ?? [];
+    const [, vid, parent, name, tag = '', mark = ''] =
+      /^(\d+)<(\d+) ([^@!*~]+)@?([^!*~]*)([!*~]?)$/.exec(line) ?? [];
     return {
       ...{ name: name ?? '', tag, vid: Number(vid), parent: Number(parent) },
-      state: deleted === '!' ? 'deleting' : tag === '' ? 'ready' : 'snapshot',
+      state: STATES[mark] ?? (tag === '' ? 'ready' : 'snapshot'),
     };
   });
 }
@@ -48,6 +50,12 @@ test('families stand apart, in the order of their making', () => {
 
 test('the deleted stand where something hangs at them, and nowhere else', () => {
   expect(drawn('1<0 a@x!', '2<1 b', '3<1 a!', '4<0 c!')).toEqual([['a@x', '└─ b']]);
+});
+
+test('what is or was held for a snapshot of the cluster stands nowhere', () => {
+  const family = ['1<0 demo~', '2<1 demo@mon', '3<2 demo~', '4<3 demo*', '5<2 web', '6<4 demo'];
+  expect(drawn(...family)).toEqual([['demo@mon', '├─ web', 'demo']]);
+  expect(drawn('1<0 demo*', '2<1 demo', '7<0 gone*')).toEqual([['demo']]);
 });
 
 test('what hangs at something unknown is a root', () => {

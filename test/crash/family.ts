@@ -113,7 +113,7 @@ export class Family {
           parent.state = 'snapshot';
           child.state = 'ready';
           await this.#write();
-          return { snapshot: this.#recordOf(parent), working: this.#recordOf(child) };
+          return { frozen: this.#recordOf(parent), working: this.#recordOf(child) };
         },
       );
       story.madeAt = now();

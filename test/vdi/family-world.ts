@@ -16,7 +16,13 @@ import { VdiDirectory } from '../../src/vdi/directory.ts';
 import { Inode } from '../../src/vdi/inode.ts';
 import { LEAVES_MAX, leafName, rootName } from '../../src/vdi/inode-format.ts';
 import { readRoot } from '../../src/vdi/inode-nodes.ts';
-import { exportName, plainCall, type VolumeRecord } from '../../src/vdi/record.ts';
+import {
+  exportName,
+  isLeaving,
+  isLive,
+  plainCall,
+  type VolumeRecord,
+} from '../../src/vdi/record.ts';
 import { blockValue, fillBlocks } from '../crash/block-model.ts';
 import { stillClock } from '../crash/disk-world.ts';
 import { ROOMY_LIMITS } from './stores.ts';
@@ -145,12 +151,12 @@ export async function leaks(disk: Disk, { farm, directory }: FamilyWorld): Promi
   const needed = new Set<string>();
   const all = await directory.all();
   for (const record of all) {
-    if (record.state === 'ready' || record.state === 'snapshot') {
+    if (isLive(record)) {
       await addNeeded(farm, record, needed);
     }
   }
   const vidOf = (oid: string) => oidParts(BigInt(`0x${oid}`)).vid;
-  const ghosts = all.filter(({ state }) => state === 'deleting');
+  const ghosts = all.filter(isLeaving);
   for (const ghost of ghosts) {
     // Its inode is how the next sweep finds what it still has.
     const has = [...needed].some((oid) => vidOf(oid) === ghost.vid);

@@ -19,13 +19,13 @@ const record: VolumeRecord = {
   state: 'ready',
 };
 const golden =
-  '{"version":3,"name":"demo","vid":42,"family":42,"parent":0,"tag":"",' +
+  '{"version":4,"name":"demo","vid":42,"family":42,"parent":0,"tag":"",' +
   '"sizeBytes":8589934592,"shrunkFromBytes":0,"objectBytes":4194304,"attachEpoch":3,"createdMs":1795000000000,' +
   '"allow":["unix","cidr:10.0.0.0/8"],"state":"ready"}';
 const bytes = (text: string) => new TextEncoder().encode(text);
 
 describe('the volume record', () => {
-  test('version 3 is this text and no other', () => {
+  test('version 4 is this text and no other', () => {
     expect(new TextDecoder().decode(encodeRecord(record))).toBe(golden);
     expect(decodeRecord(bytes(golden), 'key')).toEqual(record);
   });
@@ -39,12 +39,21 @@ describe('the volume record', () => {
     }
   });
 
+  test('of what is held for a snapshot of the cluster has no tag, and has none later', () => {
+    for (const state of ['held', 'released'] as const) {
+      const held = { ...record, state, parent: 41 };
+      expect(decodeRecord(encodeRecord(held), 'key')).toEqual(held);
+      const tagged = encodeRecord({ ...held, tag: 'monday' });
+      expect(() => decodeRecord(tagged, 'key')).toThrow(/wrong tag/);
+    }
+  });
+
   test('a newer one is refused with both versions named', () => {
-    const newer = bytes(golden.replace('"version":3', '"version":4,"tags":[]'));
+    const newer = bytes(golden.replace('"version":4', '"version":5,"tags":[]'));
     expect(() => decodeRecord(newer, 'vdi/records/0000002a')).toThrow(
       expect.objectContaining({
         code: 'ERR_VERSION',
-        message: expect.stringMatching(/0000002a has format version 4, this sheep reads 3/),
+        message: expect.stringMatching(/0000002a has format version 5, this sheep reads 4/),
       }),
     );
   });
@@ -68,7 +77,7 @@ describe('the volume record', () => {
     ['"tag":"",', '', /wrong tag: absent/],
     ['"state":"ready"', '"state":"snapshot"', /wrong tag: ""/],
     ['"shrunkFromBytes":0', '"shrunkFromBytes":4096', /wrong shrunkFromBytes: 4096/],
-    ['"version":3', '"version":null', /wrong version: null/],
+    ['"version":4', '"version":null', /wrong version: null/],
     ['"allow":["unix","cidr:10.0.0.0/8"],', '', /wrong allow: absent/],
     ['["unix","cidr:10.0.0.0/8"]', '[]', /wrong allow: \[\]/],
     ['["unix","cidr:10.0.0.0/8"]', '"unix"', /wrong allow: "unix"/],

@@ -172,6 +172,17 @@ export class Volumes implements Exports, AsyncDisposable {
   }
 
   /**
+   * VDIs and snapshots that were made elsewhere get their names while nobody attaches, detaches or
+   * changes what has these keys.
+   * @param name  returns what they have replaced, which is removed
+   */
+  arrive(keys: readonly string[], name: () => Promise<readonly VolumeRecord[]>): Promise<void> {
+    return this.#gates.passAll(keys, async () => {
+      for (const replaced of await name()) this.#replaced(replaced);
+    });
+  }
+
+  /**
    * Takes the name away, or of a snapshot its tag; the objects are the caller's to remove.
    * @param snapshot  tag or ID: deletes this snapshot of the VDI, and not the VDI
    * @param dryRun    only tells whether it could be

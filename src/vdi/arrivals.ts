@@ -4,7 +4,13 @@ import { formatVid, VID_MAX, type Vid } from '../base/ids.ts';
 import type { Coordinator, Entry, Swap } from '../contracts/coordinator.ts';
 import { canonicalRules } from './access-rules.ts';
 import { type Catalog, encodeVid, KEYS, tagKey, written } from './catalog.ts';
-import { checkObjectCount, checkVdiSize, parseTag, parseVdiName } from './names.ts';
+import {
+  checkObjectCount,
+  checkVdiSize,
+  parseObjectSize,
+  parseTag,
+  parseVdiName,
+} from './names.ts';
 import type { Newcomers } from './newcomers.ts';
 import type { VolumeRecord } from './record.ts';
 
@@ -37,7 +43,7 @@ export class Arrivals {
   }
 
   /**
-   * @param parent  a snapshot, or one that is arriving too and was made; 0: none
+   * @param parent  a snapshot, one that is held, or one that is arriving too and was made; 0: none
    * @throws SheepError `ERR_BAD_INPUT` if nothing can be as it is to be, `ERR_BUSY` if the parent is
    *         none any more
    */
@@ -89,10 +95,17 @@ export class Arrivals {
   /**
    * They are not to arrive: their records are given up, and what objects they have is nobody's.
    * Nothing happens once it is decided that they do.
+   * @returns those that are to be removed
    */
-  async abandon(vids: readonly Vid[]): Promise<void> {
-    if ((await this.#coordinator.get(KEYS.arriving)) !== undefined) return;
-    for (const vid of vids) await this.#newcomers.abandon(vid);
+  async abandon(vids: readonly Vid[]): Promise<VolumeRecord[]> {
+    if ((await this.#coordinator.get(KEYS.arriving)) !== undefined) return [];
+    const left: VolumeRecord[] = [];
+    for (const vid of vids) {
+      await this.#newcomers.abandon(vid);
+      const { record } = await this.#get(vid);
+      if (record.state === 'deleting') left.push(record);
+    }
+    return left;
   }
 
   /** What gives the first of them their names, of how many, and what goes for it. */
@@ -130,7 +143,8 @@ export class Arrivals {
   async #parent(vid: Vid) {
     const found = await this.#catalog.read(vid);
     const state = found?.record.state;
-    if (found !== undefined && (state === 'snapshot' || state === 'making')) return found;
+    const canBe = state === 'snapshot' || state === 'held' || state === 'making';
+    if (found !== undefined && canBe) return found;
     throw new SheepError('ERR_BUSY', `a snapshot that is needed (${vid}) was deleted meanwhile`, {
       vid,
     });
@@ -148,6 +162,7 @@ export function checkArriving({ name, tag, sizeBytes, objectBytes, allow }: Arri
   parseVdiName(name);
   if (tag !== '') parseTag(tag);
   checkVdiSize(sizeBytes);
+  parseObjectSize(String(objectBytes));
   checkObjectCount(sizeBytes, objectBytes);
   canonicalRules(allow);
 }

@@ -11,19 +11,22 @@ import { differingLeaves, type Trunk } from './trunk-reader.ts';
 /** What of a disk is needed to write it. */
 export type RestoreTarget = Pick<BlockDevice, 'info' | 'write' | 'writeZeroes'>;
 
-export interface RestoreOptions extends Call {
+export interface RestoreSource extends Call {
   readonly store: SnapshotStore;
   /** Name of the disk's trunk, and what its snap says of it. */
   readonly root: Uint8Array;
   readonly objectBytes: number;
-  /** At least as large as the disk was. */
-  readonly device: RestoreTarget;
   readonly sizeBytes: number;
   /**
    * What is on the device already, in the same store; nothing is done where that is the same.
    * Absent: it reads as zeroes.
    */
   readonly present?: { readonly root: Uint8Array; readonly sizeBytes: number };
+}
+
+export interface RestoreOptions extends RestoreSource {
+  /** At least as large as the disk was. */
+  readonly device: RestoreTarget;
   /** Called for each batch, in no order. */
   readonly progress?: (counts: RestoreCounts) => void;
 }
@@ -54,26 +57,12 @@ interface Batch {
  * @throws SheepError `ERR_CORRUPT`, `ERR_MISSING` with the bytes of the disk that are lost
  */
 export async function restoreDisk(options: RestoreOptions): Promise<Readonly<RestoreCounts>> {
-  const { store, device, root, sizeBytes, objectBytes, present, signal } = options;
-  const { sliceBytes } = store.identity;
+  const { device, sizeBytes } = options;
   assert(device.info.sizeBytes >= sizeBytes, 'the disk fits the device');
-  const trunkOf = (name: Uint8Array, size: number): Trunk => {
-    return { root: name, shape: trunkShape(size, objectBytes, sliceBytes) };
-  };
-  const trunk = trunkOf(root, sizeBytes);
-  const before = present && trunkOf(present.root, present.sizeBytes);
   const counts: RestoreCounts = { at: 0, writtenBytes: 0, zeroedBytes: 0 };
   const lanes = new RestoreLanes(options, counts);
   try {
-    for await (const { index, names, before: old } of differingLeaves(store, trunk, before)) {
-      signal?.throwIfAborted();
-      const first = index * trunk.shape.leafSlices;
-      for (let place = 0; place < trunk.shape.leafSlices; place += 1) {
-        if ((first + place) * sliceBytes >= sizeBytes) break;
-        const name = nameAt(names, place);
-        if (!sameName(name, nameAt(old, place))) await lanes.add(first + place, name);
-      }
-    }
+    for await (const { slice, name } of differingSlices(options)) await lanes.add(slice, name);
     await lanes.finish();
   } catch (error) {
     await lanes.settle();
@@ -81,6 +70,48 @@ export async function restoreDisk(options: RestoreOptions): Promise<Readonly<Res
   }
   counts.at = sizeBytes;
   return counts;
+}
+
+/**
+ * What a restore would write and zero, in bytes of the disk: only trees are read.
+ * @throws SheepError as `restoreDisk`, of trees
+ */
+export async function planRestore(options: RestoreSource): Promise<Readonly<RestoreCounts>> {
+  const { store, sizeBytes } = options;
+  const { sliceBytes } = store.identity;
+  const counts: RestoreCounts = { at: sizeBytes, writtenBytes: 0, zeroedBytes: 0 };
+  for await (const { slice, name } of differingSlices(options)) {
+    const bytes = Math.min(sliceBytes, sizeBytes - slice * sliceBytes);
+    counts[isZeroName(name) ? 'zeroedBytes' : 'writtenBytes'] += bytes;
+  }
+  return counts;
+}
+
+/** Slices that are not as on the device, ascending; `name` is lent until the next one. */
+async function* differingSlices({
+  store,
+  root,
+  sizeBytes,
+  objectBytes,
+  present,
+  signal,
+}: RestoreSource): AsyncGenerator<{ readonly slice: number; readonly name: Uint8Array }> {
+  const { sliceBytes } = store.identity;
+  const trunkOf = (name: Uint8Array, size: number): Trunk => {
+    return { root: name, shape: trunkShape(size, objectBytes, sliceBytes) };
+  };
+  const trunk = trunkOf(root, sizeBytes);
+  const before = present && trunkOf(present.root, present.sizeBytes);
+  const { leafSlices } = trunk.shape;
+  for await (const { index, names, before: old } of differingLeaves(store, trunk, before)) {
+    signal?.throwIfAborted();
+    const first = index * leafSlices;
+    for (let place = 0; place < leafSlices; place += 1) {
+      if ((first + place) * sliceBytes >= sizeBytes) break;
+      const name = nameAt(names, place);
+      if (!sameName(name, nameAt(old, place))) yield { slice: first + place, name };
+    }
+  }
 }
 
 /** Batches of slices, several under way at once, each with a reader and memory of its own. */

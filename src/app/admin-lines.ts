@@ -14,7 +14,14 @@ export async function answerLines<Line extends object>(
   const gone = new AbortController();
   reply.raw.once('close', () => gone.abort());
   const all = lines(gone);
-  let first: IteratorResult<Line> | undefined = await all.next();
+  let first: IteratorResult<Line> | undefined;
+  try {
+    first = await all.next();
+  } catch (error) {
+    if (!gone.signal.aborted) throw error;
+    reply.hijack(); // nobody is there to be answered, and that is no error
+    return reply;
+  }
   const stream = new ReadableStream<Uint8Array>(
     {
       pull: async (controller) => {

@@ -8,6 +8,7 @@ import type { BlockDevice } from '../../src/contracts/block-device.ts';
 import type { Disk } from '../../src/contracts/disk.ts';
 import type { Client } from '../../src/contracts/exports.ts';
 import type { ObjectStore } from '../../src/contracts/object-store.ts';
+import type { Clock } from '../../src/contracts/seams.ts';
 import type { Farm } from '../../src/farm/farm.ts';
 import { openFarm } from '../../src/farm/open-farm.ts';
 import { simRandom } from '../../src/sim/sim-random.ts';
@@ -52,8 +53,9 @@ export interface FamilyWorld {
 export async function openWorld(
   disk: Disk,
   wrap: (store: ObjectStore) => ObjectStore = (store) => store,
+  clock: Clock = stillClock,
 ): Promise<FamilyWorld> {
-  const options = { disk, directory: STORE, clock: stillClock, log: silentLog };
+  const options = { disk, directory: STORE, clock, log: silentLog };
   const random = simRandom(1);
   const farm = await openFarm({ ...options, random, checksums: true, limits: ROOMY_LIMITS });
   const coordinator = await openLocalCoordinator({
@@ -61,9 +63,9 @@ export async function openWorld(
     clusterId: new Uint8Array(16),
     create: true,
   });
-  const directory = new VdiDirectory(coordinator, stillClock);
+  const directory = new VdiDirectory(coordinator, clock);
   const store = wrap(farm);
-  const deletions = new Deletions(directory, store, stillClock, silentLog);
+  const deletions = new Deletions(directory, store, clock, silentLog);
   await directory.abandonUnfinished();
   const volumes = new Volumes(directory, store, silentLog);
   const devices = new Map<string, BlockDevice>();

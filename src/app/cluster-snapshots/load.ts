@@ -15,19 +15,24 @@ import { sparing } from './sparing.ts';
 export interface Loaded {
   /** VDIs and snapshots that are made, parents first. */
   readonly made: readonly LoadedDisk[];
-  /** `NAME@TAG`: snapshots that are there as they were. */
-  readonly reused: readonly string[];
+  /** Snapshots that are there as they were. */
+  readonly reused: readonly LoadedExport[];
   /** Working VDIs that others replace. */
-  readonly replaced: readonly string[];
+  readonly replaced: readonly LoadedExport[];
+  /** Of all that is made. */
+  readonly writtenBytes: number;
 }
 
-export interface LoadedDisk {
+export interface LoadedExport {
   /** `NAME` or `NAME@TAG`. */
   readonly export: string;
   readonly sizeBytes: number;
+}
+
+export interface LoadedDisk extends LoadedExport {
   /**
-   * What is read from the snapshot because it is not as in the one it is grown from, and what is
-   * zeroes and was not in that one.
+   * What is read from the snapshot because it is not as in the disk that this one is grown from, and
+   * what is zeroes and was not in that one; by slices.
    */
   readonly writtenBytes: number;
   readonly zeroedBytes: number;
@@ -116,7 +121,12 @@ async function measure(
     const { sizeBytes } = step.disk;
     made.push({ export: exportName(step), sizeBytes, writtenBytes, zeroedBytes });
   }
-  return { made, reused: reused.map(exportName), replaced: replaced.map(exportName) };
+  const writtenBytes = made.reduce((sum, disk) => sum + disk.writtenBytes, 0);
+  return { made, reused: reused.map(viewOf), replaced: replaced.map(viewOf), writtenBytes };
+}
+
+function viewOf(record: VolumeRecord): LoadedExport {
+  return { export: exportName(record), sizeBytes: record.sizeBytes };
 }
 
 /** What a disk of the snapshot is restored of, and what it finds there. */
@@ -135,25 +145,23 @@ function refuseLost({ disk }: LoadStep, error: unknown): never {
 /** The disks that one load makes, none of which has a name yet. */
 class Loading {
   readonly #parts: SnapshotParts;
-  readonly #disks: readonly LoadedDisk[];
+  readonly #loaded: Loaded;
   readonly #call: Call;
   readonly #progress: (done: LoadProgress) => void;
   readonly #made = new Map<LoadStep, VolumeRecord>();
-  readonly #totalBytes: number;
   /** Of the disks before this one. */
   #writtenBytes = 0;
 
   constructor(
     parts: SnapshotParts,
-    { made }: Loaded,
+    loaded: Loaded,
     call: Call,
     progress: (done: LoadProgress) => void,
   ) {
     this.#parts = parts;
-    this.#disks = made;
+    this.#loaded = loaded;
     this.#call = call;
     this.#progress = progress;
-    this.#totalBytes = made.reduce((sum, { writtenBytes }) => sum + writtenBytes, 0);
   }
 
   get vids(): number[] {
@@ -201,13 +209,14 @@ class Loading {
   }
 
   #tell({ writtenBytes }: RestoreCounts): void {
+    const { made, writtenBytes: totalBytes } = this.#loaded;
     const disk = this.#made.size;
     this.#progress({
-      export: this.#disks[disk - 1]?.export ?? '',
+      export: made[disk - 1]?.export ?? '',
       disk,
-      disks: this.#disks.length,
+      disks: made.length,
       doneBytes: this.#writtenBytes + writtenBytes,
-      totalBytes: this.#totalBytes,
+      totalBytes,
     });
   }
 }

@@ -1,0 +1,147 @@
+import type { SnapshotParts } from '../../src/app/cluster-snapshots/parts.ts';
+import { silentLog } from '../../src/base/log.ts';
+import { KiB } from '../../src/base/units.ts';
+import type { Disk } from '../../src/contracts/disk.ts';
+import type { ObjectStore } from '../../src/contracts/object-store.ts';
+import type { Clock } from '../../src/contracts/seams.ts';
+import { captureDisk } from '../../src/farm/snapshots/capture.ts';
+import type { Snap, SnapDisk } from '../../src/farm/snapshots/snap-contents.ts';
+import { beginWriting } from '../../src/farm/snapshots/writer.ts';
+import { exportName, type VolumeRecord } from '../../src/vdi/record.ts';
+import { stillClock } from '../crash/disk-world.ts';
+import { openStore } from '../farm/snapshots/store-world.ts';
+import { create, type FamilyModel, write } from '../vdi/family-model.ts';
+import { type FamilyWorld, OBJECT_BLOCKS, openWorld, STORE } from '../vdi/family-world.ts';
+
+export const HERE = '00000000-0000-4000-8000-000000000001';
+export const ELSEWHERE = '00000000-0000-4000-8000-000000000002';
+export const NODE = { nodeId: 'n', version: '1', store: STORE, nbd: ['unix:/nbd'] };
+/** Of four blocks: one that changed is not all of it. */
+export const SLICE_BYTES = 16 * KiB;
+
+/** A cluster of one node with a store for its snapshots, on one disk. */
+export interface ClusterWorld extends FamilyWorld {
+  readonly parts: SnapshotParts;
+}
+
+export interface ClusterOptions {
+  readonly clusterId?: string;
+  /** Where the snapshots are. */
+  readonly storeDisk?: Disk;
+  /** Something between the VDIs and their objects. */
+  readonly wrap?: (store: ObjectStore) => ObjectStore;
+}
+
+/** Never the same time twice. */
+export function tickingClock(): Clock {
+  let now = 1_700_000_000_000;
+  return {
+    ...stillClock,
+    wallMs: () => {
+      now += 1000;
+      return now;
+    },
+  };
+}
+
+export async function openCluster(
+  disk: Disk,
+  { clusterId = HERE, storeDisk = disk, wrap = (store) => store }: ClusterOptions = {},
+): Promise<ClusterWorld> {
+  const clock = tickingClock();
+  let objects: ObjectStore | undefined;
+  const world = await openWorld(
+    disk,
+    (inner) => {
+      objects = wrap(inner);
+      return objects;
+    },
+    clock,
+  );
+  const store = await openStore({
+    ...{ disk: storeDisk, directory: `${STORE}/farm` },
+    create: { hash: 'sha256', codec: 'none', sliceBytes: SLICE_BYTES },
+  });
+  const parts: SnapshotParts = {
+    ...{ store, clusterId, clock, nodes: [NODE], log: silentLog },
+    ...{ volumes: world.volumes, directory: world.directory, deletions: world.deletions },
+    objects: objects ?? world.farm,
+  };
+  const stop = async () => {
+    await store[Symbol.asyncDispose]();
+    await world.stop();
+  };
+  return { ...world, parts, stop };
+}
+
+/** As if each working VDI had been frozen under a vid that is not here any more. */
+const FROZEN = 2 ** 31;
+
+/** Saves everything there is, while nothing changes. */
+export async function save({ parts, ...world }: ClusterWorld, tag: string): Promise<Snap> {
+  const { store, directory, clusterId } = parts;
+  await using writer = await beginWriting(store);
+  const all = await directory.all();
+  const byVid = new Map(all.map((record) => [record.vid, record]));
+  const parentOf = ({ parent }: VolumeRecord): number => {
+    const record = byVid.get(parent);
+    if (record === undefined || record.state === 'snapshot') return record?.vid ?? 0;
+    return parentOf(record);
+  };
+  const disks: SnapDisk[] = [];
+  for (const record of all) {
+    const { state, vid, family, name, sizeBytes, objectBytes, allow, createdMs } = record;
+    if (state !== 'ready' && state !== 'snapshot') continue;
+    const device = await world.device(exportName(record));
+    const { root } = await captureDisk({ store, writer, device, objectBytes });
+    const isWorking = state === 'ready';
+    disks.push({
+      ...{ clusterId, family, name, sizeBytes, objectBytes, allow, createdMs, root },
+      vid: isWorking ? FROZEN + vid : vid,
+      snapshot: record.tag,
+      snapshotMs: isWorking ? parts.clock.wallMs() : createdMs,
+      parent: parentOf(record),
+    });
+  }
+  await world.leaveAll();
+  const timeMs = parts.clock.wallMs();
+  const { name } = await writer.appendSnap('user', {
+    ...{ epoch: 1, timeMs, tag, nodes: [NODE], disks },
+  });
+  return store.readSnap(name);
+}
+
+export const BLOCKS = 3 * OBJECT_BLOCKS + 5;
+
+/**
+ * base, of four objects; base@one, before two of them were changed in part and one was freed; c1,
+ * cloned of that and changed, with a snapshot c1@two; c2 cloned of that, and larger.
+ */
+export async function family(world: ClusterWorld, model: FamilyModel): Promise<void> {
+  const { volumes } = world;
+  await create(world, model, 'base', BLOCKS);
+  for (const index of [0, 1, 2, 3]) {
+    const first = index * OBJECT_BLOCKS;
+    await write(world, model, 'base', { first, count: 5, value: 10 + index });
+  }
+  await volumes.snapshot('base', 'one');
+  model.snapshot('base', 'one');
+  await write(world, model, 'base', { first: OBJECT_BLOCKS + 1, count: 1, value: 21 });
+  await write(world, model, 'base', { first: 2 * OBJECT_BLOCKS + 7, count: 9, value: 22 });
+  await (await world.device('base')).trim(3 * OBJECT_BLOCKS * 4096, 5 * 4096, { durable: false });
+  model.fill('base', 3 * OBJECT_BLOCKS, 5, 0);
+  await volumes.clone({ name: 'base', snapshot: 'one' }, 'c1');
+  model.clone('base@one', 'c1');
+  await write(world, model, 'c1', { first: 1, count: 1, value: 31 });
+  await volumes.snapshot('c1', 'two');
+  model.snapshot('c1', 'two');
+  await volumes.clone({ name: 'c1', snapshot: 'two' }, 'c2');
+  model.clone('c1@two', 'c2');
+  await write(world, model, 'c2', { first: 2, count: 2, value: 41 });
+  await world.leaveAll();
+  await volumes.resize('c2', (BLOCKS + 20) * 4096, { dryRun: false });
+  model.resize('c2', BLOCKS + 20);
+  await write(world, model, 'c2', { first: BLOCKS + 3, count: 2, value: 42 });
+  await world.leaveAll();
+  await world.directory.allow('c1', ['psk:bob', 'unix']);
+}

@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify';
 import { addCheckRoutes } from './admin-check-routes.ts';
+import { addClusterRoutes } from './admin-cluster-routes.ts';
 import { addEventRoutes } from './admin-event-routes.ts';
 import { addMetricsRoutes } from './admin-metrics-routes.ts';
 import { addSnapshotRoutes } from './admin-snapshot-routes.ts';
@@ -16,6 +17,7 @@ export async function addRoutes(server: FastifyInstance, subject: AdminSubject):
   addVdiRoutes(server, subject);
   addSnapshotRoutes(server, subject);
   addCheckRoutes(server, subject);
+  addClusterRoutes(server, subject);
   server.post('/v1/reload', () => subject.reload());
   server.post('/v1/shutdown', (_request, reply) => {
     subject.requestStop();

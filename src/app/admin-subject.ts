@@ -4,6 +4,7 @@ import type { VdiDirectory } from '../vdi/directory.ts';
 import type { Access } from './access.ts';
 import type { HealthView, InfoView, StatsView } from './admin-views.ts';
 import type { Checks } from './checks.ts';
+import type { ClusterSnapshots } from './cluster-snapshots/cluster-snapshots.ts';
 import type { Deletions } from './deletions.ts';
 import type { Events } from './events.ts';
 import type { Volumes } from './volumes.ts';
@@ -15,6 +16,7 @@ export interface AdminSubject {
   readonly access: Access;
   readonly deletions: Deletions;
   readonly checks: Checks;
+  readonly clusterSnapshots: ClusterSnapshots;
   readonly events: Events;
   readonly clock: Clock;
   info(): Promise<InfoView>;

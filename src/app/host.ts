@@ -1,6 +1,7 @@
 import type { Server } from 'node:http';
 import type { Durations } from '../base/histogram.ts';
 import type { Log } from '../base/log.ts';
+import type { CpuPool } from '../contracts/cpu-pool.ts';
 import type { Disk } from '../contracts/disk.ts';
 import type { Address, Listener, Net } from '../contracts/net.ts';
 import type { Clock, Random } from '../contracts/seams.ts';
@@ -32,6 +33,10 @@ export interface Host {
   ) => Promise<Listener>;
   /** The server's side of TLS. @throws SheepError `ERR_BAD_INPUT` if its files cannot be used */
   readonly openTls: (files: TlsFiles) => Promise<ServerTls>;
+  /** Threads for what takes long and what nobody's I/O may wait for: all others go first. */
+  readonly openPool: () => Promise<CpuPool>;
+  /** Who this is, to whoever finds a store in use. */
+  readonly holder: { readonly host: string; readonly pid: number };
   readonly processStats: () => ProcessStats;
   /** How long it took to make a file stable, each time since the start. */
   readonly diskSyncs: () => Durations;

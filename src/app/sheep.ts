@@ -18,6 +18,7 @@ import { Access } from './access.ts';
 import { openToken, serveAdmin } from './admin.ts';
 import type { AdminSubject } from './admin-subject.ts';
 import { Checks } from './checks.ts';
+import { ClusterSnapshots } from './cluster-snapshots/cluster-snapshots.ts';
 import { Deletions } from './deletions.ts';
 import { Events } from './events.ts';
 import { healthOf } from './health.ts';
@@ -88,9 +89,16 @@ async function openSheep(host: Host, events: Events, config: SheepConfig): Promi
   const stop = Promise.withResolvers<void>();
   const startedMs = clock.wallMs();
   const checks = new Checks(volumes, clock, log);
+  const { clusterId, nodeId } = farm.identity;
+  const clusterSnapshots = new ClusterSnapshots({
+    ...{ host, folder: `${store}/farm`, volumes, directory, objects: farm, deletions, checks },
+    ...{ clusterId, clock, log },
+    nodes: () => [{ nodeId, version: host.version, store, nbd: nbd.addresses }],
+  });
+  if (config.format !== undefined) await clusterSnapshots.makeStore(config.format);
   const parts: Parts = {
-    ...{ host, config, farm, directory, volumes, access, deletions, checks, events },
-    ...{ nbd, tls, startedMs },
+    ...{ host, config, farm, directory, volumes, access, deletions, checks, clusterSnapshots },
+    ...{ events, nbd, tls, startedMs },
   };
   const adminAddresses: Address[] = [];
   const subject = subjectOf(parts, adminAddresses, stop.resolve);
@@ -98,9 +106,10 @@ async function openSheep(host: Host, events: Events, config: SheepConfig): Promi
   const admin = owned.use(await serveAdmin(host, subject, token, config.admin, tls));
   adminAddresses.push(...admin.addresses);
 
-  // Before the admin API, whose answers may wait for a deletion or a check.
+  // Before the admin API, whose answers may wait for a deletion, a check or a snapshot.
   owned.defer(() => deletions[Symbol.asyncDispose]());
   owned.use(checks);
+  owned.use(clusterSnapshots);
   for (const address of insecureAddresses(served)) {
     log.event('warn', 'sheep.insecure-network', { address });
   }
@@ -149,6 +158,7 @@ interface Parts {
   readonly access: Access;
   readonly deletions: Deletions;
   readonly checks: Checks;
+  readonly clusterSnapshots: ClusterSnapshots;
   readonly events: Events;
   readonly nbd: NbdServer;
   readonly tls: ServerTls | undefined;
@@ -157,7 +167,7 @@ interface Parts {
 
 function subjectOf(parts: Parts, admin: readonly Address[], requestStop: () => void): AdminSubject {
   const { host, config, farm, directory, volumes, deletions, checks, nbd, startedMs } = parts;
-  const { access, events, tls } = parts;
+  const { access, clusterSnapshots, events, tls } = parts;
   const node = () => ({
     nodeId: farm.identity.nodeId,
     version: host.version,
@@ -172,6 +182,7 @@ function subjectOf(parts: Parts, admin: readonly Address[], requestStop: () => v
     access,
     deletions,
     checks,
+    clusterSnapshots,
     events,
     clock: host.clock,
     requestStop,

@@ -19,6 +19,7 @@ export type AdminLines = <Line extends AnyLine>(
   method: Method,
   path: string,
   each: (line: Exclude<Line, { is: 'end' | 'error' }>) => void,
+  body?: object,
 ) => Promise<Extract<Line, { is: 'end' }>>;
 
 /**
@@ -80,7 +81,7 @@ export function adminClient(address: string | undefined, credentials: Credential
   };
   return {
     call: async (method, path, body) => readAnswer(await ask(method, path, body)),
-    lines: async (method, path, each) => readLines(await ask(method, path), each),
+    lines: async (method, path, each, body) => readLines(await ask(method, path, body), each),
     messages: async (path, each) => {
       const { openMessages } = await import('./admin-messages.ts');
       const open = async (place: string) =>

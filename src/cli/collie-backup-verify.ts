@@ -1,11 +1,11 @@
 import { Command } from 'commander';
 import { backupsIn, findEntry } from '../app/backup/backups.ts';
 import { type FindingView, type VerifyProgress, verifyBackups } from '../app/backup/verify.ts';
-import { SheepError } from '../base/errors.ts';
 import { printable } from './admin-client.ts';
 import { DIRECTORY, withBackups } from './backup-store.ts';
 import type { Collie } from './collie-command.ts';
 import { formatBytes } from './output.ts';
+import { percentOf } from './percent.ts';
 
 interface VerifyOptions {
   readonly sample?: string;
@@ -19,7 +19,7 @@ export function verifyCommand(collie: Collie): Command {
     .argument('[id]', 'only this backup, by the beginning of its ID or its tag')
     .option('--sample <percent>', 'read only so many of a hundred slices, drawn by chance')
     .action(async (directory: string, id: string | undefined, options: VerifyOptions) => {
-      const samplePercent = percentOf(options);
+      const samplePercent = percentOf(options.sample);
       await withBackups(collie, directory, undefined, async (store) => {
         const entries = id === undefined ? store.snaps() : [findEntry(await backupsIn(store), id)];
         using shown = collie.progress('verifying');
@@ -36,14 +36,6 @@ export function verifyCommand(collie: Collie): Command {
         tell(collie, { backups: entries.length, readBytes, samplePercent, findings });
       });
     });
-}
-
-function percentOf({ sample }: VerifyOptions): number {
-  if (sample === undefined) return 100;
-  const percent = Number(sample);
-  if (/^\d+(?:\.\d+)?$/.test(sample) && percent > 0 && percent <= 100) return percent;
-  const message = `--sample takes how many of a hundred, above 0 and up to 100, and not "${sample}"`;
-  throw new SheepError('ERR_BAD_INPUT', message, { sample });
 }
 
 interface Verified {

@@ -1,11 +1,20 @@
 import { Command } from 'commander';
 import type { HealthView, InfoView } from '../app/admin-views.ts';
+import { clusterCheckCommand } from './collie-cluster-check.ts';
+import { clusterSnapshotCommands } from './collie-cluster-snapshot.ts';
 import type { Collie } from './collie-command.ts';
 import { fields, formatBytes } from './output.ts';
 
 /** `collie cluster …`. */
 export function clusterCommands(collie: Collie): Command[] {
-  return [infoCommand(collie), healthCommand(collie), shutdownCommand(collie)];
+  const commands = [
+    infoCommand,
+    healthCommand,
+    clusterSnapshotCommands,
+    clusterCheckCommand,
+    shutdownCommand,
+  ];
+  return commands.map((command) => command(collie));
 }
 
 function infoCommand({ call, show }: Collie): Command {

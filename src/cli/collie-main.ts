@@ -86,7 +86,7 @@ export function collieProgram(world: CollieWorld, fail: () => void): CollieProgr
   const admin = () => adminClient(options().address, credentialsOf(options(), world));
   const collie: Collie = {
     call: (method, path, body) => admin().call(method, path, body),
-    lines: (method, path, each) => admin().lines(method, path, each),
+    lines: (method, path, each, body) => admin().lines(method, path, each, body),
     messages: (path, each) => admin().messages(path, each),
     out,
     json: () => options().json === true,
@@ -126,7 +126,9 @@ export function collieProgram(world: CollieWorld, fail: () => void): CollieProgr
 
 const HELP_AFTER = `
 All commands:
-  cluster info | health | shutdown
+  cluster info | health | check [--sample PERCENT] | shutdown
+  cluster snapshot save TAG | list | show TAG | delete TAG [--dry-run] | gc [--dry-run]
+  cluster snapshot load TAG [--vdi NAME] [--as NEW] [--replace] [--dry-run]
   node list | info | reload
   vdi create NAME SIZE [--object-size SIZE] [--allow RULE,...]
   vdi list [NAME] | tree | info NAME[@TAG]

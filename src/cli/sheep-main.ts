@@ -1,4 +1,5 @@
 import { closeSync, fstatSync, readFileSync, writeSync } from 'node:fs';
+import { availableParallelism, hostname } from 'node:os';
 import { CommanderError } from 'commander';
 import type { Host } from '../app/host.ts';
 import { checkVdis, type Sheep, startSheep } from '../app/sheep.ts';
@@ -27,6 +28,8 @@ import { stopSignal } from './stop-signals.ts';
 import { programVersion } from './version.ts';
 
 const STDERR = 2;
+/** Of threads that hash and compress: who serves clients gets the processor when he wants it. */
+const POOL_NICE = 10;
 
 /** The daemon from its arguments to its exit status: 0 stopped as asked, 1 failed, 2 wrong usage. */
 export async function main(args: readonly string[]): Promise<void> {
@@ -123,6 +126,11 @@ async function realHost(log: NodeLog): Promise<Host> {
     log,
     listenHttp,
     openTls: openServerTls,
+    openPool: async () => {
+      const { nodeCpuPool } = await import('../host/node-cpu-pool.ts');
+      return nodeCpuPool(availableParallelism(), POOL_NICE);
+    },
+    holder: { host: hostname(), pid: process.pid },
     processStats: watchProcess(),
     diskSyncs: () => syncs.snapshot(),
     filesMax: openFilesMax(),

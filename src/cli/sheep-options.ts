@@ -81,6 +81,12 @@ export function sheepCommand(version: string, output: Output): Command {
       collect,
     )
     .option('--vdi <name:size>', 'make this VDI if it does not exist; repeatable', collect)
+    .addOption(
+      new Option(
+        '--format [shape]',
+        'make the store of cluster snapshots: hash=sha256|sha1,codec=zstd|zlib|none',
+      ).preset(''),
+    )
     .option(
       '--tls-certs <dir>',
       'offer TLS: ca-cert.pem, server-cert.pem, server-key.pem are in DIR',

@@ -9,6 +9,7 @@ import {
   SLOW_REQUEST_MS_DEFAULT,
 } from './defaults.ts';
 import { SCHEMA_KEY, Settings } from './schema.ts';
+import { parseShape, type WantedShape } from './store-shape.ts';
 
 /** How a sheep runs: every default filled in, every rule checked. */
 export interface SheepConfig {
@@ -21,6 +22,8 @@ export interface SheepConfig {
   readonly admin: readonly string[];
   /** `NAME:SIZE` of VDIs that are made if they do not exist. */
   readonly vdis: readonly string[];
+  /** The store of cluster snapshots has this shape, and is made if it does not exist. */
+  readonly format?: WantedShape;
   /** Where its certificates and keys for TLS lie; without it there is no TLS. */
   readonly tls?: { readonly certs?: string; readonly psk?: string };
   /** NBD is served inside of TLS only. */
@@ -87,6 +90,7 @@ export function loadConfig(
     ...(settings.nbdMode !== undefined && { nbdMode: Number.parseInt(settings.nbdMode, 8) }),
     admin: [...passed.admin, ...(settings.admin ?? adminDefault)],
     vdis: settings.vdis ?? [],
+    ...(settings.format !== undefined && { format: parseShape(settings.format) }),
     ...tlsOf(settings),
     insecureNetwork: settings.insecureNetwork ?? false,
     logLevel: settings.logLevel ?? 'info',

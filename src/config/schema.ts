@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { parseAddress } from '../base/address.ts';
 import { describeError } from '../base/errors.ts';
+import { parseShape } from './store-shape.ts';
 
 /** `host:port`, `[v6]:port` or `unix:PATH`. */
 const Address = z.string().superRefine((text, context) => {
@@ -31,6 +32,17 @@ export const Settings = z.strictObject({
     })
     .optional()
     .describe('local: this sheep works alone'),
+  format: z
+    .string()
+    .superRefine((text, context) => {
+      try {
+        parseShape(text);
+      } catch (error) {
+        context.addIssue(describeError(error));
+      }
+    })
+    .optional()
+    .describe('how cluster snapshots are stored: hash=sha256|sha1,codec=zstd|zlib|none'),
   nbd: z
     .array(Address)
     .min(1, 'give at least one address')

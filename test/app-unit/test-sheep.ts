@@ -6,6 +6,7 @@ import type { LogLevel } from '../../src/base/log.ts';
 import { runCollie } from '../../src/cli/collie-main.ts';
 import { fromFlags, loadConfig } from '../../src/config/load.ts';
 import { nodeClock } from '../../src/host/node-clock.ts';
+import { nodeCpuPool } from '../../src/host/node-cpu-pool.ts';
 import { nodeDisk } from '../../src/host/node-disk.ts';
 import { listenHttp } from '../../src/host/node-http.ts';
 import { openNodeNet } from '../../src/host/node-net.ts';
@@ -30,6 +31,8 @@ async function testHost(events: LogEvent[] = []): Promise<Host> {
     log: { event: (level, name, facts = {}) => events.push({ level, name, facts }) },
     listenHttp,
     openTls: openServerTls,
+    openPool: async () => nodeCpuPool(2),
+    holder: { host: 'test', pid: process.pid },
     processStats: watchProcess(),
     diskSyncs: () => syncs.snapshot(),
     filesMax: 1024,

@@ -37,7 +37,7 @@ describe('the arguments of sheep', () => {
   test('each becomes the setting of its name', () => {
     const args =
       '/srv/s -c local -n unix:/n --nbd 127.0.0.1:0 --nbd-group g --nbd-mode 660 --admin unix:/a ' +
-      '--vdi a:1G --vdi b:2G --tls-certs /c --tls-psk /p --tls-require --insecure-network ' +
+      '--vdi a:1G --vdi b:2G --format hash=sha1 --tls-certs /c --tls-psk /p --tls-require --insecure-network ' +
       '--checksums=off --log-level debug';
     expect(parse(...args.split(' ')).given).toEqual({
       settings: {
@@ -48,6 +48,7 @@ describe('the arguments of sheep', () => {
         nbdMode: '660',
         admin: ['unix:/a'],
         vdis: ['a:1G', 'b:2G'],
+        format: 'hash=sha1',
         tlsCerts: '/c',
         tlsPsk: '/p',
         tlsRequire: true,

@@ -30,6 +30,7 @@ describe('the configuration', () => {
       nbdGroup: 'disk',
       nbdMode: '0660',
       vdis: ['demo:8G'],
+      format: 'hash=sha1,codec=zlib',
       tlsCerts: '/etc/pki/sheep',
       tlsPsk: '/etc/sheep.psk',
       tlsRequire: true,
@@ -45,6 +46,7 @@ describe('the configuration', () => {
       nbdMode: 0o660,
       admin: ['unix:/srv/sheep/admin.sock', '127.0.0.1:7001'],
       vdis: ['demo:8G'],
+      format: { hash: 'sha1', codec: 'zlib' },
       tls: { certs: '/etc/pki/sheep', psk: '/etc/sheep.psk' },
       tlsRequire: true,
       insecureNetwork: true,
@@ -164,4 +166,27 @@ describe('rule 1: what other machines can reach', () => {
       expect(flags({ nbd: [address] }).nbd).toEqual([address]);
     },
   );
+});
+
+describe('the shape of the store of snapshots', () => {
+  test.for<[string, object]>([
+    ['', {}],
+    ['codec=none', { codec: 'none' }],
+    ['codec=zstd,hash=sha256', { codec: 'zstd', hash: 'sha256' }],
+  ])('%j is one', ([format, shape]) => {
+    expect(flags({ format }).format).toEqual(shape);
+  });
+
+  test.for(['x', 'hash', 'hash=', 'hash=md5', 'codec=zstd,codec=none', 'hash=sha1=', 'hash=sha1,'])(
+    '%j is none, and the sentence says what could be',
+    (format) => {
+      expect(() => flags({ format })).toThrow(
+        badInput(/^--format: give hash=sha256\|sha1 and codec=zstd\|zlib\|none, .*, not "/),
+      );
+    },
+  );
+
+  test('the folder of the store is not taken for one', () => {
+    expect(() => flags({ format: '/srv/sheep' })).toThrow(badInput(/not "\/srv\/sheep"/));
+  });
 });

@@ -1,3 +1,4 @@
+import type { Bitmap } from '../../base/bitmap.ts';
 import type { Call } from '../../contracts/call.ts';
 import { markLive } from '../../farm/snapshots/live-marks.ts';
 import type { Backup } from './backups.ts';
@@ -11,6 +12,9 @@ export interface Usage {
   /** How much of the disk is not zeroes, by whole slices; equal ones count once. */
   readonly contentBytes: number;
 }
+
+/** Objects that are looked at before others get their turn. */
+const TURN_OBJECTS = 16_384;
 
 /** @throws SheepError `ERR_CORRUPT`, `ERR_MISSING` if the trees of any snap cannot be read */
 export async function usageOf(
@@ -28,13 +32,24 @@ export async function usageOf(
       call,
     )
   ).live;
+  return usageIn(store, needed, (object) => others.has(object));
+}
+
+/** What marked objects take. @param isShared  whether something else needs one as well */
+export async function usageIn(
+  store: BackupStore,
+  needed: Bitmap,
+  isShared: (object: number) => boolean,
+): Promise<Usage> {
   const { index } = store.packs;
   let [neededBytes, exclusiveBytes, contentBytes] = [0, 0, 0];
-  for (let object = 0; object < needed.length; object += 1) {
-    if (!needed.has(object)) continue;
+  let looked = 0;
+  for (const object of needed) {
+    looked += 1;
+    if (looked % TURN_OBJECTS === 0) await store.options.clock.yield();
     const storedBytes = index.storedBytesOf(object);
     neededBytes += storedBytes;
-    if (!others.has(object)) exclusiveBytes += storedBytes;
+    if (!isShared(object)) exclusiveBytes += storedBytes;
     if (index.typeOf(object) === 'data') contentBytes += store.identity.sliceBytes;
   }
   return { neededBytes, exclusiveBytes, contentBytes };

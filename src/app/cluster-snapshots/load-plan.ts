@@ -89,8 +89,14 @@ function select({ disks, tag }: Snap, { vdi, as }: LoadOptions): readonly SnapDi
     const message = `the snapshot '${tag}' holds no VDI '${vdi}'; show says which it holds`;
     throw new SheepError('ERR_NOT_FOUND', message, { vdi });
   }
+  checkDisks(selected);
+  return selected;
+}
+
+/** @throws SheepError `ERR_CORRUPT` if a snapshot says what no VDI can be */
+export function checkDisks(disks: readonly SnapDisk[]): void {
   const names = new Set<string>();
-  for (const disk of selected) {
+  for (const disk of disks) {
     const name = exportName({ name: disk.name, tag: disk.snapshot });
     try {
       checkArriving({ ...disk, tag: disk.snapshot });
@@ -101,7 +107,6 @@ function select({ disks, tag }: Snap, { vdi, as }: LoadOptions): readonly SnapDi
     if (names.has(name)) throw new SheepError('ERR_CORRUPT', `it holds '${name}' twice`, { name });
     names.add(name);
   }
-  return selected;
 }
 
 /** The record that is this very disk, if what it held is still known to be there. */

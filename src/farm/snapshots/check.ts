@@ -29,6 +29,8 @@ export interface CheckOptions extends Call {
   /** How many of a hundred slices are read, by chance; absent: all. Trees are read in any case. */
   readonly samplePercent?: number;
   readonly progress?: (done: CheckProgress) => void;
+  /** What snaps are called in messages; absent: backups. */
+  readonly noun?: string;
 }
 
 /** What is stored of slices: read and proven so far, and to be read. */
@@ -115,7 +117,8 @@ class StoreCheck {
   /** What is bad of a snap, by disk and bytes. */
   async *findings(snap: SnapEntry): AsyncGenerator<CheckFinding> {
     const disks = await this.#disksOf(snap);
-    const title = `backup ${snap.id.slice(0, 8)}${snap.tag === '' ? '' : ` (${snap.tag})`}`;
+    const { noun = 'backup' } = this.#options;
+    const title = `${noun} ${snap.id.slice(0, 8)}${snap.tag === '' ? '' : ` (${snap.tag})`}`;
     if (disks instanceof SheepError) {
       yield { kind: 'snap', message: `${title}: ${disks.message}`, object: snap.id, snap };
       return;
@@ -124,7 +127,8 @@ class StoreCheck {
     for (const disk of disks) {
       const [root, shape] = this.#treeOf(disk);
       for await (const { error, at, length, object } of this.#lost(root, shape)) {
-        const of = `bytes ${at} to ${at + length - 1} of ${disk.name}@${disk.snapshot}`;
+        const tag = disk.snapshot === '' ? '' : `@${disk.snapshot}`;
+        const of = `bytes ${at} to ${at + length - 1} of ${disk.name}${tag}`;
         const message = `${title}: ${of} are lost: ${error.message}`;
         yield { kind: 'disk', message, object, snap, disk, at, length };
       }

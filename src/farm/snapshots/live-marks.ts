@@ -29,6 +29,17 @@ export async function markLive(
   return marker;
 }
 
+/** Marks what one disk needs, whatever else does. @throws SheepError as `markLive` */
+export async function markDisk(
+  store: SnapshotStore,
+  disk: SnapDisk,
+  call: Call = {},
+): Promise<LiveMarks> {
+  const marker = new Marker(store, call);
+  await marker.markDisk(disk);
+  return marker;
+}
+
 class Marker implements LiveMarks {
   readonly live: Bitmap;
   missing = 0;
@@ -45,7 +56,7 @@ class Marker implements LiveMarks {
     const { disks } = await this.#store.readSnap(entry.name);
     for (const disk of disks) {
       try {
-        await this.#markDisk(disk);
+        await this.markDisk(disk);
       } catch (error) {
         throw unreadable(error, entry, disk);
       }
@@ -53,7 +64,7 @@ class Marker implements LiveMarks {
     this.#mark(entry.name);
   }
 
-  async #markDisk({ root, sizeBytes, objectBytes }: SnapDisk): Promise<void> {
+  async markDisk({ root, sizeBytes, objectBytes }: SnapDisk): Promise<void> {
     const shape = trunkShape(sizeBytes, objectBytes, this.#store.identity.sliceBytes);
     await this.#markNode({ name: root, level: shape.rootLevel, index: 0 }, shape);
   }

@@ -14,10 +14,10 @@ export function lent(
     flush: (call) => volume.flush(call),
     trim: (at, length, call) => volume.trim(at, length, call),
     writeZeroes: (at, length, call) => volume.writeZeroes(at, length, call),
-    extents: (at, length, countMax) => volume.extents(at, length, countMax),
+    extents: (at, length, countMax, call) => volume.extents(at, length, countMax, call),
     ...(volume.describe && { describe: volume.describe.bind(volume) }),
     zeroNow: (at, length) => volume.zeroNow?.(at, length) === true,
-    prefetch: (at, length) => volume.prefetch(at, length),
+    prefetch: (at, length, call) => volume.prefetch(at, length, call),
     [Symbol.asyncDispose]: () => {
       released ??= release();
       return released;

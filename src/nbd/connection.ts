@@ -1,44 +1,18 @@
 import { AssertionFailure, assert } from '../base/assert.ts';
 import { describeError, type Facts } from '../base/errors.ts';
-import type { Log, LogLevel } from '../base/log.ts';
+import type { LogLevel } from '../base/log.ts';
 import type { BlockDevice } from '../contracts/block-device.ts';
-import type { Client, Exports } from '../contracts/exports.ts';
+import type { Client } from '../contracts/exports.ts';
 import type { ByteStream, Loan, StreamEvents } from '../contracts/net.ts';
-import type { Clock } from '../contracts/seams.ts';
-import type { Tls } from '../contracts/tls.ts';
-import type { Allowance } from './allowance.ts';
 import { type ConnectionInfo, proofText } from './connection-info.ts';
 import { Inbound } from './inbound.ts';
-import type { NbdLimits } from './limits.ts';
-import type { ExportMeter, Meters } from './meter.ts';
+import type { ExportMeter } from './meter.ts';
 import { Negotiation } from './negotiation.ts';
 import { Outbound } from './outbound.ts';
-import type { SlabPool } from './slabs.ts';
+import type { Shared } from './shared.ts';
 import { Stopwatch } from './stopwatch.ts';
 import { Transmission } from './transmission.ts';
 import type { Terms } from './validate.ts';
-
-/** What all connections of a server share. */
-export interface Shared {
-  readonly exports: Exports;
-  readonly tls: ServerSide | undefined;
-  readonly clock: Clock;
-  readonly log: Log;
-  /** For events of clients that are not attached yet: a line for some of them. */
-  readonly strangers: Log;
-  /** For slow requests: a line for some of them. */
-  readonly slow: Log;
-  readonly meters: Meters;
-  readonly limits: NbdLimits;
-  readonly slabs: SlabPool;
-  /** For large options, and for their replies. */
-  readonly options: Allowance;
-  readonly replyMemory: Allowance;
-  readonly fatal: (error: AssertionFailure) => void;
-  /** `connection` left the handshake; `over`: it is gone and its device is closed. */
-  begun(connection: Connection): void;
-  over(connection: Connection): void;
-}
 
 /** A chunk of which something could not be used yet. */
 interface Rest {
@@ -48,13 +22,6 @@ interface Rest {
   readonly loan: Loan;
   /** Set once something of it was a request. */
   receivedMs?: number;
-}
-
-/** How a server offers TLS. */
-export interface ServerSide {
-  readonly side: Tls;
-  /** Nothing is served outside of it. */
-  readonly required: boolean;
 }
 
 /**
@@ -68,7 +35,7 @@ export interface ServerSide {
  */
 export class Connection implements StreamEvents {
   #stream: ByteStream;
-  readonly #shared: Shared;
+  readonly #shared: Shared<Connection>;
   #client: Client;
   readonly #sinceMs: number;
   #phase: 'handshake' | 'transmission' | 'ending' | 'closed' = 'handshake';
@@ -89,14 +56,15 @@ export class Connection implements StreamEvents {
   #stopping = false;
   /** What of a chunk could not be used yet; the stream is paused while it is there. */
   #rest: Rest | undefined;
-  #inputEnded = false;
+  /** When the client's last byte had come. */
+  #inputEndedMs: number | undefined;
   #released = false;
   /** What waits for the client to take it, and since when that has not changed. */
   #unread = { bytes: 0, sinceMs: 0 };
   #endingSinceMs = 0;
   readonly #logged = new Set<string>();
 
-  constructor(stream: ByteStream, shared: Shared) {
+  constructor(stream: ByteStream, shared: Shared<Connection>) {
     const { exports, tls, limits, options, replyMemory, clock, fatal } = shared;
     const mode = tls === undefined ? 'none' : tls.required ? 'required' : 'offered';
     this.#stream = stream;
@@ -163,6 +131,8 @@ export class Connection implements StreamEvents {
       this.#once('info', 'nbd.handshake-timeout', '', {});
       this.close();
     }
+    // Perhaps it ended its side alone, and waits for answers; perhaps it was killed.
+    if (nowMs - (this.#inputEndedMs ?? nowMs) >= limits.goneMs) this.#transmission?.abandon();
     const bytes = this.#stream.unsentBytes;
     if (this.#phase === 'ending') {
       // While replies still leave, nobody can have seen the end.
@@ -189,7 +159,7 @@ export class Connection implements StreamEvents {
   }
 
   ended(): void {
-    this.#inputEnded = true;
+    this.#inputEndedMs = this.#shared.clock.monotonicMs();
     this.#proceed();
   }
 
@@ -203,6 +173,7 @@ export class Connection implements StreamEvents {
     if (cause !== undefined && was === 'transmission') {
       this.#once('info', 'nbd.connection-lost', '', { cause: describeError(cause) });
     }
+    this.#transmission?.abandon();
     this.#transmission?.inputEnded();
     this.#proceed();
   }
@@ -237,7 +208,7 @@ export class Connection implements StreamEvents {
       this.#stream.resume();
     }
     if (this.#phase === 'closed') this.#release();
-    else if (this.#inputEnded) this.#endOfInput();
+    else if (this.#inputEndedMs !== undefined) this.#endOfInput();
   }
 
   /** The client sends no more: like DISC, once everything that it sent has been used. */
@@ -250,7 +221,7 @@ export class Connection implements StreamEvents {
   async #secure(): Promise<void> {
     const { tls, fatal } = this.#shared;
     assert(tls !== undefined, 'TLS begins only where it was offered');
-    if (this.#inputEnded) {
+    if (this.#inputEndedMs !== undefined) {
       this.close(); // nobody is there to answer
       return;
     }

@@ -1,5 +1,5 @@
 import { AssertionFailure } from '../base/assert.ts';
-import { describeError, type Facts } from '../base/errors.ts';
+import { describeError, type Facts, SheepError } from '../base/errors.ts';
 import type { LogLevel } from '../base/log.ts';
 import type { BlockDevice } from '../contracts/block-device.ts';
 import type { Completion } from '../contracts/call.ts';
@@ -46,6 +46,7 @@ export class InFlight {
   #count = 0;
   #answered: Request | undefined;
   #lookScheduled = false;
+  readonly #gone = new AbortController();
 
   constructor(
     device: BlockDevice,
@@ -65,6 +66,14 @@ export class InFlight {
 
   get count(): number {
     return this.#count;
+  }
+
+  /** Aborted once nobody is there to be answered: what goes on in steps ends with the next one. */
+  get signal(): AbortSignal {
+    return this.#gone.signal;
+  }
+  abandon(): void {
+    this.#gone.abort(new SheepError('ERR_IO', 'nobody waits for it any more'));
   }
 
   /** A request that may outlive the call in which it arrived. */
@@ -115,8 +124,16 @@ export class InFlight {
     this.end(request);
   }
   fail(request: Request, error: unknown): void {
-    this.answerFailure(request, error);
+    if (this.signal.aborted && error === this.signal.reason) this.#answerAbandoned(request);
+    else this.answerFailure(request, error);
     this.end(request);
+  }
+  /** Not a failure of the store; that nobody reads the answer is likely, and not certain. */
+  #answerAbandoned(request: Request): void {
+    const { type, offset, length } = request;
+    const facts = { command: nameOf(CMD, type), offset, length };
+    this.#events.once('info', 'nbd.request-abandoned', `${type}`, facts);
+    this.replies.refused(request, { errno: ERRNO.EIO, text: 'given up: the client seemed gone' });
   }
 
   /** The device failed: the true cause goes to the log, a number and a sentence to the client. */

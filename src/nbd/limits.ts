@@ -96,7 +96,10 @@ export const NBD_LIMITS = {
   unreadMs: 60_000,
   /** A connection whose last reply has left waits so long for the other side to close too. */
   lingerMs: 2_000,
-  /** How often the three times above are looked at. */
+  /** So long after the end of what a client sends it may be there still, and wait for answers; then
+   * what goes on in steps is given up. One that is gone looks the same. */
+  goneMs: 10_000,
+  /** How often the four times above are looked at. */
   sweepMs: 1_000,
   /** Different events of one connection that are said; each is said once. */
   connectionLines: 64,

@@ -20,14 +20,14 @@ export class Prefetches {
   }
 
   async #follow(request: Request): Promise<void> {
-    const { device, limits, outbound, stopwatch } = this.#flight;
+    const { device, limits, signal, stopwatch } = this.#flight;
     const { prefetchStepBytes: step, prefetchMaxBytes } = limits;
     const end = request.offset + Math.min(request.length, prefetchMaxBytes);
     this.#busy = true;
     try {
-      for (let at = request.offset; at < end && !outbound.closed; at += step) {
+      for (let at = request.offset; at < end && !signal.aborted; at += step) {
         if (at > request.offset) await stopwatch.clock.yield();
-        await device.prefetch(at, Math.min(step, end - at));
+        await device.prefetch(at, Math.min(step, end - at), { signal });
       }
       this.#flight.succeed(request);
     } catch (error) {

@@ -6,11 +6,12 @@ import type { Address, ByteStream, Listener, ListenOptions, Net } from '../contr
 import type { Clock } from '../contracts/seams.ts';
 import { Admission, hostOf } from './admission.ts';
 import { Allowance } from './allowance.ts';
-import { Connection, type ServerSide } from './connection.ts';
+import { Connection } from './connection.ts';
 import type { ConnectionInfo } from './connection-info.ts';
 import { checkLimits, NBD_LIMITS, type NbdLimits } from './limits.ts';
 import { type ExportStats, Meters } from './meter.ts';
 import { QuietLog } from './quiet-log.ts';
+import type { ServerSide } from './shared.ts';
 import { SlabPool } from './slabs.ts';
 
 export type { ConnectionInfo } from './connection-info.ts';

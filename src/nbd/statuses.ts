@@ -38,13 +38,16 @@ export class Statuses {
 
   /** Never throws: what the device throws at once is one failure with what it rejects with later. */
   #ask(context: string, at: number, length: number, countMax: number): Told {
-    const { device } = this.#flight;
+    const { device, signal } = this.#flight;
+    const call = { signal };
     try {
       if (context === BASE_ALLOCATION) {
-        const extents = device.extents(at, length, countMax);
+        const extents = device.extents(at, length, countMax, call);
         return Array.isArray(extents) ? allocation(extents) : extents.then(allocation);
       }
-      if (device.describe !== undefined) return device.describe(context, at, length, countMax);
+      if (device.describe !== undefined) {
+        return device.describe(context, at, length, countMax, call);
+      }
       throw new SheepError('ERR_UNSUPPORTED', `the device does not describe ${context}`);
     } catch (error) {
       return Promise.reject(error);

@@ -1,6 +1,5 @@
 import type { BlockDevice } from '../contracts/block-device.ts';
 import type { Loan } from '../contracts/net.ts';
-import { DURABLE, PLAIN } from './attempt.ts';
 import { CMD, CMD_FLAG } from './constants.ts';
 import { ExtraPayload } from './extra-payload.ts';
 import { Head } from './head.ts';
@@ -102,6 +101,11 @@ export class Transmission implements RequestSink {
     this.#flight.look();
   }
 
+  /** Nobody waits for answers any more: what goes on in steps ends with the next one. */
+  abandon(): void {
+    this.#flight.abandon();
+  }
+
   /** The client sends no more, perhaps in the middle of a request. */
   inputEnded(): void {
     this.#writes.abandon();
@@ -183,7 +187,8 @@ export class Transmission implements RequestSink {
     const { type, flags, offset, length } = head;
     const { device } = this.#flight;
     const request = this.#flight.begin(head);
-    const call = (flags & CMD_FLAG.FUA) !== 0 ? DURABLE : PLAIN;
+    const { signal } = this.#flight;
+    const call = { durable: (flags & CMD_FLAG.FUA) !== 0, signal };
     this.#flight.settle(request, () => {
       if (type === CMD.FLUSH) return device.flush();
       // "It is unspecified what happens for a length of zero": nothing, and that successfully.

@@ -1,6 +1,7 @@
 import type { Vid } from '../base/ids.ts';
 import { BLOCK_BYTES, roundUp } from '../base/units.ts';
 import type { Described } from '../contracts/block-device.ts';
+import type { Call } from '../contracts/call.ts';
 import { objectCount } from './geometry.ts';
 import { Runs } from './runs.ts';
 
@@ -37,7 +38,7 @@ export function depthOf(source: Vid, own: Vid, ancestors: readonly Vid[]): numbe
  * @param look  what there is to say from an object on; it is asked in order
  */
 export async function describeObjects(
-  range: {
+  range: Call & {
     readonly at: number;
     readonly length: number;
     readonly countMax: number;
@@ -45,12 +46,13 @@ export async function describeObjects(
   },
   look: (index: number, endIndex: number) => Promise<Look>,
 ): Promise<Described[]> {
-  const { at, length, countMax, objectBytes } = range;
+  const { at, length, countMax, objectBytes, signal } = range;
   const runs = new Runs<number>(countMax);
   const end = at + length;
   let looks = 0;
   for (let position = at; position < end && !runs.full; ) {
     if (looks === LOOKS_MAX && runs.some) break;
+    signal?.throwIfAborted();
     const index = Math.floor(position / objectBytes);
     const said = await look(index, objectCount(end, objectBytes));
     const upTo = 'upTo' in said ? said.upTo : index + 1;

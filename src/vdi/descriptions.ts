@@ -1,5 +1,6 @@
 import { SheepError } from '../base/errors.ts';
 import type { Described } from '../contracts/block-device.ts';
+import type { Call } from '../contracts/call.ts';
 import type { ObjectStore } from '../contracts/object-store.ts';
 import { changedBlock, depthOf, describeObjects, type Sources } from './changes.ts';
 import type { DataNames } from './data-names.ts';
@@ -7,7 +8,7 @@ import { BITMAP_CONTEXT, DEPTH_CONTEXT } from './device-info.ts';
 import { Inode } from './inode.ts';
 import { plainCall, type VolumeRecord } from './record.ts';
 
-export interface DescribedRange {
+export interface DescribedRange extends Call {
   readonly at: number;
   readonly length: number;
   readonly countMax: number;

@@ -1,6 +1,7 @@
 import type { ObjectName, Vid } from '../base/ids.ts';
 import type { KeyedGates } from '../base/keyed-gates.ts';
 import { allSettled, forEachAtMost } from '../base/parallel.ts';
+import type { Call } from '../contracts/call.ts';
 import type { ObjectStore, ObjectWriteCall } from '../contracts/object-store.ts';
 import type { DataNames } from './data-names.ts';
 import { objectCount, type Piece, pieces } from './geometry.ts';
@@ -59,7 +60,7 @@ export class ObjectChanges {
   }
 
   /** Whole objects of the range leave the inode; in others the range becomes a hole. */
-  async clear(at: number, length: number, sizeBytes: number): Promise<void> {
+  async clear(at: number, length: number, sizeBytes: number, call: Call = {}): Promise<void> {
     const { inode, objectBytes } = this.#parts;
     const whole: number[] = [];
     const end = at + length;
@@ -68,6 +69,7 @@ export class ObjectChanges {
     for (;;) {
       index = inode.skipHoles(index, endIndex);
       if (index === endIndex) break;
+      call.signal?.throwIfAborted();
       const start = index * objectBytes;
       const from = Math.max(at, start) - start;
       const to = Math.min(end, start + objectBytes) - start;
@@ -81,10 +83,11 @@ export class ObjectChanges {
   }
 
   /** The range reads as zeroes and keeps its space, in objects that are made for it. */
-  async reserveZeroes(at: number, length: number): Promise<void> {
+  async reserveZeroes(at: number, length: number, { signal }: Call = {}): Promise<void> {
     const { store, objectBytes } = this.#parts;
     await forEachAtMost(8, pieces(at, length, objectBytes), ({ index, at: from, length: bytes }) =>
       this.#alone(index, async (owner) => {
+        signal?.throwIfAborted();
         const call = { ...this.#changing(owner), keepAllocated: true };
         await store.zero(this.#own(index), from, bytes, call);
         if (owner !== this.#changer.vid) await this.#nowOwned(index);

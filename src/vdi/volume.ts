@@ -11,7 +11,7 @@ import type {
   FlushCall,
   ZeroCall,
 } from '../contracts/block-device.ts';
-import type { Completion, ReadCall, WriteCall } from '../contracts/call.ts';
+import type { Call, Completion, ReadCall, WriteCall } from '../contracts/call.ts';
 import type { ObjectStore, ObjectWriteCall } from '../contracts/object-store.ts';
 import { DataNames } from './data-names.ts';
 import { Descriptions } from './descriptions.ts';
@@ -180,7 +180,7 @@ export class Volume implements BlockDevice {
   async trim(at: number, length: number, call: WriteCall): Promise<void> {
     const from = roundUp(at, BLOCK_BYTES);
     const end = roundDown(at + length, BLOCK_BYTES);
-    if (from < end) await this.#changes.clear(from, end - from, this.info.sizeBytes);
+    if (from < end) await this.#changes.clear(from, end - from, this.info.sizeBytes, call);
     if (call.durable) await this.flush();
   }
 
@@ -188,16 +188,17 @@ export class Volume implements BlockDevice {
     if (call.fastOnly && (at % BLOCK_BYTES !== 0 || (at + length) % BLOCK_BYTES !== 0)) {
       throw new SheepError('ERR_NOT_FAST', 'parts of blocks have to be read and written', { at });
     }
-    if (call.keepAllocated) await this.#changes.reserveZeroes(at, length);
-    else await this.#changes.clear(at, length, this.info.sizeBytes);
+    if (call.keepAllocated) await this.#changes.reserveZeroes(at, length, call);
+    else await this.#changes.clear(at, length, this.info.sizeBytes, call);
     if (call.durable) await this.flush();
   }
 
-  async extents(at: number, length: number, countMax: number): Promise<Extent[]> {
+  async extents(at: number, length: number, countMax: number, call?: Call): Promise<Extent[]> {
     const runs = new ExtentRuns(countMax);
     const end = at + length;
     let asked = 0;
     for (let position = at; position < end && !runs.full; ) {
+      call?.signal?.throwIfAborted();
       const index = Math.floor(position / this.#objectBytes);
       const start = index * this.#objectBytes;
       const holeTo = this.#inode.skipHoles(index, objectCount(end, this.#objectBytes));
@@ -221,10 +222,11 @@ export class Volume implements BlockDevice {
     at: number,
     length: number,
     countMax: number,
+    call?: Call,
   ): Promise<Described[]> {
     const record = this.#record;
     const ancestry = async () => (await this.#ancestry?.ancestors(record)) ?? [];
-    const range = { at, length, countMax };
+    const range = { ...call, at, length, countMax };
     return this.#descriptions.describe(context, record, ancestry, range);
   }
 
@@ -238,10 +240,11 @@ export class Volume implements BlockDevice {
   }
 
   /** Reads what there is of the range, so that it lies in the page cache. */
-  async prefetch(at: number, length: number): Promise<void> {
+  async prefetch(at: number, length: number, call?: Call): Promise<void> {
     const scratch = new Uint8Array(Math.min(length, PREFETCH_STEP_BYTES));
     const end = at + length;
     for (let position = at; position < end; position += scratch.length) {
+      call?.signal?.throwIfAborted();
       const step = Math.min(scratch.length, end - position);
       if (!this.zeroNow(position, step)) await this.read(position, scratch.subarray(0, step));
     }

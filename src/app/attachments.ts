@@ -45,6 +45,8 @@ export class Attachments implements AsyncDisposable {
   readonly #store: ObjectStore;
   readonly #log: Log;
   readonly #attached = new Map<string, Attached>();
+  /** Why a snapshot may not go, though no client has it open; by its key. */
+  readonly #reserved = new Map<string, string>();
 
   constructor(directory: VdiDirectory, store: ObjectStore, log: Log) {
     this.#directory = directory;
@@ -102,8 +104,29 @@ export class Attachments implements AsyncDisposable {
     return attached.flatMap(({ uses }) => [...uses]);
   }
 
-  /** @throws SheepError `ERR_BUSY` with the clients that use it */
+  /** Until this is undone what stands behind these keys may not go. @param why  is told to who asks */
+  reserve(keys: readonly string[], why: string): Disposable {
+    for (const key of keys) this.#reserved.set(key, why);
+    return {
+      [Symbol.dispose]: () => {
+        for (const key of keys) this.#reserved.delete(key);
+      },
+    };
+  }
+
+  /** @throws SheepError `ERR_BUSY` with the clients that use it, or why it may not go */
   refuseUsed(key: string, what: string, then: string): void {
+    const why = this.#reserved.get(key);
+    if (why !== undefined) {
+      throw new SheepError(
+        'ERR_BUSY',
+        `${what} is used by ${why}; wait for its end, then ${then}`,
+        {
+          name: key,
+          clients: why,
+        },
+      );
+    }
     const names = this.clients(key).map((client) => client.name);
     if (names.length === 0) return;
     const clients = names.join(', ');

@@ -1,6 +1,8 @@
 import { isFault } from '../base/errors.ts';
+import { Gate } from '../base/gate.ts';
 import type { Log } from '../base/log.ts';
 import type { BlockDevice, DeviceInfo } from '../contracts/block-device.ts';
+import type { Call } from '../contracts/call.ts';
 import type { Client, ExportEntry, Exports } from '../contracts/exports.ts';
 import type { ObjectStore } from '../contracts/object-store.ts';
 import type { Clock } from '../contracts/seams.ts';
@@ -17,9 +19,13 @@ import {
 import { countObjects, makeVolume } from '../vdi/open-volume.ts';
 import { exportName, type VolumeRecord } from '../vdi/record.ts';
 import { Attachments, keyOf, snapshotKey, type Use } from './attachments.ts';
+import { type FrozenCluster, freezeAll } from './freeze-all.ts';
+import { unneeded } from './held-states.ts';
 
 /** What a change of a VDI waits while a snapshot of it is about to be taken. */
 const PACE_MS = 5;
+/** Who keeps snapshots from being deleted while the cluster is stored. */
+const SAVING = "'collie cluster snapshot save'";
 
 /** What a listing shows, and to whom. */
 interface GuardedEntry extends ExportEntry {
@@ -35,6 +41,10 @@ export class Volumes implements Exports, AsyncDisposable {
   readonly #gates: Attachments['gates'];
   readonly #replaced: (record: VolumeRecord) => void;
   readonly #clock: Clock | undefined;
+  /** Whoever makes names or takes them away passes together; who needs all as they are, alone. */
+  readonly #names = new Gate();
+  /** Snapshots of the cluster that are being stored: while there are any, nothing held is released. */
+  #storing = 0;
 
   /**
    * @param replaced  is told of what a rollback has put another one in the place of, to be removed
@@ -86,8 +96,9 @@ export class Volumes implements Exports, AsyncDisposable {
 
   /** @throws SheepError as `VdiDirectory.create` */
   create(wanted: NewVolume): Promise<VolumeRecord> {
-    return this.#gates.pass(wanted.name, true, () =>
-      this.#directory.create(wanted, (record) => makeVolume({ store: this.#store, record })),
+    const make = (record: VolumeRecord) => makeVolume({ store: this.#store, record });
+    return this.changingNames(() =>
+      this.#gates.pass(wanted.name, true, () => this.#directory.create(wanted, make)),
     );
   }
 
@@ -98,15 +109,70 @@ export class Volumes implements Exports, AsyncDisposable {
    * @throws SheepError as `VdiDirectory.snapshot`, or what the store throws: then there is none
    */
   snapshot(name: string, tag: string): Promise<VolumeRecord> {
-    return this.#gates.pass(name, true, () =>
-      this.#directory.snapshot(name, tag, async (child, commit) => {
-        const attached = this.#attachments.volume(name);
-        const volume = attached ?? (await this.#attachments.openOwned(name));
-        const prepare = (root: Entries) => makeVolume({ store: this.#store, record: child }, root);
-        await volume.freeze(prepare, commit, async () => this.#clock?.sleep(PACE_MS));
-      }),
+    return this.changingNames(() =>
+      this.#gates.pass(name, true, () =>
+        this.#directory.snapshot(name, tag, async (child, commit) => {
+          const attached = this.#attachments.volume(name);
+          const volume = attached ?? (await this.#attachments.openOwned(name));
+          const prepare = (root: Entries) =>
+            makeVolume({ store: this.#store, record: child }, root);
+          await volume.freeze(prepare, commit, this.#pace);
+        }),
+      ),
     );
   }
+
+  /**
+   * What the whole cluster holds in one instant: every working VDI, frozen, and every snapshot. Until
+   * it is disposed none of that goes.
+   * @param clock  tells the instant
+   * @throws SheepError as `freezeAll`
+   */
+  async freezeAll(
+    clock: Pick<Clock, 'wallMs'>,
+    call: Call = {},
+  ): Promise<FrozenCluster & Disposable> {
+    await this.#names.enter(true);
+    try {
+      const names = (await this.#directory.list()).map(({ name }) => name);
+      const parts = { directory: this.#directory, store: this.#store, pace: this.#pace };
+      const frozen = await this.#gates.passAll(names, () =>
+        freezeAll({ ...parts, attachments: this.#attachments, clock }, call),
+      );
+      const reserved = this.#attachments.reserve(frozen.snapshots.map(keyOf), SAVING);
+      this.#storing += 1;
+      const end = () => {
+        reserved[Symbol.dispose]();
+        this.#storing -= 1;
+      };
+      return { ...frozen, [Symbol.dispose]: end };
+    } finally {
+      this.#names.leave(true);
+    }
+  }
+
+  /** For whoever gives names to VDIs and snapshots, or takes them away, by other ways. */
+  changingNames<T>(work: () => Promise<T>): Promise<T> {
+    return this.#names.pass(false, work);
+  }
+
+  /**
+   * Lets go of what is held and not needed, or of which no working VDI stems any more: it is removed,
+   * as far as nobody reads it. Does nothing while a snapshot of the cluster is being stored.
+   */
+  releaseHeld(isNeeded: (held: VolumeRecord) => boolean): Promise<void> {
+    return this.changingNames(() => this.#releaseHeld(isNeeded));
+  }
+
+  async #releaseHeld(isNeeded: (held: VolumeRecord) => boolean): Promise<void> {
+    if (this.#storing > 0) return;
+    for (const held of unneeded(await this.#directory.all(), isNeeded)) {
+      const released = await this.#directory.release(held.vid);
+      if (released !== undefined) this.#replaced(released);
+    }
+  }
+
+  readonly #pace = async () => this.#clock?.sleep(PACE_MS);
 
   /**
    * A new VDI that begins as the snapshot is; nothing is copied.
@@ -116,8 +182,10 @@ export class Volumes implements Exports, AsyncDisposable {
     parseVdiName(target);
     const { name, vid } = await this.#directory.snapshotInfo(source);
     const byId = { name, snapshot: String(vid) };
-    return this.#gates.passAll([snapshotKey(byId), target], () =>
-      this.#directory.clone(byId, target, this.#copyRoot),
+    return this.changingNames(() =>
+      this.#gates.passAll([snapshotKey(byId), target], () =>
+        this.#directory.clone(byId, target, this.#copyRoot),
+      ),
     );
   }
 
@@ -134,13 +202,16 @@ export class Volumes implements Exports, AsyncDisposable {
   ): Promise<VolumeRecord> {
     const source = await this.#directory.snapshotInfo({ name, snapshot });
     const id = String(source.vid);
-    return this.#gates.passAll([name, snapshotKey({ name, snapshot: id })], async () => {
+    const roll = async () => {
       this.#attachments.refuseUsed(name, `the VDI '${name}'`, 'roll it back');
       if (dryRun) return source;
       const { record, replaced } = await this.#directory.rollback(name, id, this.#copyRoot);
+      await this.#releaseHeld(() => true);
       if (replaced !== undefined) this.#replaced(replaced);
       return record;
-    });
+    };
+    const keys = [name, snapshotKey({ name, snapshot: id })];
+    return this.changingNames(() => this.#gates.passAll(keys, roll));
   }
 
   /**
@@ -197,7 +268,7 @@ export class Volumes implements Exports, AsyncDisposable {
         ? await this.#directory.info(name)
         : await this.#directory.snapshotInfo({ name, snapshot });
     const key = keyOf(found);
-    return this.#gates.pass(key, true, async () => {
+    const remove = async () => {
       const byId = { name, snapshot: String(found.vid) };
       const record =
         snapshot === undefined
@@ -206,10 +277,12 @@ export class Volumes implements Exports, AsyncDisposable {
       const what = snapshot === undefined ? `VDI '${name}'` : `snapshot '${exportName(record)}'`;
       this.#attachments.refuseUsed(key, `the ${what}`, 'delete it');
       if (dryRun) return record;
-      return snapshot === undefined
-        ? this.#directory.delete(name)
-        : this.#directory.deleteSnapshot(byId);
-    });
+      if (snapshot !== undefined) return this.#directory.deleteSnapshot(byId);
+      const deleted = await this.#directory.delete(name);
+      await this.#releaseHeld(() => true);
+      return deleted;
+    };
+    return this.changingNames(() => this.#gates.pass(key, true, remove));
   }
 
   /**

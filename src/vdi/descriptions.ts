@@ -2,11 +2,12 @@ import { SheepError } from '../base/errors.ts';
 import type { Described } from '../contracts/block-device.ts';
 import type { Call } from '../contracts/call.ts';
 import type { ObjectStore } from '../contracts/object-store.ts';
-import { changedBlock, depthOf, describeObjects, type Sources } from './changes.ts';
+import { depthOf, describeObjects } from './changes.ts';
 import type { DataNames } from './data-names.ts';
 import { BITMAP_CONTEXT, DEPTH_CONTEXT } from './device-info.ts';
 import { Inode } from './inode.ts';
 import { plainCall, type VolumeRecord } from './record.ts';
+import { changesBetween, sourcesOf } from './state-changes.ts';
 
 export interface DescribedRange extends Call {
   readonly at: number;
@@ -43,8 +44,10 @@ export class Descriptions {
       const vids = (await ancestry()).map(({ vid }) => vid);
       return this.#depths(record, vids, range);
     }
-    const older = await this.#inodeOf(snapshotOf(context, record, await ancestry()));
-    const changes = await this.#changes(older, range);
+    const earlier = await this.#inodeOf(snapshotOf(context, record, await ancestry()));
+    const inodes = { earlier, later: this.#inode };
+    const look = changesBetween(this.#store, this.#names, inodes);
+    const changes = await describeObjects(range, look);
     // If it was deleted meanwhile, what was read of it may already have been cleared.
     snapshotOf(context, record, await ancestry());
     return changes;
@@ -58,31 +61,10 @@ export class Descriptions {
     return describeObjects(range, async (index, end) => {
       const holeTo = this.#inode.skipHoles(index, end);
       if (holeTo > index) return { upTo: holeTo, flags: 0 };
-      const sources = await this.#sources(this.#inode, index);
+      const sources = await sourcesOf(this.#store, this.#names, this.#inode, index);
       if (sources === undefined) return { upTo: index + 1, flags: 0 };
       return { flagsOf: (block) => depthOf(sources[block] ?? 0, vid, ancestors) };
     });
-  }
-
-  #changes(
-    older: Inode,
-    range: DescribedRange & { readonly objectBytes: number },
-  ): Promise<Described[]> {
-    return describeObjects(range, async (index, end) => {
-      const sameTo = this.#inode.sameUntil(older, index, end);
-      if (sameTo > index) return { upTo: sameTo, flags: 0 };
-      const [was, is] = [await older.owner(index), await this.#inode.owner(index)];
-      if (was === is) return { upTo: index + 1, flags: 0 };
-      const after = await this.#sources(this.#inode, index);
-      const before = await this.#sources(older, index);
-      return { flagsOf: (block) => (changedBlock(before, after, block) ? 1 : 0) };
-    });
-  }
-
-  /** Asked of the store in the turn in which the inode was: so the object is still there. */
-  async #sources(inode: Inode, index: number): Promise<Sources> {
-    const owner = await inode.owner(index);
-    return owner === 0 ? undefined : this.#store.sources(this.#names.of(owner, index));
   }
 
   async #inodeOf(snapshot: VolumeRecord): Promise<Inode> {

@@ -262,22 +262,29 @@ export class Volume implements BlockDevice {
    *                 has happened
    * @param commit   says who is who from now on
    * @param pace     what each change waits before that, so that little is left for the last flush
+   * @param together waits for others that freeze with this one: called three times, when the bulk is
+   *                 stable, when little is left, and when nothing changes any more; if it fails, nothing
+   *                 has happened
    */
   async freeze(
     prepare: (root: Entries) => Promise<void>,
     commit: () => Promise<Frozen>,
     pace: () => Promise<void> = async () => undefined,
+    together: () => Promise<void> = async () => undefined,
   ): Promise<void> {
     const { frees, writers } = this.#changes;
     await frees.shut();
     try {
       await this.flush();
+      await together();
       writers.slow(pace);
       for (let round = 0; round < FLUSHES_BEFORE_PAUSE; round += 1) await this.flush();
+      await together();
       await writers.shut();
       const root = await this.#inode.rootEntries();
       await this.flush();
       await prepare(root);
+      await together();
       this.#become(await commit().catch((error) => this.#stopUnlessUndone(error)));
     } finally {
       writers.open();

@@ -65,7 +65,7 @@ export class StoreWriter implements AsyncDisposable {
   /** Names of content that is there and damaged, and has not been stored anew. */
   readonly #damaged = new Set<string>();
   readonly #here: Work;
-  readonly #proving: boolean;
+  #proving: boolean;
   #failure: unknown;
 
   constructor(store: SnapshotStore, lock: StoreLock, { proving = false }: WriterOptions = {}) {
@@ -100,6 +100,11 @@ export class StoreWriter implements AsyncDisposable {
   putSlices(bytes: Uint8Array): Promise<Stored> {
     const { options, identity } = this.store;
     return this.#keep('data', bytes, identity.sliceBytes, options.pool);
+  }
+
+  /** From now on what is there already is proven before it is shared. */
+  prove(): void {
+    this.#proving = true;
   }
 
   /** Settles once everything put so far survives a power cut. */

@@ -5,8 +5,8 @@ import type { Call } from '../../contracts/call.ts';
 import { SliceReader } from './slice-reader.ts';
 import type { SnapDisk } from './snap-contents.ts';
 import type { SnapEntry, SnapshotStore } from './store.ts';
-import { FANOUT, isZeroName, nameAt, type TrunkShape, trunkShape } from './trunk-format.ts';
-import { childrenOf, type TrunkNode } from './trunk-reader.ts';
+import { isZeroName, nameAt, type TrunkShape, trunkShape } from './trunk-format.ts';
+import { bytesOf, childrenOf, type TrunkNode } from './trunk-reader.ts';
 
 /** Something that is not as it should be. */
 export interface CheckFinding {
@@ -265,12 +265,6 @@ function* childrenIn({ level, index }: TrunkNode, names: Uint8Array): Generator<
     const name = nameAt(names, place);
     if (!isZeroName(name)) yield { name, level: level - 1, index: index * count + place };
   }
-}
-
-function bytesOf({ level, index }: TrunkNode, shape: TrunkShape) {
-  const nodeBytes = FANOUT ** level * shape.leafSlices * shape.sliceBytes;
-  const at = index * nodeBytes;
-  return { at, length: Math.min(nodeBytes, shape.sizeBytes - at) };
 }
 
 function lossOf(error: unknown): SheepError {

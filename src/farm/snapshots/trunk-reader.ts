@@ -1,3 +1,4 @@
+import { isFault, SheepError } from '../../base/errors.ts';
 import type { SnapshotStore } from './store.ts';
 import {
   decodeTrunk,
@@ -33,6 +34,29 @@ export async function childrenOf(
   const count = level === 0 ? leafSlices : FANOUT;
   if (isZeroName(name)) return decodeNothing(count);
   return decodeTrunk(await store.read(name, 'trunk'), level, count, store.format(name));
+}
+
+/** The same of a disk that is to be read: what of it is lost with the node is said. */
+async function childrenOrLoss(
+  store: SnapshotStore,
+  node: TrunkNode,
+  shape: TrunkShape,
+): Promise<Uint8Array> {
+  try {
+    return await childrenOf(store, node, shape);
+  } catch (error) {
+    if (!isFault(error, 'ERR_CORRUPT') && !isFault(error, 'ERR_MISSING')) throw error;
+    const { at, length } = bytesOf(node, shape);
+    const message = `bytes ${at} to ${at + length - 1} of the disk are lost: ${error.message}`;
+    throw new SheepError(error.code, message, { ...error.facts, at, length }, error);
+  }
+}
+
+/** Which bytes of the disk a node stands for. */
+export function bytesOf({ level, index }: Omit<TrunkNode, 'name'>, shape: TrunkShape) {
+  const nodeBytes = FANOUT ** level * shape.leafSlices * shape.sliceBytes;
+  const at = index * nodeBytes;
+  return { at, length: Math.min(nodeBytes, shape.sizeBytes - at) };
 }
 
 /** Finds nodes of a tree by their places, and remembers the way to the last one. */
@@ -78,7 +102,8 @@ export class TrunkReader {
       else if (index === 0) names.set(await this.nameOf(level - 1, 0));
       return names;
     }
-    return childrenOf(this.#store, { name: await this.nameOf(level, index), level, index }, shape);
+    const name = await this.nameOf(level, index);
+    return childrenOrLoss(this.#store, { name, level, index }, shape);
   }
 }
 
@@ -109,12 +134,9 @@ export async function* differingLeaves(
     ];
     if (sameName(name, oldName)) return;
     if (level === 0) {
-      const names = await childrenOf(store, { name, level, index }, shape);
-      yield {
-        index,
-        names,
-        before: await childrenOf(store, { name: oldName, level, index }, shape),
-      };
+      const names = await childrenOrLoss(store, { name, level, index }, shape);
+      const oldNode = { name: oldName, level, index };
+      yield { index, names, before: await childrenOrLoss(store, oldNode, shape) };
       return;
     }
     for (let child = 0; child < FANOUT; child += 1) yield* walk(level - 1, index * FANOUT + child);

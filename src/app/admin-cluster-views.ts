@@ -1,6 +1,7 @@
 import type { CodecName, HashName } from '../base/content.ts';
 import type { ErrorView } from './admin-views.ts';
 import type { Loaded } from './cluster-snapshots/load.ts';
+import type { Amount, RunningJob } from './cluster-snapshots/operations.ts';
 
 /** What the admin API answers about snapshots of the cluster, as JSON; `collie` reads the same types. */
 
@@ -35,28 +36,13 @@ export interface ClusterSnapshotListView {
     /** One sentence. */
     readonly flaw: string;
   }[];
-  readonly running: readonly RunningView[];
-}
-
-/** An operation that runs. */
-export interface RunningView {
-  readonly operation: string;
-  readonly tag?: string;
-  readonly sinceMs: number;
-  readonly doneBytes: number;
-  readonly totalBytes?: number | undefined;
-}
-
-/** How far an operation is. */
-export interface AmountView {
-  readonly doneBytes: number;
-  /** Absent: nobody knows yet. */
-  readonly totalBytes?: number | undefined;
+  /** What is done with them now. */
+  readonly running: readonly RunningJob[];
 }
 
 /** What answers with lines that take their time say before their result. */
 export type OperationLine<Result> =
-  | ({ readonly is: 'progress' } & AmountView)
+  | ({ readonly is: 'progress' } & Amount)
   | { readonly is: 'end'; readonly result: Result }
   | { readonly is: 'error'; readonly error: ErrorView };
 
@@ -88,7 +74,7 @@ export interface FreedView {
 
 /** `POST /v1/cluster/check`: a line each. */
 export type ClusterCheckLine =
-  | ({ readonly is: 'progress' /** What is being read. */; readonly what: string } & AmountView)
+  | ({ readonly is: 'progress' /** What is being read. */; readonly what: string } & Amount)
   | { readonly is: 'flaw'; readonly flaw: ClusterFlawView }
   | { readonly is: 'end'; readonly result: ClusterCheckedView }
   | { readonly is: 'error'; readonly error: ErrorView };
@@ -119,8 +105,11 @@ export interface ClusterCheckedView {
 
 /** What a save came to. */
 export interface SavedView extends ClusterSnapshotView {
-  /** Of the disks: what was read, and what the new of it takes in the store. */
+  /** What was read of the disks, and of that what was not in the store before, and what was. */
   readonly readBytes: number;
+  readonly newBytes: number;
+  readonly sharedBytes: number;
+  /** What the new of it takes in the store. */
   readonly storedBytes: number;
 }
 

@@ -4,6 +4,7 @@ import type { Farm } from '../farm/farm.ts';
 import type { ConnectionInfo, NbdStats } from '../nbd/server.ts';
 import type { VolumeRecord } from '../vdi/record.ts';
 import type { Flaw } from './check-device.ts';
+import type { OperationStats } from './cluster-snapshots/operations.ts';
 import type { Health } from './health.ts';
 import type { ProcessStats } from './host.ts';
 
@@ -48,6 +49,7 @@ export interface StatsView {
   /** Counted since the start. */
   readonly nbd: NbdStats;
   readonly events: readonly EventCount[];
+  readonly clusterSnapshots: OperationStats;
 }
 
 /** One VDI or snapshot. */

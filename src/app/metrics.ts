@@ -20,6 +20,7 @@ export async function metricsText(
   const page = new MetricsPage();
   addNbd(page, facts.stats);
   addStore(page, facts.stats);
+  addSnapshots(page, facts.stats);
   addProcess(page, facts);
   return page.text(pause);
 }
@@ -130,6 +131,52 @@ function addStore(page: MetricsPage, { farm, space, diskSyncs }: StatsView): voi
     'Time to make a file of the store stable, the journal among them',
     [],
     [[{}, diskSyncs]],
+  );
+}
+
+/** Operations on snapshots of the cluster. */
+function addSnapshots(
+  page: MetricsPage,
+  { clusterSnapshots: { running, counts } }: StatsView,
+): void {
+  const name = (what: string) => `sheepdog_cluster_snapshot_${what}`;
+  page.counter(
+    name('operations_total'),
+    'Operations on snapshots of the cluster that are over, by how they ended',
+    ['operation', 'result'],
+    counts.flatMap(({ operation, results }) =>
+      Object.entries(results).map(([result, count]): Value => [{ operation, result }, count]),
+    ),
+  );
+  page.counter(
+    name('seconds_total'),
+    'Time that they took',
+    ['operation'],
+    counts.map(({ operation, tookMs }): Value => [{ operation }, tookMs / 1000]),
+  );
+  page.counter(
+    name('bytes_total'),
+    'Bytes that they were about',
+    ['operation'],
+    counts.map(({ operation, bytes }): Value => [{ operation }, bytes]),
+  );
+  page.gauge(
+    name('running'),
+    'Operations that run now',
+    ['operation'],
+    [...Map.groupBy(running, ({ operation }) => operation)].map(
+      ([operation, some]): Value => [{ operation }, some.length],
+    ),
+  );
+  page.gauge(
+    name('progress_ratio'),
+    'How far the one that changes something is, from 0 to 1',
+    ['operation'],
+    running
+      .filter(({ operation }) => operation !== 'check')
+      .map(({ operation, doneBytes, totalBytes = 0 }): Value => {
+        return [{ operation }, totalBytes === 0 ? 0 : Math.min(1, doneBytes / totalBytes)];
+      }),
   );
 }
 

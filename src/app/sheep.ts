@@ -216,6 +216,7 @@ function subjectOf(parts: Parts, admin: readonly Address[], requestStop: () => v
       connections: nbd.connections(),
       nbd: nbd.stats(),
       events: events.counts(),
+      clusterSnapshots: clusterSnapshots.stats(),
     }),
   };
 }

@@ -4,6 +4,7 @@ import { printable } from './admin-client.ts';
 import type { Collie } from './collie-command.ts';
 import { formatBytes } from './output.ts';
 import { percentOf } from './percent.ts';
+import type { Progress } from './progress.ts';
 
 /** `collie cluster check`. */
 export function clusterCheckCommand({ lines, progress, show, fail }: Collie): Command {
@@ -13,17 +14,17 @@ export function clusterCheckCommand({ lines, progress, show, fail }: Collie): Co
     .action(async ({ sample }: { readonly sample?: string }) => {
       const samplePercent = percentOf(sample);
       const flaws: ClusterFlawView[] = [];
-      using shown = progress('checking the cluster');
+      using steps = new Steps(progress);
       const { result } = await lines<ClusterCheckLine>(
         'POST',
         '/v1/cluster/check',
         (line) => {
           if (line.is === 'flaw') flaws.push(line.flaw);
-          else shown.update(line.doneBytes, line.totalBytes);
+          else steps.of(line.what).update(line.doneBytes, line.totalBytes);
         },
         { samplePercent },
       );
-      shown.done();
+      steps.done();
       show({ ...result, flaws }, (out) => {
         for (const { message } of flaws) out.line(printable(message));
         const { snapshots, exports, readBytes, flawCount } = result;
@@ -32,9 +33,35 @@ export function clusterCheckCommand({ lines, progress, show, fail }: Collie): Co
         const read = `${formatBytes(readBytes)} read${part}`;
         const verdict = flawCount === 0 ? 'sound' : `not sound, flaws: ${flawCount}`;
         out.line(
-          `${exports} VDIs and snapshots, ${snapshots} snapshots of the cluster: ${verdict} (${read})`,
+          `served: ${exports}, snapshots of the cluster: ${snapshots}; ${verdict} (${read})`,
         );
       });
       if (result.flawCount > 0) fail();
     });
+}
+
+/** A bar for each thing that is read, one after the other. */
+class Steps implements Disposable {
+  readonly #progress: Collie['progress'];
+  #what = '';
+  #shown: Progress | undefined;
+
+  constructor(progress: Collie['progress']) {
+    this.#progress = progress;
+  }
+
+  of(what: string): Progress {
+    if (this.#shown !== undefined && this.#what === what) return this.#shown;
+    this.done();
+    this.#what = what;
+    this.#shown = this.#progress(`checking ${what}`);
+    return this.#shown;
+  }
+  done(): void {
+    this.#shown?.done();
+    this.#shown = undefined;
+  }
+  [Symbol.dispose](): void {
+    this.#shown?.[Symbol.dispose]();
+  }
 }

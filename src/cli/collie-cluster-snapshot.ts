@@ -3,9 +3,9 @@ import type {
   ClusterSnapshotListView,
   FreedView,
   OperationLine,
-  RunningView,
   SavedView,
 } from '../app/admin-cluster-views.ts';
+import type { Amount, RunningJob } from '../app/cluster-snapshots/operations.ts';
 import { printable } from './admin-client.ts';
 import { pathOfTag, SNAPSHOTS, TAG } from './cluster-snapshot-tags.ts';
 import { loadCommand } from './collie-cluster-load.ts';
@@ -71,7 +71,7 @@ function listCommand({ call, show, fail }: Collie): Command {
     });
 }
 
-function underWay({ operation, tag = '', sinceMs, doneBytes, totalBytes }: RunningView): string {
+function underWay({ operation, tag = '', sinceMs, doneBytes, totalBytes }: RunningJob): string {
   const total = totalBytes === undefined ? '' : ` of ${formatBytes(totalBytes)}`;
   const name = [operation, tag].join(' ').trim();
   return `under way since ${formatTime(sinceMs)}: ${name}, ${formatBytes(doneBytes)}${total}`;
@@ -112,13 +112,7 @@ async function freeing(
   body?: object,
 ): Promise<FreedView> {
   using shown = progress('freeing space');
-  const each = ({
-    doneBytes,
-    totalBytes,
-  }: {
-    doneBytes: number;
-    totalBytes?: number | undefined;
-  }) => shown.update(doneBytes, totalBytes);
+  const each = ({ doneBytes, totalBytes }: Amount) => shown.update(doneBytes, totalBytes);
   const { result } = await lines<OperationLine<FreedView>>(method, path, each, body);
   shown.done();
   return result;

@@ -33,6 +33,7 @@ const stats = (fields: Partial<StatsView>): StatsView => ({
   },
   space: { totalBytes: 100 * GiB, freeBytes: 40 * GiB, reservedBytes: 0 },
   diskSyncs: NO_DURATIONS,
+  clusterSnapshots: { running: [], counts: [] },
   connections: [],
   events: [],
   nbd: { exports: [], handshakes: 0, accepted: 0, refused: 0, evicted: 0, acceptFailures: 0 },

@@ -6,13 +6,13 @@ import type { SnapshotStore } from '../../farm/snapshots/store.ts';
 import type { VdiDirectory } from '../../vdi/directory.ts';
 import { exportName, type VolumeRecord } from '../../vdi/record.ts';
 import type {
-  AmountView,
   ClusterCheckedView,
   ClusterCheckLine,
   ClusterFlawView,
 } from '../admin-cluster-views.ts';
 import type { Checks } from '../checks.ts';
 import { progressLines } from '../progress-lines.ts';
+import type { Amount } from './operations.ts';
 
 export interface CheckParts {
   /** Of snapshots; absent: there is none. */
@@ -65,7 +65,7 @@ async function* checkSnapshots(
   call: Call,
 ): AsyncGenerator<Line, Count> {
   type Found = { readonly flaws: ClusterFlawView[]; readonly count: Count };
-  const lines = progressLines<AmountView, Found>(clock, call, async (its, progress) => {
+  const lines = progressLines<Amount, Found>(clock, call, async (its, progress) => {
     const flaws: ClusterFlawView[] = [];
     let [readBytes, flawCount] = [0, 0];
     const found = checkStore(store, {

@@ -1,17 +1,19 @@
 import { SheepError } from '../../base/errors.ts';
 import type { WantedShape } from '../../config/store-shape.ts';
 import type { Call } from '../../contracts/call.ts';
-import type { LoadedView, OperationLine } from '../admin-cluster-views.ts';
+import type {
+  ClusterCheckLine,
+  ClusterSnapshotInfoView,
+  ClusterSnapshotListView,
+  FreedView,
+  LoadedView,
+  OperationLine,
+  SavedView,
+} from '../admin-cluster-views.ts';
 import { progressLines } from '../progress-lines.ts';
 import type { LoadOptions } from './load-plan.ts';
 import type { Place } from './open.ts';
-import {
-  type Amount,
-  type Job,
-  type OperationCounts,
-  Operations,
-  type RunningJob,
-} from './operations.ts';
+import { type Amount, type Job, type OperationStats, Operations } from './operations.ts';
 import type { SnapshotParts, WritingParts } from './parts.ts';
 
 interface DryRun {
@@ -38,12 +40,29 @@ export class ClusterSnapshots implements AsyncDisposable {
     this.#operations = new Operations(place.clock, place.log);
   }
 
-  /** What runs now, and what there was since the start. */
-  stats(): {
-    readonly running: readonly RunningJob[];
-    readonly counts: readonly OperationCounts[];
-  } {
-    return { running: this.#operations.running(), counts: this.#operations.counts() };
+  stats(): OperationStats {
+    return this.#operations.stats();
+  }
+
+  /**
+   * Saves all there is under a tag. The first line is told once its instant is over.
+   * @throws SheepError as `saveSnapshot`; `ERR_BUSY`
+   */
+  save(tag: string, call: Call): Lines<SavedView> {
+    return this.#changing({ operation: 'save', tag }, call, async (parts, its, progress) => {
+      const [{ saveSnapshot }, { viewOf }] = await Promise.all([
+        import('./save.ts'),
+        import('./listing.ts'),
+      ]);
+      const saved = await saveSnapshot(parts, tag, its, (done) => {
+        if (done.phase === 'storing') progress({ doneBytes: done.readBytes });
+      });
+      const { entry, snap, readBytes, newBytes, sharedBytes, storedBytes } = saved;
+      const counts = { readBytes, newBytes, sharedBytes, storedBytes };
+      const view = { ...viewOf(entry, snap), ...counts };
+      this.#place.log.event('info', 'cluster.snapshot-saved', { ...view });
+      return view;
+    });
   }
 
   /** @throws SheepError as `loadSnapshot` and `planLoad`, `ERR_BUSY` */
@@ -62,6 +81,90 @@ export class ClusterSnapshots implements AsyncDisposable {
     return this.#changing({ operation: 'load', tag }, call, work);
   }
 
+  /** @throws SheepError as `deleteSnapshot`; `ERR_BUSY` */
+  delete(tag: string, { dryRun }: DryRun, call: Call): Lines<FreedView> {
+    const removal = () => import('./removal.ts');
+    if (dryRun) {
+      return this.#looking(call, async (parts, its) =>
+        (await removal()).planDeletion(parts, tag, its),
+      );
+    }
+    return this.#changing({ operation: 'delete', tag }, call, async (parts, its, progress) => {
+      const freed = await (await removal()).deleteSnapshot(parts, tag, its, progress);
+      this.#place.log.event('info', 'cluster.snapshot-deleted', { tag, ...freed });
+      return freed;
+    });
+  }
+
+  /** @throws SheepError as `collectSnapshots`; `ERR_BUSY` */
+  collect({ dryRun }: DryRun, call: Call): Lines<FreedView> {
+    const removal = () => import('./removal.ts');
+    const nothing = { dryRun, freedBytes: 0, liveBytes: 0, keptBytes: 0 };
+    if (dryRun) {
+      return this.#looking(
+        call,
+        async (parts, its) => (await removal()).planCollecting(parts, its),
+        nothing,
+      );
+    }
+    return this.#changing(
+      { operation: 'gc' },
+      call,
+      async (parts, its, progress) => {
+        const freed = await (await removal()).collectSnapshots(parts, its, progress);
+        this.#place.log.event('info', 'cluster.snapshots-collected', { ...freed });
+        return freed;
+      },
+      nothing,
+    );
+  }
+
+  /** @throws SheepError if the store cannot be opened */
+  async list(): Promise<ClusterSnapshotListView> {
+    const { running } = this.#operations.stats();
+    const { openStore } = await import('./open.ts');
+    await using opened = await openStore(this.#place);
+    if (opened === undefined) return { snapshots: [], lost: [], running };
+    const { listSnapshots } = await import('./listing.ts');
+    const { store } = opened.parts;
+    const { storeId, hash, codec } = store.identity;
+    return { store: { storeId, hash, codec }, ...(await listSnapshots(store)), running };
+  }
+
+  /** @throws SheepError as `showSnapshot` */
+  async show(tag: string, call: Call): Promise<ClusterSnapshotInfoView> {
+    const { showSnapshot } = await import('./show.ts');
+    return this.#reading(({ store }) => showSnapshot(store, tag, call));
+  }
+
+  /**
+   * Proves all there is: snapshots of the cluster, and what is served. Other operations go on.
+   * @throws SheepError if the store cannot be opened; `ERR_SHUTDOWN`
+   */
+  check(
+    options: { readonly samplePercent: number },
+    call: Call,
+  ): AsyncGenerator<Exclude<ClusterCheckLine, { is: 'error' }>> {
+    const place = this.#place;
+    return this.#operations.run({ operation: 'check' }, call, async function* (its) {
+      const [{ checkCluster }, { openStore }] = await Promise.all([
+        import('./check.ts'),
+        import('./open.ts'),
+      ]);
+      await using opened = await openStore(place);
+      const { directory, checks, clock } = place;
+      const parts = { directory, checks, clock, ...(opened && { store: opened.parts.store }) };
+      const log = place.log;
+      for await (const line of checkCluster(parts, options, its)) {
+        if (line.is === 'end') {
+          const level = line.result.flawCount === 0 ? 'info' : 'error';
+          log.event(level, 'cluster.checked', { ...line.result });
+        }
+        yield line;
+      }
+    });
+  }
+
   /**
    * Makes the store in which snapshots will be, or looks whether it is one of that shape.
    * @throws SheepError `ERR_EXISTS` if it is of another
@@ -75,34 +178,48 @@ export class ClusterSnapshots implements AsyncDisposable {
     return this.#operations[Symbol.asyncDispose]();
   }
 
-  /** With a store that is there. @throws SheepError `ERR_NOT_FOUND` if none is */
-  async #reading<T>(work: (parts: SnapshotParts) => Promise<T>): Promise<T> {
-    const { hasStore, withStore } = await import('./open.ts');
-    if (await hasStore(this.#place)) return withStore(this.#place, undefined, work);
-    throw noSnapshots();
+  /** With the store. @param withoutStore  as of `#changing` */
+  async #reading<T>(work: (parts: SnapshotParts) => Promise<T>, withoutStore?: T): Promise<T> {
+    const { openStore } = await import('./open.ts');
+    await using opened = await openStore(this.#place);
+    if (opened === undefined) return withoutStore ?? noSnapshots();
+    return await work(opened.parts);
   }
 
-  /** An operation that changes what there is; no other one does meanwhile. */
-  #changing<Result>(job: Job, call: Call, work: Work<Result>): Lines<Result> {
+  /**
+   * An operation that changes what there is; no other one does meanwhile.
+   * @param withoutStore  its result if there is no store; absent: it is refused
+   */
+  #changing<Result>(
+    job: Job,
+    call: Call,
+    work: Work<Result>,
+    withoutStore?: Result,
+  ): Lines<Result> {
     return this.#operations.run(job, call, (its) =>
       progressLines(this.#place.clock, its, async (inner, progress) => {
-        const { hasStore, withWriter } = await import('./open.ts');
-        const create = job.operation === 'save';
-        if (!create && !(await hasStore(this.#place))) throw noSnapshots();
-        return withWriter(this.#place, create, (parts) => work(parts, inner, progress));
+        const { openStore, withWriter } = await import('./open.ts');
+        const create = job.operation === 'save' ? {} : undefined;
+        await using opened = await openStore(this.#place, create);
+        if (opened === undefined) return withoutStore ?? noSnapshots();
+        return await withWriter(opened, (parts) => work(parts, inner, progress));
       }),
     );
   }
 
   /** What only looks is no operation: it waits for none, and none waits for it. */
-  #looking<Result>(call: Call, work: Work<Result, SnapshotParts>): Lines<Result> {
+  #looking<Result>(
+    call: Call,
+    work: Work<Result, SnapshotParts>,
+    withoutStore?: Result,
+  ): Lines<Result> {
     return progressLines(this.#place.clock, call, (its, progress) =>
-      this.#reading((parts) => work(parts, its, progress)),
+      this.#reading((parts) => work(parts, its, progress), withoutStore),
     );
   }
 }
 
-function noSnapshots(): SheepError {
+function noSnapshots(): never {
   const message = "no snapshot of the cluster was saved yet: 'collie cluster snapshot save TAG'";
-  return new SheepError('ERR_NOT_FOUND', message);
+  throw new SheepError('ERR_NOT_FOUND', message);
 }

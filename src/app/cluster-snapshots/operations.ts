@@ -4,7 +4,7 @@ import type { Call } from '../../contracts/call.ts';
 import type { Clock } from '../../contracts/seams.ts';
 
 /** What is done with snapshots of the cluster and takes long. */
-export const OPERATIONS = ['save', 'load', 'delete', 'gc', 'check'] as const;
+const OPERATIONS = ['save', 'load', 'delete', 'gc', 'check'] as const;
 export type OperationName = (typeof OPERATIONS)[number];
 
 /** One that runs. */
@@ -20,19 +20,28 @@ export interface Amount {
   readonly totalBytes?: number | undefined;
 }
 
+/** `sinceMs` is wall time. */
 export type RunningJob = Job & Amount & { readonly sinceMs: number };
 
-const RESULTS = ['done', 'failed', 'aborted'] as const;
-type JobResult = (typeof RESULTS)[number];
+type JobResult = 'done' | 'failed' | 'aborted';
 
 /** What one kind came to since the start. */
-export interface OperationCounts {
+interface OperationCounts {
   readonly operation: OperationName;
   readonly results: Readonly<Record<JobResult, number>>;
   readonly tookMs: number;
   /** Read, proven or written, as its progress counts. */
   readonly bytes: number;
 }
+
+export interface OperationStats {
+  /** What runs now, the oldest first. */
+  readonly running: readonly RunningJob[];
+  /** Each kind, since the start. */
+  readonly counts: readonly OperationCounts[];
+}
+
+const NONE = { results: { done: 0, failed: 0, aborted: 0 }, tookMs: 0, bytes: 0 };
 
 /** The words of a refusal. */
 const UNDER_WAY: Readonly<Record<OperationName, (tag: string) => string>> = {
@@ -64,12 +73,13 @@ export class Operations implements AsyncDisposable {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #running = new Set<Running>();
-  readonly #counts = new Map<OperationName, OperationCounts>();
+  readonly #counts: Map<OperationName, OperationCounts>;
   readonly #stop = new AbortController();
 
   constructor(clock: Clock, log: Log) {
     this.#clock = clock;
     this.#log = log;
+    this.#counts = new Map(OPERATIONS.map((operation) => [operation, { operation, ...NONE }]));
   }
 
   /**
@@ -102,14 +112,11 @@ export class Operations implements AsyncDisposable {
     }
   }
 
-  /** What runs now, the oldest first. */
-  running(): RunningJob[] {
-    return [...this.#running].map(({ job, amount, sinceMs }) => ({ ...job, ...amount, sinceMs }));
-  }
-
-  /** Each kind that was there since the start. */
-  counts(): OperationCounts[] {
-    return [...this.#counts.values()];
+  stats(): OperationStats {
+    const running = [...this.#running].map(({ job, amount, sinceMs }) => {
+      return { ...job, ...amount, sinceMs };
+    });
+    return { running, counts: [...this.#counts.values()] };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -143,8 +150,7 @@ export class Operations implements AsyncDisposable {
 
   #end(running: Running, result: JobResult): void {
     const { operation } = running.job;
-    const none = { done: 0, failed: 0, aborted: 0 };
-    const before = this.#counts.get(operation) ?? { results: none, tookMs: 0, bytes: 0 };
+    const before = this.#counts.get(operation) ?? NONE;
     this.#counts.set(operation, {
       operation,
       results: { ...before.results, [result]: before.results[result] + 1 },

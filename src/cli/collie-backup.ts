@@ -1,90 +1,23 @@
-import { Command } from 'commander';
-import { backupsIn, findBackup, shortId, sourceOf, viewOf } from '../app/backup/backups.ts';
-import { usageOf } from '../app/backup/usage.ts';
-import { printable } from './admin-client.ts';
-import { DIRECTORY, ID, withBackups } from './backup-store.ts';
-import { createCommand } from './collie-backup-create.ts';
-import { deleteCommand, pruneCommand } from './collie-backup-remove.ts';
-import { restoreCommand } from './collie-backup-restore.ts';
-import { verifyCommand } from './collie-backup-verify.ts';
+import type { Command } from 'commander';
 import type { Collie } from './collie-command.ts';
-import { fields, formatBytes, formatTime, table } from './output.ts';
 
-/** `collie backup …`. */
-export function backupCommands(collie: Collie): Command[] {
-  const commands = [
-    createCommand,
-    listCommand,
-    showCommand,
-    verifyCommand,
-    restoreCommand,
-    pruneCommand,
-    deleteCommand,
-  ];
-  return commands.map((command) => command(collie));
-}
+/** What makes a command, by its name, in the order of the help. */
+const COMMANDS: Readonly<Record<string, () => Promise<(collie: Collie) => Command>>> = {
+  create: async () => (await import('./collie-backup-create.ts')).createCommand,
+  list: async () => (await import('./collie-backup-list.ts')).listCommand,
+  show: async () => (await import('./collie-backup-list.ts')).showCommand,
+  verify: async () => (await import('./collie-backup-verify.ts')).verifyCommand,
+  restore: async () => (await import('./collie-backup-restore.ts')).restoreCommand,
+  prune: async () => (await import('./collie-backup-remove.ts')).pruneCommand,
+  delete: async () => (await import('./collie-backup-remove.ts')).deleteCommand,
+};
 
-const COLUMNS = ['ID', 'MADE', 'SNAPSHOT', 'TAKEN', 'SIZE', 'TAG'];
-
-function listCommand(collie: Collie): Command {
-  return new Command('list')
-    .description('the backups in a directory, the oldest first')
-    .argument(...DIRECTORY)
-    .action(async (directory: string) => {
-      await withBackups(collie, directory, undefined, async (store) => {
-        const { sound, lost } = await backupsIn(store);
-        const flaws = lost.map(({ entry: { id, tag, timeMs }, flaw }) => ({
-          id,
-          tag,
-          timeMs,
-          flaw,
-        }));
-        const { storeId, hash, codec } = store.identity;
-        const views = sound.map(viewOf);
-        collie.show({ storeId, hash, codec, backups: views, lost: flaws }, (out) => {
-          const all = store.snaps('user');
-          const rows = sound.map((backup) => {
-            const { entry, disk } = backup;
-            const times = [formatTime(entry.timeMs), sourceOf(backup), formatTime(disk.snapshotMs)];
-            return [shortId(all, entry), ...times, formatBytes(disk.sizeBytes), entry.tag];
-          });
-          for (const line of table(COLUMNS, rows)) out.line(line);
-          for (const { entry, flaw } of lost) {
-            out.line(
-              printable(`${shortId(all, entry)} ${formatTime(entry.timeMs)} is lost: ${flaw}`),
-            );
-          }
-        });
-        if (lost.length > 0) collie.fail();
-      });
-    });
-}
-
-function showCommand(collie: Collie): Command {
-  return new Command('show')
-    .description('one backup, and what it takes')
-    .argument(...DIRECTORY)
-    .argument(...ID)
-    .action(async (directory: string, id: string) => {
-      await withBackups(collie, directory, undefined, async (store) => {
-        const backup = findBackup(await backupsIn(store), id);
-        const { sliceBytes } = store.identity;
-        const view = { ...viewOf(backup), ...(await usageOf(store, backup)) };
-        collie.show(view, (out) => {
-          const { sizeBytes, objectBytes, contentBytes, neededBytes, exclusiveBytes } = view;
-          const lines = fields([
-            ['id', view.id],
-            ...(view.tag === '' ? [] : [['tag', view.tag] as const]),
-            ['made', formatTime(view.timeMs)],
-            ['snapshot', `${view.source}, ID ${view.vid}, of cluster ${view.clusterId}`],
-            ['taken', formatTime(view.snapshotMs)],
-            ['size', `${formatBytes(sizeBytes)} (${sizeBytes} bytes)`],
-            ['object size', formatBytes(objectBytes)],
-            ['content', `${formatBytes(contentBytes)}, in slices of ${formatBytes(sliceBytes)}`],
-            ['takes', `${formatBytes(neededBytes)}, ${formatBytes(exclusiveBytes)} of it alone`],
-          ]);
-          for (const line of lines) out.line(line);
-        });
-      });
-    });
+/**
+ * `collie backup …`.
+ * @param named  the word behind it: if it is a command, only that one is loaded
+ */
+export async function backupCommands(collie: Collie, named: string): Promise<Command[]> {
+  const only = Object.hasOwn(COMMANDS, named) ? COMMANDS[named] : undefined;
+  const loads = only === undefined ? Object.values(COMMANDS) : [only];
+  return Promise.all(loads.map(async (load) => (await load())(collie)));
 }

@@ -1,10 +1,13 @@
 import { Command } from 'commander';
 import type { Collie } from './collie-command.ts';
 
+/** @param named  the word behind the group: a group may leave out all but the command of this name */
+type Commands = (collie: Collie, named: string) => Command[] | Promise<Command[]>;
+
 interface Group {
   readonly name: string;
   readonly description: string;
-  readonly load: () => Promise<(collie: Collie) => Command[]>;
+  readonly load: () => Promise<Commands>;
 }
 
 /** Loaded when a command line names them: to load all takes longer than what most commands do. */
@@ -36,10 +39,13 @@ export function emptyGroups(): Command[] {
   return GROUPS.map(({ name, description }) => new Command(name).description(description));
 }
 
-/** Puts its commands below a command, if it is one of `emptyGroups` and still empty. */
-export async function fillGroup(group: Command, collie: Collie): Promise<void> {
+/**
+ * Puts its commands below a command, if it is one of `emptyGroups` and still empty.
+ * @param named  the word behind it on the command line: of the commands, this one may be enough
+ */
+export async function fillGroup(group: Command, collie: Collie, named: string): Promise<void> {
   const load = GROUPS.find(({ name }) => name === group.name())?.load;
   if (load === undefined || group.commands.length > 0) return;
   const commands = await load();
-  for (const command of commands(collie)) group.addCommand(command);
+  for (const command of await commands(collie, named)) group.addCommand(command);
 }

@@ -98,12 +98,12 @@ export function collieProgram(world: CollieWorld, fail: () => void): CollieProgr
     warn: (text) => world.err(`collie: ${printable(text)}\n`),
     fail,
   };
-  const fill = async (command: Command) => {
-    await fillGroup(command, collie);
+  const fill = async (command: Command, named: string) => {
+    await fillGroup(command, collie, named);
     settle(command, world);
   };
   const whole = async () => {
-    for (const command of program.commands) await fill(command);
+    for (const command of program.commands) await fill(command, '');
     return program;
   };
   program
@@ -117,7 +117,7 @@ export function collieProgram(world: CollieWorld, fail: () => void): CollieProgr
     .option('--insecure-network', 'show the token to host:port also where others may read it')
     .version(programVersion(), '-V, --version')
     .addHelpText('after', HELP_AFTER)
-    .hook('preSubcommand', (_program, command) => fill(command));
+    .hook('preSubcommand', ({ args: [, named = ''] }, command) => fill(command, named));
   const single = [eventsCommand(collie), topCommand(collie), completionCommand(world.out, whole)];
   for (const command of [...emptyGroups(), ...single]) program.addCommand(command);
   settle(program, world);

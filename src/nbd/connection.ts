@@ -93,6 +93,10 @@ export class Connection implements StreamEvents {
     this.#negotiation.start();
   }
 
+  get clientName(): string {
+    return this.#client.name;
+  }
+
   /** Undefined unless it is attached to an export. */
   info(): ConnectionInfo | undefined {
     if (this.#export === undefined || this.#transmission === undefined) return undefined;
@@ -122,6 +126,7 @@ export class Connection implements StreamEvents {
   close(): void {
     if (this.#securing === undefined) this.#stream.destroy();
     else this.#securing.abort();
+    this.#shared.securing.leave(this);
   }
 
   /** Looks at the clock: late handshakes, ends that never come, clients that read nothing. */
@@ -219,7 +224,7 @@ export class Connection implements StreamEvents {
 
   /** The stream belongs to TLS until that gives back one that is inside, or none. */
   async #secure(): Promise<void> {
-    const { tls, fatal } = this.#shared;
+    const { tls, fatal, securing: turns } = this.#shared;
     assert(tls !== undefined, 'TLS begins only where it was offered');
     if (this.#inputEndedMs !== undefined) {
       this.close(); // nobody is there to answer
@@ -228,6 +233,11 @@ export class Connection implements StreamEvents {
     const securing = new AbortController();
     const { signal } = securing;
     this.#securing = securing;
+    const turn = turns.enter(this);
+    if (turn !== undefined) {
+      this.#stream.pause(); // what comes meanwhile is for TLS
+      await turn;
+    }
     try {
       const { stream, proof } = await tls.side.secure(this.#stream, { signal });
       this.#securing = undefined;
@@ -242,6 +252,8 @@ export class Connection implements StreamEvents {
       if (!signal.aborted)
         this.#once('warn', 'nbd.tls-refused', '', { cause: describeError(error) });
       this.closed();
+    } finally {
+      turns.leave(this);
     }
   }
 

@@ -17,6 +17,10 @@ export const NBD_LIMITS = {
   /** Clients in handshake at once; who leaves when one more comes: see admission.ts. An honest one
    * whose handshake takes half a second is safe from up to 2,000 strangers a second. */
   handshakesMax: 1024,
+  /** Of these, how many may be in the handshake of TLS, which holds 60 KiB more; the others wait. */
+  tlsHandshakesMax: 128,
+  /** After so long in it a client has to leave if others wait. */
+  tlsTurnMs: 1_000,
   /** Clients at once, those in handshake included; fewer where few files may be open. */
   connectionsMax: 4096,
   /** Of both, what one host may have; so no host locks the others out. */

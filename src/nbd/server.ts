@@ -13,6 +13,7 @@ import { type ExportStats, Meters } from './meter.ts';
 import { QuietLog } from './quiet-log.ts';
 import type { ServerSide } from './shared.ts';
 import { SlabPool } from './slabs.ts';
+import { Turns } from './turns.ts';
 
 export type { ConnectionInfo } from './connection-info.ts';
 
@@ -87,6 +88,7 @@ class Server implements NbdServer {
   /** In the order in which they came. */
   readonly #connections = new Set<Connection>();
   readonly #admission: Admission<Connection>;
+  readonly #securing: Turns<Connection>;
   /** For what strangers do, and what is done to them. */
   readonly #quietLog: Log;
   readonly #slowLog: Log;
@@ -103,6 +105,8 @@ class Server implements NbdServer {
     this.#optionMemory = new Allowance(this.#limits.optionsSharedBytes);
     this.#replyMemory = new Allowance(this.#limits.optionsSharedBytes);
     this.#admission = new Admission(this.#limits);
+    const { tlsHandshakesMax, tlsTurnMs } = this.#limits;
+    this.#securing = new Turns(tlsHandshakesMax, tlsTurnMs, options.clock);
     this.#meters = new Meters(this.#limits.metersMax);
     const { strangerLines, strangerLinesMs, slowLines, slowLinesMs } = this.#limits;
     this.#quietLog = new QuietLog(options.log, options.clock, strangerLines, strangerLinesMs);
@@ -173,7 +177,19 @@ class Server implements NbdServer {
     while (!signal.aborted) {
       const nowMs = clock.monotonicMs();
       for (const connection of this.#connections) connection.sweep(nowMs);
+      this.#hurry();
       await clock.sleep(this.#limits.sweepMs, { signal }).catch(() => undefined);
+    }
+  }
+
+  /** Others wait for their turn with TLS: those that do not go on with theirs have to leave. */
+  #hurry(): void {
+    for (const connection of this.#securing.late()) {
+      this.#counts.evicted += 1;
+      const { tlsHandshakesMax: handshakesMax } = this.#limits;
+      const facts = { client: connection.clientName, handshakesMax, tls: true };
+      this.#quietLog.event('warn', 'nbd.handshakes-full', facts);
+      connection.close();
     }
   }
 
@@ -196,6 +212,7 @@ class Server implements NbdServer {
       meters: this.#meters,
       limits: this.#limits,
       slabs: this.#slabs,
+      securing: this.#securing,
       options: this.#optionMemory,
       replyMemory: this.#replyMemory,
       begun: (one) => this.#begun(one),

@@ -7,6 +7,7 @@ import type { Allowance } from './allowance.ts';
 import type { NbdLimits } from './limits.ts';
 import type { Meters } from './meter.ts';
 import type { SlabPool } from './slabs.ts';
+import type { Turns } from './turns.ts';
 
 /** How a server offers TLS. */
 export interface ServerSide {
@@ -28,6 +29,8 @@ export interface Shared<One> {
   readonly meters: Meters;
   readonly limits: NbdLimits;
   readonly slabs: SlabPool;
+  /** Of those that begin with TLS. */
+  readonly securing: Turns<One>;
   /** For large options, and for their replies. */
   readonly options: Allowance;
   readonly replyMemory: Allowance;

@@ -220,3 +220,41 @@ test('FORCEDTLS: of a large option in the clear nothing is kept', () => {
     expect(wanted <= NBD_LIMITS.optionAssuredBytes, tls).toBe(!kept);
   }
 });
+
+describe('many at a time', () => {
+  test('take turns with TLS, and all come in', async () => {
+    await using served = await ServedTls.start({ files, limits: { tlsHandshakesMax: 2 } });
+    const clients = await Promise.all(Array.from({ length: 24 }, () => served.greeted()));
+    const inside = await Promise.all(clients.map(secured));
+    for (const client of inside) {
+      expect(types(await client.option(OPT.GO, infoData('disk'))).at(-1)).toBe(REP.ACK);
+    }
+    expect(served.server.stats()).toMatchObject({ handshakes: 0, evicted: 0 });
+  });
+
+  test('that do not go on with theirs leave when others wait', async () => {
+    const limits = { tlsHandshakesMax: 2, tlsTurnMs: 100, sweepMs: 20 };
+    await using served = await ServedTls.start({ files, limits });
+    const silent = await Promise.all(Array.from({ length: 2 }, () => served.greeted()));
+    for (const client of silent)
+      expect(types(await client.option(OPT.STARTTLS))).toEqual([REP.ACK]);
+    expect(served.server.stats().evicted).toBe(0);
+    const inside = await secured(await served.greeted());
+    expect(types(await inside.option(OPT.GO, infoData('disk'))).at(-1)).toBe(REP.ACK);
+    await silent[0]?.gone;
+    expect(served.server.stats()).toMatchObject({ handshakes: 1, evicted: 1 });
+    expect(served.log).toContainEqual({
+      name: 'nbd.handshakes-full',
+      facts: expect.objectContaining({ handshakesMax: 2, tls: true }),
+    });
+  });
+
+  test('that wait for their turn end with the server', async () => {
+    const served = await ServedTls.start({ files, limits: { tlsHandshakesMax: 1 } });
+    const clients = await Promise.all(Array.from({ length: 3 }, () => served.greeted()));
+    for (const client of clients) await client.option(OPT.STARTTLS);
+    expect(served.server.stats().handshakes).toBe(3);
+    await served[Symbol.asyncDispose]();
+    await Promise.all(clients.map(({ gone }) => gone));
+  });
+});

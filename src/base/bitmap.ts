@@ -4,23 +4,25 @@ import { assert } from './assert.ts';
 export class Bitmap {
   readonly length: number;
   readonly #words: Uint32Array;
+  readonly #first: number;
+  readonly #end: number;
   #count = 0;
 
-  /** @param words  where the bits lie, all of them 0: `wordsFor(length)` words */
-  constructor(length: number, words = new Uint32Array(wordsFor(length))) {
-    assert(words.length === wordsFor(length), 'the words hold these bits');
+  /** @param words  where the bits lie, all of them 0: `wordsFor(length)` words from `first` on */
+  constructor(length: number, words = new Uint32Array(wordsFor(length)), first = 0) {
     this.length = length;
     this.#words = words;
+    this.#first = first;
+    this.#end = first + wordsFor(length);
+    assert(this.#end <= words.length, 'the words hold these bits');
   }
 
-  /** So many bitmaps of one length in one piece of memory: a typed array for each costs more. */
-  static several(count: number, length: number): Bitmap[] {
+  /** Three bitmaps of one length in one piece of memory: a typed array for each costs more. */
+  static three(length: number): [Bitmap, Bitmap, Bitmap] {
     const size = wordsFor(length);
-    const all = new Uint32Array(count * size);
-    return Array.from(
-      { length: count },
-      (_, place) => new Bitmap(length, all.subarray(place * size, (place + 1) * size)),
-    );
+    const words = new Uint32Array(3 * size);
+    const bitmap = (place: number) => new Bitmap(length, words, place * size);
+    return [bitmap(0), bitmap(1), bitmap(2)];
   }
 
   /** How many are set. */
@@ -29,7 +31,7 @@ export class Bitmap {
   }
 
   has(index: number): boolean {
-    return ((this.#words[index >>> 5] as number) & (1 << (index & 31))) !== 0;
+    return ((this.#words[this.#first + (index >>> 5)] as number) & (1 << (index & 31))) !== 0;
   }
 
   /** True if every bit of `from` to `to - 1` is set. */
@@ -40,10 +42,11 @@ export class Bitmap {
 
   /** Sets one; true if it was not set before. */
   add(index: number): boolean {
-    const word = this.#words[index >>> 5] as number;
+    const at = this.#first + (index >>> 5);
+    const word = this.#words[at] as number;
     const bit = 1 << (index & 31);
     if ((word & bit) !== 0) return false;
-    this.#words[index >>> 5] = word | bit;
+    this.#words[at] = word | bit;
     this.#count += 1;
     return true;
   }
@@ -58,28 +61,28 @@ export class Bitmap {
 
   /** The first one from `index` on that is set, or `length`; looks at 32 at a time. */
   next(index: number): number {
-    let at = index >>> 5;
+    let at = this.#first + (index >>> 5);
     let word = index < this.length ? (this.#words[at] as number) & (-1 << (index & 31)) : 0;
     while (word === 0) {
       at += 1;
-      if (at >= this.#words.length) return this.length;
+      if (at >= this.#end) return this.length;
       word = this.#words[at] as number;
     }
-    return at * 32 + lowestBit(word);
+    return (at - this.#first) * 32 + lowestBit(word);
   }
 
   clear(): void {
     if (this.#count === 0) return;
-    this.#words.fill(0);
+    this.#words.fill(0, this.#first, this.#end);
     this.#count = 0;
   }
 
   /** The indexes that are set, ascending. */
   *[Symbol.iterator](): Generator<number> {
     if (this.#count === 0) return;
-    for (let at = 0; at < this.#words.length; at += 1) {
+    for (let at = this.#first; at < this.#end; at += 1) {
       for (let word = this.#words[at] as number; word !== 0; word &= word - 1) {
-        yield at * 32 + lowestBit(word);
+        yield (at - this.#first) * 32 + lowestBit(word);
       }
     }
   }

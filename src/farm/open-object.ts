@@ -1,5 +1,5 @@
 import { crc32 } from 'node:zlib';
-import { Bitmap } from '../base/bitmap.ts';
+import type { Bitmap } from '../base/bitmap.ts';
 import { SheepError } from '../base/errors.ts';
 import type { Gate } from '../base/gate.ts';
 import { formatOid, type ObjectName, type Stamp } from '../base/ids.ts';
@@ -17,6 +17,7 @@ import {
   ZERO_SUM,
 } from './checksums.ts';
 import type { JournalPoint } from './journal.ts';
+import { giveMarks, type Marks, NO_MARKS, takeMarks } from './marks.ts';
 import { blocksOf, dataAtOf, encodeHeader, HEADER_BYTES, originsAtOf } from './object-format.ts';
 import type { Origins } from './origins.ts';
 
@@ -35,12 +36,7 @@ export class OpenObject {
   readonly #table: BlockTable;
   readonly #dataAt: number;
   readonly #sums: BlockSums;
-  /** Blocks proven since they came from the disk, or written by this process. */
-  readonly verified: Bitmap;
-  /** Blocks whose newest state is stable nowhere yet. */
-  readonly dirty: Bitmap;
-  /** Blocks whose newest state is not stable in this file. */
-  readonly unhomed: Bitmap;
+  #marks: Marks;
   /** Header or table differ from the file for another reason than a changed block. */
   metaDirty = false;
   /** False until its directory was synced. */
@@ -87,16 +83,24 @@ export class OpenObject {
     this.#sums = init.sums;
     this.origins = init.origins;
     this.#dataAt = dataAtOf(init.objectBytes);
-    const blocks = blocksOf(init.objectBytes);
-    [this.verified, this.dirty, this.unhomed] = Bitmap.several(3, blocks) as [
-      Bitmap,
-      Bitmap,
-      Bitmap,
-    ];
+    this.#marks = takeMarks(blocksOf(init.objectBytes));
   }
 
   get blocks(): number {
-    return this.verified.length;
+    return this.#marks.verified.length;
+  }
+
+  /** Blocks proven since they came from the disk, or written by this process. */
+  get verified(): Bitmap {
+    return this.#marks.verified;
+  }
+  /** Blocks whose newest state is stable nowhere yet. */
+  get dirty(): Bitmap {
+    return this.#marks.dirty;
+  }
+  /** Blocks whose newest state is not stable in this file. */
+  get unhomed(): Bitmap {
+    return this.#marks.unhomed;
   }
 
   /** What stands in a block, see checksums.ts. */
@@ -129,6 +133,8 @@ export class OpenObject {
     this.closed = true;
     this.file.closeNow();
     this.#table.close();
+    giveMarks(this.#marks);
+    this.#marks = NO_MARKS;
   }
 
   /** The file alone says everything, on the medium. */

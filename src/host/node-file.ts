@@ -14,7 +14,9 @@ export class NodeFile implements DiskFile {
   readonly #synced: (durationMs: number) => void;
   #underWay = 0;
   #closing = false;
-  readonly #closed = Promise.withResolvers<void>();
+  #closed = false;
+  /** Who waits for that: hardly anybody, and files are opened too often for a promise each. */
+  #whenClosed: PromiseWithResolvers<void> | undefined;
   /** Cleared where the file system cannot tell what is cached; then every read takes the pool. */
   #tellsCached = true;
   #syncFailure: unknown;
@@ -131,7 +133,9 @@ export class NodeFile implements DiskFile {
 
   [Symbol.asyncDispose](): Promise<void> {
     this.closeNow();
-    return this.#closed.promise;
+    if (this.#closed) return Promise.resolve();
+    this.#whenClosed ??= Promise.withResolvers();
+    return this.#whenClosed.promise;
   }
 
   #readCached(at: number, into: Uint8Array, skip: number): number {
@@ -163,7 +167,8 @@ export class NodeFile implements DiskFile {
     } catch (error) {
       throw diskError(error, 'close', this.#path);
     } finally {
-      this.#closed.resolve();
+      this.#closed = true;
+      this.#whenClosed?.resolve();
     }
   }
 }

@@ -48,3 +48,20 @@ test('a range outside the bitmap is a broken belief', () => {
   expect(() => new Bitmap(10).addRange(5, 11)).toThrow('inside');
   expect(() => new Bitmap(10).addRange(-1, 2)).toThrow('inside');
 });
+
+test('three bitmaps in one memory know nothing of each other', () => {
+  const three = Bitmap.three(LENGTH);
+  const [first, second, third] = three;
+  second.addRange(0, LENGTH);
+  expect([first.count, second.count, third.count]).toEqual([0, LENGTH, 0]);
+  expect(three.map((bits) => bits.next(0))).toEqual([LENGTH, 0, LENGTH]);
+  first.add(LENGTH - 1);
+  third.add(0);
+  second.clear();
+  expect(three.map((bits) => [...bits])).toEqual([[LENGTH - 1], [], [0]]);
+  expect(three.map((bits) => bits.next(1))).toEqual([LENGTH - 1, LENGTH, LENGTH]);
+});
+
+test('bits need as much memory as they are', () => {
+  expect(() => new Bitmap(64, new Uint32Array(2), 1)).toThrow('hold');
+});

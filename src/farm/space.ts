@@ -3,6 +3,12 @@ import { BLOCK_BYTES } from '../base/units.ts';
 import type { Disk } from '../contracts/disk.ts';
 import { type FarmLimits, reservedBytesOn } from './limits.ts';
 
+/** What a step asked for, and what the file system had. */
+interface Bought {
+  readonly wantedBytes: number;
+  readonly gotBytes: number;
+}
+
 /**
  * Room for new blocks. It is bought from the file system in steps, because asking for every write
  * would cost as much as the write, and never below a reserve, so that deletes, flushes and shutdown
@@ -13,7 +19,7 @@ export class Space {
   readonly #directory: string;
   readonly #limits: FarmLimits;
   #leftBytes = 0;
-  #asking: Promise<void> | undefined;
+  #asking: Promise<Bought> | undefined;
 
   constructor(disk: Disk, directory: string, limits: FarmLimits) {
     this.#disk = disk;
@@ -31,14 +37,17 @@ export class Space {
 
   /** @throws SheepError `ERR_NO_SPACE` */
   async take(blocks: number): Promise<void> {
-    if (blocks === 0 || this.takeNow(blocks)) return;
-    this.#asking ??= this.#buy(blocks).finally(() => {
-      this.#asking = undefined;
-    });
-    await this.#asking;
-    if (this.takeNow(blocks)) return;
-    await this.#buy(blocks);
-    if (this.takeNow(blocks)) return;
+    while (!this.takeNow(blocks)) {
+      this.#asking ??= this.#buy(blocks).finally(() => {
+        this.#asking = undefined;
+      });
+      const { wantedBytes, gotBytes } = await this.#asking;
+      // Others who waited for it may have taken all that was bought: then it is tried again.
+      if (gotBytes < Math.min(wantedBytes, blocks * BLOCK_BYTES)) await this.#refuse(blocks);
+    }
+  }
+
+  async #refuse(blocks: number): Promise<never> {
     const { freeBytes, reservedBytes } = await this.state();
     throw new SheepError(
       'ERR_NO_SPACE',
@@ -52,9 +61,11 @@ export class Space {
     return { totalBytes, freeBytes, reservedBytes: reservedBytesOn(totalBytes, this.#limits) };
   }
 
-  async #buy(blocks: number): Promise<void> {
+  async #buy(blocks: number): Promise<Bought> {
     const { freeBytes, reservedBytes } = await this.state();
-    const step = Math.max(this.#limits.spaceStepBytes, blocks * BLOCK_BYTES);
-    this.#leftBytes = Math.max(0, Math.min(step, freeBytes - reservedBytes));
+    const wantedBytes = Math.max(this.#limits.spaceStepBytes, blocks * BLOCK_BYTES);
+    const gotBytes = Math.max(0, Math.min(wantedBytes, freeBytes - reservedBytes));
+    this.#leftBytes = gotBytes;
+    return { wantedBytes, gotBytes };
   }
 }

@@ -115,6 +115,7 @@ async function openSheep(host: Host, events: Events, config: SheepConfig): Promi
   }
   await writeSmallFile(disk, `${store}/sheep.json`, readyText(parts, admin.addresses));
   owned.defer(() => disk.remove(`${store}/sheep.json`));
+  clusterSnapshots.start();
   log.event('info', 'sheep.ready', { nbd: nbd.addresses.join(' '), store });
 
   owned.defer(() => {

@@ -1,4 +1,4 @@
-import { SheepError } from '../../base/errors.ts';
+import { describeError, SheepError } from '../../base/errors.ts';
 import type { WantedShape } from '../../config/store-shape.ts';
 import type { Call } from '../../contracts/call.ts';
 import type {
@@ -34,10 +34,18 @@ type Work<Result, Parts = WritingParts> = (
 export class ClusterSnapshots implements AsyncDisposable {
   readonly #place: Place;
   readonly #operations: Operations;
+  #started: Promise<void> = Promise.resolve();
 
   constructor(place: Place) {
     this.#place = place;
     this.#operations = new Operations(place.clock, place.log);
+  }
+
+  /** In the background: what a save has frozen that a stop broke off is let go of. */
+  start(): void {
+    this.#started = this.#releaseLeft().catch((error) => {
+      this.#place.log.event('warn', 'snapshots.not-released', { cause: describeError(error) });
+    });
   }
 
   stats(): OperationStats {
@@ -55,7 +63,7 @@ export class ClusterSnapshots implements AsyncDisposable {
         import('./listing.ts'),
       ]);
       const saved = await saveSnapshot(parts, tag, its, (done) => {
-        if (done.phase === 'storing') progress({ doneBytes: done.readBytes });
+        if (done.phase === 'storing') progress(done);
       });
       const { entry, snap, readBytes, newBytes, sharedBytes, storedBytes } = saved;
       const counts = { readBytes, newBytes, sharedBytes, storedBytes };
@@ -90,7 +98,9 @@ export class ClusterSnapshots implements AsyncDisposable {
       );
     }
     return this.#changing({ operation: 'delete', tag }, call, async (parts, its, progress) => {
+      const { releaseHeld } = await import('./held.ts');
       const freed = await (await removal()).deleteSnapshot(parts, tag, its, progress);
+      await releaseHeld(parts);
       this.#place.log.event('info', 'cluster.snapshot-deleted', { tag, ...freed });
       return freed;
     });
@@ -174,8 +184,22 @@ export class ClusterSnapshots implements AsyncDisposable {
     return makeStore(this.#place, wanted);
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#operations[Symbol.asyncDispose]();
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#operations[Symbol.asyncDispose]();
+    await this.#started;
+  }
+
+  async #releaseLeft(): Promise<void> {
+    const { directory, volumes } = this.#place;
+    // Without them nothing of the store need be loaded.
+    if (!(await directory.all()).some(({ state }) => state === 'held')) return;
+    const [{ openStore }, { releaseHeld }] = await Promise.all([
+      import('./open.ts'),
+      import('./held.ts'),
+    ]);
+    await using opened = await openStore(this.#place);
+    if (opened !== undefined) await releaseHeld(opened.parts);
+    else await volumes.releaseHeld(() => false); // the store was removed, and names nothing
   }
 
   /** With the store. @param withoutStore  as of `#changing` */
@@ -199,6 +223,7 @@ export class ClusterSnapshots implements AsyncDisposable {
     return this.#operations.run(job, call, (its) =>
       progressLines(this.#place.clock, its, async (inner, progress) => {
         const { openStore, withWriter } = await import('./open.ts');
+        await this.#started;
         const create = job.operation === 'save' ? {} : undefined;
         await using opened = await openStore(this.#place, create);
         if (opened === undefined) return withoutStore ?? noSnapshots();

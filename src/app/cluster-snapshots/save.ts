@@ -27,6 +27,9 @@ export interface SaveCounts {
 
 /** How far a save is. */
 export interface SaveProgress extends SaveCounts {
+  /** Up to where the disks are done, one behind the other, and how long they are together. */
+  readonly doneBytes: number;
+  readonly totalBytes: number;
   /** `freezing` until the instant: afterwards nobody waits for it any more. */
   readonly phase: 'freezing' | 'storing';
   /** VDIs and snapshots that are done, of so many. */
@@ -60,15 +63,12 @@ export async function saveSnapshot(
   refuseTaken(parts.store, tag);
   try {
     const known = await KnownDisks.of(parts.store, parts.clusterId);
-    progress({ ...NOTHING, phase: 'freezing', disks: 0, totalDisks: 0 });
+    const nothing = { ...NOTHING, doneBytes: 0, totalBytes: 0, disks: 0, totalDisks: 0 };
+    progress({ ...nothing, phase: 'freezing' });
     using frozen = await parts.volumes.freezeAll(parts.clock, call);
     return await new Save(parts, frozen, known, progress).run(tag, call);
   } finally {
-    await releaseHeld(parts).catch((error) => {
-      // They take space until the next save: what was saved is there, and an earlier error comes first.
-      const cause = describeError(error);
-      parts.log.event('warn', 'snapshots.not-released', { cause });
-    });
+    await releaseHeld(parts);
   }
 }
 
@@ -99,6 +99,8 @@ class Save {
   #counts = NOTHING;
   #disks = 0;
   #totalDisks = 0;
+  #doneBytes = 0;
+  #totalBytes = 0;
   #reusedDisks = 0;
 
   constructor(
@@ -119,6 +121,7 @@ class Save {
     const byVid = new Map(all.map((record) => [record.vid, record]));
     const subjects = this.#subjects(byVid);
     this.#totalDisks = subjects.length;
+    this.#totalBytes = subjects.reduce((total, { facts }) => total + facts.sizeBytes, 0);
     const disks: SnapDisk[] = [];
     for (const subject of subjects) {
       this.#tell(subject, NOTHING);
@@ -128,6 +131,7 @@ class Save {
       this.#known.add(disk);
       disks.push(disk);
       this.#disks += 1;
+      this.#doneBytes += disk.sizeBytes;
     }
     call.signal?.throwIfAborted();
     const snap = { epoch: LOCAL_EPOCH, timeMs: this.#frozen.instantMs, tag, nodes, disks };
@@ -212,11 +216,13 @@ class Save {
     return { ...facts, root };
   }
 
-  #tell({ record: { name }, facts }: Subject, counts: SaveCounts): void {
+  /** @param counts  of this disk, with up to where it is done */
+  #tell({ record: { name }, facts }: Subject, counts: SaveCounts & { readonly at?: number }): void {
     const disk = exportName({ name, tag: facts.snapshot });
     const [disks, totalDisks] = [this.#disks, this.#totalDisks];
+    const [doneBytes, totalBytes] = [this.#doneBytes + (counts.at ?? 0), this.#totalBytes];
     const told = { phase: 'storing', disks, totalDisks, disk } as const;
-    this.#progress({ ...sum(this.#counts, counts), ...told });
+    this.#progress({ ...sum(this.#counts, counts), doneBytes, totalBytes, ...told });
   }
 }
 

@@ -1,9 +1,10 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseAddress } from '../src/base/address.ts';
 import { GiB, MiB } from '../src/base/units.ts';
 import { CMD } from '../src/nbd/constants.ts';
+import { Authority } from '../test/tls/authority.ts';
 import { type FioJob, runFio } from './fio.ts';
 import type { Options } from './options.ts';
 import { memoryBytes, resetPeak } from './process-stats.ts';
@@ -59,7 +60,23 @@ const CROWDS: readonly (readonly [what: string, scene: Scene])[] = [
     },
   ],
   [
-    'a thousand that stop in the middle of an option of 1 MiB',
+    'a thousand that begin with TLS and do not go on',
+    async (strangers, place) => {
+      await strangers.halfOpen(place, THOUSAND, 'TLS has begun');
+      return () => `${strangers.open} open`;
+    },
+  ],
+  [
+    // Most find no memory and are closed at once.
+    'a thousand that stopped in the middle of an option of 1 MiB',
+    async (strangers, place) => {
+      await strangers.halfOpen(place, THOUSAND, 'most of an option', 'once');
+      return () => `${strangers.open} open`;
+    },
+  ],
+  [
+    // So this is a flood: a thousand new connections a second, each with all that the kernel takes.
+    'the same, who come again each second',
     async (strangers, place) => {
       await strangers.halfOpen(place, THOUSAND, 'most of an option');
       return () => `${strangers.open} open`;
@@ -85,9 +102,8 @@ export async function door(
     ['good', DISK_BYTES],
     ['door', DISK_BYTES],
   ] as const;
-  const keys = join(scope.directory, 'keys.psk');
-  await writeFile(keys, `nobody:${'5e'.repeat(32)}\n`, { mode: 0o600 });
-  const options = ['-n', '127.0.0.1:0', '--tls-psk', keys];
+  using authority = new Authority();
+  const options = ['-n', '127.0.0.1:0', '--tls-certs', authority.directory('door')];
   const server = await startSheep(scope, 'door', vdis, options);
   const place = await tcpPlace(scope);
   const whole = { uri: server.uri, pattern: 'write', blockBytes: MiB, depth: 8 };

@@ -1,6 +1,8 @@
+import { randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CMD, OPT, REP } from '../src/nbd/constants.ts';
+import { clientHello } from '../test/tls/hello.ts';
 
 /** Where a server takes connections over TCP. */
 export interface Place {
@@ -90,16 +92,26 @@ async function attach(place: Place, exportName: string, number = 0): Promise<Soc
   }
 }
 
-/** What a stranger sends before it falls silent in the middle of the handshake. */
-const SAID: Readonly<Record<string, () => Buffer>> = {
-  nothing: () => Buffer.alloc(0),
-  // And then nothing of it.
-  'TLS is to begin': () =>
-    Buffer.concat([Buffer.of(0, 0, 0, 3), optionBytes(OPT.STARTTLS, Buffer.alloc(0))]),
+/**
+ * What a stranger sends before it falls silent in the middle of the handshake: at once, and when that
+ * is answered.
+ */
+const SAID: Readonly<Record<string, () => readonly Buffer[]>> = {
+  nothing: () => [],
+  'TLS is to begin': () => [STARTTLS],
+  // The server does all that it has to do.
+  'TLS has begun': () => [STARTTLS, tlsHello()],
   // A GO of 1 MiB, but for its last byte.
-  'most of an option': () =>
+  'most of an option': () => [
     Buffer.concat([Buffer.of(0, 0, 0, 3), optionBytes(OPT.GO, Buffer.alloc(2 ** 20 - 1), 2 ** 20)]),
+  ],
 };
+const STARTTLS = Buffer.concat([Buffer.of(0, 0, 0, 3), optionBytes(OPT.STARTTLS, Buffer.alloc(0))]);
+
+function tlsHello(): Buffer {
+  const random = randomBytes(32);
+  return clientHello({ newest: true, random, session: random, share: random });
+}
 
 /** Connections that mean no good, or do nothing; all gone when it is disposed. */
 export class Strangers implements AsyncDisposable {
@@ -112,32 +124,59 @@ export class Strangers implements AsyncDisposable {
     return [...this.#sockets].filter((socket) => !socket.destroyed && !socket.readableEnded).length;
   }
 
-  /** `count` that never finish the handshake, and come again whenever they are closed. */
-  async halfOpen(place: Place, count: number, saying: keyof typeof SAID = 'nothing') {
+  /**
+   * `count` that never finish the handshake; whoever is closed comes `again`, or stays away.
+   * @returns when all have come for the first time, and have sent what they send or were closed
+   */
+  async halfOpen(
+    place: Place,
+    count: number,
+    saying: keyof typeof SAID = 'nothing',
+    again: 'again' | 'once' = 'again',
+  ) {
     const first: Promise<void>[] = [];
     for (let number = 0; number < count; number += 1) {
-      const begun = Promise.withResolvers<void>();
-      first.push(begun.promise);
-      this.#going.push(this.#comeAgain(place, number, SAID[saying]?.(), begun.resolve));
+      const said = Promise.withResolvers<void>();
+      first.push(said.promise);
+      const coming = this.#come(place, number, SAID[saying]?.() ?? [], said.resolve);
+      this.#going.push(again === 'once' ? coming : this.#comeAgain(coming, place, number, saying));
       if (number % AT_ONCE === AT_ONCE - 1) await Promise.all(first);
     }
     await Promise.all(first);
   }
-  async #comeAgain(place: Place, number: number, said: Buffer | undefined, begun: () => void) {
+  async #comeAgain(
+    first: Promise<void>,
+    place: Place,
+    number: number,
+    saying: keyof typeof SAID,
+  ): Promise<void> {
     const { signal } = this.#over;
+    await first;
     while (!signal.aborted) {
-      const socket = await dial(place, number);
-      if (socket !== undefined) {
-        this.#keep(socket);
-        socket.resume();
-        const closed = new Promise((wake) => socket.once('close', wake));
-        if (said !== undefined && said.length > 0) socket.write(said);
-        begun();
-        await closed;
-      }
-      begun();
       await sleep(AGAIN_MS, undefined, { signal }).catch(() => undefined);
+      if (!signal.aborted) await this.#come(place, number, SAID[saying]?.() ?? [], () => undefined);
     }
+  }
+  /** Comes, says its part, and stays until it is closed. */
+  async #come(place: Place, number: number, parts: readonly Buffer[], said: () => void) {
+    const socket = await dial(place, number);
+    if (socket === undefined) {
+      said();
+      return;
+    }
+    this.#keep(socket);
+    const closed = new Promise<void>((wake) => socket.once('close', () => wake()));
+    void closed.then(said);
+    const [at1st, ...later] = parts;
+    let received = 0;
+    socket.on('data', (chunk: Buffer) => {
+      received += chunk.length;
+      if (received < GREETING_BYTES + OPTION_REPLY_BYTES) return;
+      for (const part of later.splice(0)) socket.write(part);
+    });
+    if (at1st === undefined) said();
+    else socket.write(at1st, () => said());
+    await closed;
   }
 
   /**

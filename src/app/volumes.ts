@@ -248,9 +248,12 @@ export class Volumes implements Exports, AsyncDisposable {
    * @param name  returns what they have replaced, which is removed
    */
   arrive(keys: readonly string[], name: () => Promise<readonly VolumeRecord[]>): Promise<void> {
-    return this.#gates.passAll(keys, async () => {
-      for (const replaced of await name()) this.#replaced(replaced);
-    });
+    const arrive = async () => {
+      const gone = await name();
+      if (gone.length > 0) await this.#releaseHeld(() => true);
+      for (const replaced of gone) this.#replaced(replaced);
+    };
+    return this.changingNames(() => this.#gates.passAll(keys, arrive));
   }
 
   /**

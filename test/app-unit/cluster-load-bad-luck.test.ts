@@ -10,14 +10,15 @@ import { SimDisk } from '../../src/sim/sim-disk.ts';
 import { create, FamilyModel, write } from '../vdi/family-model.ts';
 import { leaks, STORE } from '../vdi/family-world.ts';
 import { hooked, type StoreFault } from '../vdi/stores.ts';
-import { ELSEWHERE, family, openCluster, SLICE_BYTES, save } from './cluster-world.ts';
+import { saveNow } from './cluster-saves.ts';
+import { ELSEWHERE, family, openCluster, SLICE_BYTES } from './cluster-world.ts';
 
 /** A saved family, and another cluster with a VDI of its own that is in use; `fault` may strike it. */
 async function two(fault: StoreFault = () => undefined) {
   const storeDisk = new SimDisk({ directories: [STORE] });
   const from = await openCluster(storeDisk);
   await family(from, new FamilyModel());
-  const snap = await save(from, 'mon');
+  const snap = (await saveNow(from, 'mon')).snap;
   const disk = new SimDisk({ directories: [STORE] });
   const options = { clusterId: ELSEWHERE, storeDisk };
   const world = await openCluster(disk, { ...options, wrap: (inner) => hooked(inner, fault) });

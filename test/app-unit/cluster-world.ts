@@ -4,10 +4,6 @@ import { KiB } from '../../src/base/units.ts';
 import type { Disk } from '../../src/contracts/disk.ts';
 import type { ObjectStore } from '../../src/contracts/object-store.ts';
 import type { Clock } from '../../src/contracts/seams.ts';
-import { captureDisk } from '../../src/farm/snapshots/capture.ts';
-import type { Snap, SnapDisk } from '../../src/farm/snapshots/snap-contents.ts';
-import { beginWriting } from '../../src/farm/snapshots/writer.ts';
-import { exportName, type VolumeRecord } from '../../src/vdi/record.ts';
 import { stillClock } from '../crash/disk-world.ts';
 import { openStore } from '../farm/snapshots/store-world.ts';
 import { create, type FamilyModel, write } from '../vdi/family-model.ts';
@@ -72,43 +68,6 @@ export async function openCluster(
     await world.stop();
   };
   return { ...world, parts, stop };
-}
-
-/** As if each working VDI had been frozen under a vid that is not here any more. */
-const FROZEN = 2 ** 31;
-
-/** Saves everything there is, while nothing changes. */
-export async function save({ parts, ...world }: ClusterWorld, tag: string): Promise<Snap> {
-  const { store, directory, clusterId } = parts;
-  await using writer = await beginWriting(store);
-  const all = await directory.all();
-  const byVid = new Map(all.map((record) => [record.vid, record]));
-  const parentOf = ({ parent }: VolumeRecord): number => {
-    const record = byVid.get(parent);
-    if (record === undefined || record.state === 'snapshot') return record?.vid ?? 0;
-    return parentOf(record);
-  };
-  const disks: SnapDisk[] = [];
-  for (const record of all) {
-    const { state, vid, family, name, sizeBytes, objectBytes, allow, createdMs } = record;
-    if (state !== 'ready' && state !== 'snapshot') continue;
-    const device = await world.device(exportName(record));
-    const { root } = await captureDisk({ store, writer, device, objectBytes });
-    const isWorking = state === 'ready';
-    disks.push({
-      ...{ clusterId, family, name, sizeBytes, objectBytes, allow, createdMs, root },
-      vid: isWorking ? FROZEN + vid : vid,
-      snapshot: record.tag,
-      snapshotMs: isWorking ? parts.clock.wallMs() : createdMs,
-      parent: parentOf(record),
-    });
-  }
-  await world.leaveAll();
-  const timeMs = parts.clock.wallMs();
-  const { name } = await writer.appendSnap('user', {
-    ...{ epoch: 1, timeMs, tag, nodes: [NODE], disks },
-  });
-  return store.readSnap(name);
 }
 
 export const BLOCKS = 3 * OBJECT_BLOCKS + 5;

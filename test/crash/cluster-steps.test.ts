@@ -11,7 +11,8 @@ import { beginWriting } from '../../src/farm/snapshots/writer.ts';
 import { RecordingDisk } from '../../src/sim/recording-disk.ts';
 import { type Cuttable, SimDisk } from '../../src/sim/sim-disk.ts';
 import { simRandom } from '../../src/sim/sim-random.ts';
-import { type ClusterWorld, openCluster, save } from '../app-unit/cluster-world.ts';
+import { saveNow } from '../app-unit/cluster-saves.ts';
+import { type ClusterWorld, openCluster } from '../app-unit/cluster-world.ts';
 import { all } from '../farm/snapshots/backups.ts';
 import { content } from '../farm/snapshots/store-world.ts';
 import { create, FamilyModel, write } from '../vdi/family-model.ts';
@@ -46,9 +47,9 @@ async function cluster(world: ClusterWorld, model: FamilyModel): Promise<void> {
   await world.volumes.snapshot('base', 'one');
   model.snapshot('base', 'one');
   await write(world, model, 'base', { first: 2, count: 2, value: 20 });
-  await save(world, 'mon');
+  await saveNow(world, 'mon');
   await write(world, model, 'base', { first: 9, count: 2, value: 30 });
-  await save(world, 'tue');
+  await saveNow(world, 'tue');
 }
 
 async function remove(world: ClusterWorld, model: FamilyModel, name: string, tag?: string) {

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { SheepError } from '../../src/base/errors.ts';
+import { silentLog } from '../../src/base/log.ts';
 import { MiB } from '../../src/base/units.ts';
 import { openLocalCoordinator } from '../../src/cluster/local-coordinator.ts';
 import type { Coordinator } from '../../src/contracts/coordinator.ts';
@@ -15,6 +16,7 @@ async function fresh() {
     disk: new SimDisk({ directories: ['/store'] }),
     directory: '/store',
     clusterId: new Uint8Array(16),
+    log: silentLog,
     create: true,
   });
   const swaps = { keys: [] as number[], left: Number.POSITIVE_INFINITY };

@@ -98,10 +98,10 @@ class Marker implements LiveMarks {
 
 function unreadable(error: unknown, { id, tag }: SnapEntry, disk: SnapDisk): unknown {
   if (!isFault(error, 'ERR_CORRUPT') && !isFault(error, 'ERR_MISSING')) return error;
+  const of = disk.snapshot === '' ? disk.name : `${disk.name}@${disk.snapshot}`;
   return new SheepError(
     error.code,
-    `what ${id.slice(0, 8)} (${tag || 'no tag'}) needs of ${disk.name}@${disk.snapshot} cannot be ` +
-      `known: ${error.message}`,
+    `what ${id.slice(0, 8)} (${tag || 'no tag'}) needs of ${of} cannot be known: ${error.message}`,
     { ...error.facts, snap: id, disk: disk.name },
     error,
   );

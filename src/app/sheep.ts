@@ -19,6 +19,7 @@ import { openToken, serveAdmin } from './admin.ts';
 import type { AdminSubject } from './admin-subject.ts';
 import { Checks } from './checks.ts';
 import { ClusterSnapshots } from './cluster-snapshots/cluster-snapshots.ts';
+import type { Place } from './cluster-snapshots/open.ts';
 import { Deletions } from './deletions.ts';
 import { Events } from './events.ts';
 import { healthOf } from './health.ts';
@@ -81,21 +82,19 @@ async function openSheep(host: Host, events: Events, config: SheepConfig): Promi
   const circumstances = { networkTrusted: config.insecureNetwork };
   const access = new Access({ volumes, directory, clock, log, circumstances });
 
+  const checks = new Checks(volumes, clock, log);
+  const nbdAddresses: Address[] = [];
+  const vdis = { volumes, directory, objects: farm, deletions, checks };
+  const clusterSnapshots = await openSnapshots({ host, config, farm, nbdAddresses }, vdis);
+
   const nbd = await openNbd(host, config, access, tls, files.connections);
   owned.defer(() => nbd.drain(DRAIN_MS));
+  nbdAddresses.push(...nbd.addresses);
   // What a socket that was passed on is bound to is known only now.
   const served = { ...config, nbd: nbd.addresses };
   refuseInsecure(insecureAddresses(served), config.insecureNetwork);
   const stop = Promise.withResolvers<void>();
   const startedMs = clock.wallMs();
-  const checks = new Checks(volumes, clock, log);
-  const { clusterId, nodeId } = farm.identity;
-  const clusterSnapshots = new ClusterSnapshots({
-    ...{ host, folder: `${store}/farm`, volumes, directory, objects: farm, deletions, checks },
-    ...{ clusterId, clock, log },
-    nodes: () => [{ nodeId, version: host.version, store, nbd: nbd.addresses }],
-  });
-  if (config.format !== undefined) await clusterSnapshots.makeStore(config.format);
   const parts: Parts = {
     ...{ host, config, farm, directory, volumes, access, deletions, checks, clusterSnapshots },
     ...{ events, nbd, tls, startedMs },
@@ -130,6 +129,21 @@ async function openSheep(host: Host, events: Events, config: SheepConfig): Promi
     reload: () => reloadTls(host, tls),
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   };
+}
+
+async function openSnapshots(
+  parts: Pick<Parts, 'host' | 'config' | 'farm'> & { readonly nbdAddresses: readonly Address[] },
+  vdis: Pick<Place, 'volumes' | 'directory' | 'objects' | 'deletions' | 'checks'>,
+): Promise<ClusterSnapshots> {
+  const { host, config, farm, nbdAddresses } = parts;
+  const { directory: store, format } = config;
+  const { clusterId, nodeId } = farm.identity;
+  const { clock, log, version } = host;
+  const nodes = () => [{ nodeId, version, store, nbd: nbdAddresses }];
+  const folder = `${store}/farm`;
+  const snapshots = new ClusterSnapshots({ ...vdis, host, folder, clusterId, clock, log, nodes });
+  if (format !== undefined) await snapshots.makeStore(format);
+  return snapshots;
 }
 
 function openNbd(

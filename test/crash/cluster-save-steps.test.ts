@@ -1,0 +1,263 @@
+import { expect, test } from 'vitest';
+import { newestSnap } from '../../src/app/cluster-snapshots/bases.ts';
+import { releaseHeld } from '../../src/app/cluster-snapshots/held.ts';
+import { checkStore } from '../../src/farm/snapshots/check.ts';
+import { RecordingDisk } from '../../src/sim/recording-disk.ts';
+import { type Cuttable, SimDisk } from '../../src/sim/sim-disk.ts';
+import { simRandom } from '../../src/sim/sim-random.ts';
+import { heldIn, saveNow, wrongIn } from '../app-unit/cluster-saves.ts';
+import { type ClusterWorld, openCluster } from '../app-unit/cluster-world.ts';
+import { all } from '../farm/snapshots/backups.ts';
+import { create, FamilyModel, write } from '../vdi/family-model.ts';
+import { leaks, OBJECT_BLOCKS, objectFiles, STORE } from '../vdi/family-world.ts';
+
+/**
+ * What freezes the cluster and lets go of what it froze, stopped after every step of the disk's log,
+ * by a kill and by power cuts. Every VDI is whole; the snapshot is there as a whole, or is not; what
+ * was frozen for it is let go by the next start; the next save works, and all can still be deleted.
+ */
+interface Operation {
+  readonly title: string;
+  /** The cluster that it meets, saved as `mon` if it says so. */
+  readonly prepare: (world: ClusterWorld, model: FamilyModel) => Promise<void>;
+  /** What is open when it begins. */
+  readonly attach?: (world: ClusterWorld, model: FamilyModel) => Promise<void>;
+  readonly act: (world: ClusterWorld) => Promise<unknown>;
+  readonly done?: (model: FamilyModel) => void;
+  readonly tags: readonly [before: string, after: string];
+  /** Only each so-manieth step: another operation has the same ones. */
+  readonly stride?: number;
+}
+
+const BLOCKS = OBJECT_BLOCKS + 5;
+const DELETE = { dryRun: false };
+
+/** base with a snapshot and a clone of it, and other, of which there is nothing. */
+async function cluster(world: ClusterWorld, model: FamilyModel): Promise<void> {
+  await create(world, model, 'other', 20);
+  await write(world, model, 'other', { first: 1, count: 9, value: 5 });
+  await create(world, model, 'base', BLOCKS);
+  for (const first of [0, OBJECT_BLOCKS]) {
+    await write(world, model, 'base', { first, count: 3, value: 10 + first });
+  }
+  await world.volumes.snapshot('base', 'one');
+  model.snapshot('base', 'one');
+  await write(world, model, 'base', { first: 2, count: 2, value: 20 });
+  await world.volumes.clone({ name: 'base', snapshot: 'one' }, 'web');
+  model.clone('base@one', 'web');
+  await write(world, model, 'web', { first: OBJECT_BLOCKS + 1, count: 2, value: 40 });
+}
+
+/** And saved, and then changed: of the clone nothing, of base a block, and its whole second object. */
+async function saved(world: ClusterWorld, model: FamilyModel): Promise<void> {
+  await cluster(world, model);
+  await world.leaveAll();
+  await saveNow(world, 'mon');
+  await write(world, model, 'base', { first: 9, count: 2, value: 30 });
+  await write(world, model, 'base', { first: OBJECT_BLOCKS, count: 5, value: 31 });
+}
+
+const save = (world: ClusterWorld) => saveNow(world, 'tue');
+
+const OPERATIONS: readonly Operation[] = [
+  { title: 'a first save', prepare: cluster, act: save, tags: ['', 'tue'], stride: 4 },
+  {
+    title: 'a save of what changed since the last',
+    prepare: saved,
+    act: save,
+    tags: ['mon', 'mon tue'],
+    stride: 4,
+  },
+  {
+    title: 'a save while somebody is at work',
+    prepare: saved,
+    attach: async (world, model) => {
+      await write(world, model, 'base', { first: 5, count: 2, value: 51 });
+      await write(world, model, 'web', { first: 0, count: 1, value: 52 });
+      for (const name of ['base', 'web']) await (await world.device(name)).flush();
+    },
+    act: save,
+    tags: ['mon', 'mon tue'],
+  },
+  {
+    title: 'the deletion of a VDI that was saved',
+    prepare: saved,
+    act: async (world) => {
+      await world.deletions.finish(await world.volumes.delete('base', DELETE));
+    },
+    done: (model) => model.delete('base'),
+    tags: ['mon', 'mon'],
+  },
+  {
+    title: 'a rollback of a VDI that was saved',
+    prepare: saved,
+    act: async (world) => {
+      await world.volumes.rollback('base', 'one');
+      await world.settle();
+    },
+    done: (model) => model.rollback('base', 'one'),
+    tags: ['mon', 'mon'],
+  },
+  {
+    title: 'a start after a save that was killed',
+    prepare: async (world, model) => {
+      await saved(world, model);
+      using _frozen = await world.volumes.freezeAll(world.parts.clock);
+    },
+    act: async (world) => {
+      await releaseHeld(world.parts);
+      await world.settle();
+    },
+    tags: ['mon', 'mon'],
+  },
+];
+
+async function prepared({ prepare }: Operation): Promise<{ disk: SimDisk; model: FamilyModel }> {
+  const disk = new SimDisk({ directories: [STORE] });
+  const model = new FamilyModel();
+  const world = await openCluster(disk);
+  await prepare(world, model);
+  await world.leaveAll();
+  await world.settle();
+  await world.stop();
+  return { disk: disk.powerCut('nothing'), model };
+}
+
+interface States {
+  readonly before: FamilyModel;
+  readonly after: FamilyModel;
+}
+
+async function judge(
+  disk: SimDisk,
+  operation: Operation,
+  { before, after }: States,
+  { answered, isThorough }: { readonly answered: boolean; readonly isThorough: boolean },
+): Promise<string[]> {
+  const world = await openCluster(disk);
+  const [found, model] = await vdisAre(world, { before, after }, answered);
+  found.push(...(await snapsAre(world, operation, before, answered)));
+  // As at a start.
+  await releaseHeld(world.parts);
+  await world.settle();
+  found.push(...(await notNamed(world)), ...(await leaks(disk, world)));
+  if (found.length > 0) return found;
+
+  const { snap } = await saveNow(world, 'next');
+  found.push(...(await wrongIn(world.parts.store, snap, model)));
+  await world.leaveAll();
+  await world.settle();
+  found.push(...(await leaks(disk, world)));
+  const held = (await heldIn(world)).filter((each) => each.includes(' held '));
+  if (held.length !== model.names.length) found.push(`there are ${held.join(', ')}`);
+
+  if (!answered && !isThorough) return found;
+  const cut = disk.powerCut('nothing');
+  disk.halt();
+  const next = await openCluster(cut);
+  const again = next.parts.store.snaps().find(({ tag }) => tag === 'next');
+  if (again === undefined) return [...found, 'the next snapshot is not there after a power cut'];
+  const kept = await next.parts.store.readSnap(again.name);
+  found.push(...(await wrongIn(next.parts.store, kept, model)), ...(await model.compare(next)));
+  return [...found, ...(await allGoes(cut, next))];
+}
+
+/** All of it goes, and nothing is left. */
+async function allGoes(disk: SimDisk, world: ClusterWorld): Promise<string[]> {
+  await world.leaveAll();
+  const remove = async (name: string, snapshot?: string) => {
+    const what = { ...DELETE, ...(snapshot !== undefined && { snapshot }) };
+    await world.deletions.finish(await world.volumes.delete(name, what));
+  };
+  for (const { name } of await world.directory.list()) await remove(name);
+  for (const { name, tag } of await world.directory.snapshots()) await remove(name, tag);
+  await world.settle();
+  const left = (await world.directory.all()).map(({ vid, state }) => `${state} ${vid} is left`);
+  left.push(...(await objectFiles(disk)));
+  await world.stop();
+  return left;
+}
+
+/** What is wrong with the VDIs, and which of the two states they are in. */
+async function vdisAre(
+  world: ClusterWorld,
+  { before, after }: States,
+  answered: boolean,
+): Promise<[string[], FamilyModel]> {
+  const asAfter = await after.compare(world);
+  if (asAfter.length === 0) return [[], after];
+  await world.leaveAll();
+  const asBefore = answered ? asAfter : await before.compare(world);
+  if (asBefore.length === 0) return [[], before];
+  return [['neither as before:', ...asBefore, 'nor as after:', ...asAfter], before];
+}
+
+/** Which snapshots there are; and that of the save, if it is there, is all that there was. */
+async function snapsAre(
+  { parts: { store } }: ClusterWorld,
+  { tags: [before, after] }: Operation,
+  model: FamilyModel,
+  answered: boolean,
+): Promise<string[]> {
+  const found = (await all(checkStore(store))).map(({ message }) => message);
+  const snaps = store.snaps();
+  // Clocks of these worlds begin anew.
+  const tags = snaps.map(({ tag }) => tag).sort();
+  const shown = tags.join(' ');
+  if (shown !== after && (answered || shown !== before)) found.push(`there are ${shown}`);
+  const saved = snaps.find(({ tag }) => tag === 'tue');
+  if (saved === undefined) return found;
+  return [...found, ...(await wrongIn(store, await store.readSnap(saved.name), model))];
+}
+
+/** What is held and that the newest snapshot does not name. */
+async function notNamed({ parts, directory }: ClusterWorld): Promise<string[]> {
+  const newest = newestSnap(parts.store);
+  const disks = newest === undefined ? [] : (await parts.store.readSnap(newest.name)).disks;
+  const named = new Set(disks.map(({ vid }) => vid));
+  return (await directory.held())
+    .filter(({ vid }) => !named.has(vid))
+    .map(({ name, vid }) => `${name} (${vid}) is held for nothing`);
+}
+
+type Stop = (state: Cuttable, moment: number) => SimDisk;
+const WAYS: readonly [string, Stop][] = [
+  ['kill', (state, moment) => state.kill(simRandom(moment))],
+  ['power cut', (state) => state.powerCut('nothing')],
+  ['power cut that lost some', (state, moment) => state.powerCut(simRandom(moment))],
+];
+
+test.for(OPERATIONS.map((operation) => [operation.title, operation] as const))(
+  '%s, stopped after any step, leaves every VDI whole and nothing held',
+  { timeout: 300_000 },
+  async ([, operation]) => {
+    const { disk, model } = await prepared(operation);
+    const recording = new RecordingDisk(disk.kill(), disk);
+    const world = await openCluster(recording);
+    await operation.attach?.(world, model);
+    const before = model.copy();
+    operation.done?.(model);
+    const from = recording.log.length;
+    await operation.act(world);
+    const to = recording.log.length;
+    expect(to).toBeGreaterThan(from + 1);
+    const found: string[] = [];
+    const { stride = 1 } = operation;
+    for (let moment = from; found.length === 0; moment = Math.min(moment + stride, to)) {
+      // Each moment has its way to stop; its end has all.
+      const ways = moment === to ? WAYS : [WAYS[moment % WAYS.length]!];
+      for (const [kind, stop] of ways) {
+        const left = stop(recording.stateAfter(moment), moment);
+        // With a second cut, and until nothing is left: now and then.
+        const how = { answered: moment === to, isThorough: moment % 5 === 0 };
+        const states = { before, after: model };
+        const wrong = await judge(left, operation, states, how).catch((error) => [
+          String(error instanceof Error ? error.stack : error),
+        ]);
+        found.push(...wrong.map((sentence) => `${kind} at ${moment - from}: ${sentence}`));
+      }
+      if (moment === to) break;
+    }
+    expect(found).toEqual([]);
+  },
+);

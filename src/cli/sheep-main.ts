@@ -12,7 +12,7 @@ import { nodeDisk } from '../host/node-disk.ts';
 import { listenHttp } from '../host/node-http.ts';
 import { type NodeLog, openNodeLog } from '../host/node-log.ts';
 import { openNodeNet } from '../host/node-net.ts';
-import { memoryBytes, openFilesMax, watchProcess } from '../host/node-process.ts';
+import { collectOften, memoryBytes, openFilesMax, watchProcess } from '../host/node-process.ts';
 import { nodeRandom } from '../host/node-random.ts';
 import { openServerTls } from '../host/node-tls.ts';
 import { passedAddresses, ServiceManager } from './below-systemd.ts';
@@ -110,6 +110,7 @@ async function run(given: SheepArguments, config: SheepConfig): Promise<void> {
 }
 
 async function realHost(log: NodeLog): Promise<Host> {
+  collectOften();
   const fatal = (error: unknown) => {
     const stack = error instanceof Error ? error.stack : undefined;
     log.event('error', 'sheep.fatal', { cause: describeError(error), stack });

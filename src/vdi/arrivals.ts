@@ -12,12 +12,12 @@ import {
   parseVdiName,
 } from './names.ts';
 import type { Newcomers } from './newcomers.ts';
-import type { VolumeRecord } from './record.ts';
+import { isOrigin, type VolumeRecord } from './record.ts';
 
 /** A VDI or snapshot that was made elsewhere, and is to be here as it was. */
 export type Arriving = Pick<
   VolumeRecord,
-  'name' | 'tag' | 'sizeBytes' | 'objectBytes' | 'createdMs' | 'allow'
+  'name' | 'tag' | 'sizeBytes' | 'objectBytes' | 'createdMs' | 'allow' | 'origin'
 >;
 
 /** So many get their names in one swap, of three keys each at most: etcd takes 128. */
@@ -48,14 +48,19 @@ export class Arrivals {
    *         none any more
    */
   async begin(wanted: Arriving, parent: Vid | 0): Promise<VolumeRecord> {
-    const { tag, sizeBytes, createdMs } = wanted;
+    const { tag, sizeBytes, createdMs, origin } = wanted;
     checkArriving(wanted);
     const allow = canonicalRules(wanted.allow);
     const source = parent === 0 ? undefined : await this.#parent(parent);
     // What the parent holds behind the end of this one has to go.
     const parentBytes = source?.record.sizeBytes ?? 0;
     const shrunkFromBytes = parentBytes > sizeBytes ? parentBytes : 0;
-    return this.#newcomers.begin({ ...wanted, allow }, source, { tag, createdMs, shrunkFromBytes });
+    return this.#newcomers.begin({ ...wanted, allow }, source, {
+      tag,
+      createdMs,
+      shrunkFromBytes,
+      ...(origin !== undefined && { origin }),
+    });
   }
 
   /**
@@ -158,13 +163,17 @@ export class Arrivals {
 }
 
 /** @throws SheepError `ERR_BAD_INPUT` if no VDI or snapshot can be so */
-export function checkArriving({ name, tag, sizeBytes, objectBytes, allow }: Arriving): void {
+export function checkArriving(arriving: Arriving): void {
+  const { name, tag, sizeBytes, objectBytes, allow, origin } = arriving;
   parseVdiName(name);
   if (tag !== '') parseTag(tag);
   checkVdiSize(sizeBytes);
   parseObjectSize(String(objectBytes));
   checkObjectCount(sizeBytes, objectBytes);
   canonicalRules(allow);
+  if (origin !== undefined && !(tag !== '' && isOrigin(origin))) {
+    throw new SheepError('ERR_BAD_INPUT', 'that is no snapshot of any cluster', { origin });
+  }
 }
 
 function stateOf({ tag }: VolumeRecord): VolumeRecord['state'] {

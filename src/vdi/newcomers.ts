@@ -18,7 +18,7 @@ import { exportName, type VolumeRecord } from './record.ts';
 /** Of what a record is begun. */
 type NewDisk = Pick<VolumeRecord, 'name' | 'sizeBytes' | 'objectBytes' | 'allow'>;
 /** What else is known of one that comes from elsewhere. */
-type KnownBefore = Pick<VolumeRecord, 'tag' | 'createdMs' | 'shrunkFromBytes'>;
+type KnownBefore = Pick<VolumeRecord, 'tag' | 'createdMs' | 'shrunkFromBytes' | 'origin'>;
 
 /**
  * How a record comes to be: begun without a name, so that a stop leaves something that can be

@@ -44,6 +44,8 @@ export interface VolumeRecord {
   /** Who may attach it: access-rules.ts. A snapshot's own count only while its VDI is gone. */
   readonly allow: readonly string[];
   readonly state: VolumeState;
+  /** Of a snapshot that was loaded: `CLUSTERID/VID`, the one that it is, as long as `createdMs` fits. */
+  readonly origin?: string;
 }
 
 /** Whether all that it reads is kept. */
@@ -88,10 +90,22 @@ const FIELDS = [
   'allow',
   'state',
 ] as const;
-type Field = (typeof FIELDS)[number];
+type Field = (typeof FIELDS)[number] | 'origin';
+
+/** Names a disk for ever, wherever it is loaded to. */
+export function originOf({ clusterId, vid }: { clusterId: string; vid: Vid }): string {
+  return `${clusterId}/${vid}`;
+}
+
+/** Whether this may be such a name. */
+export function isOrigin(text: string): boolean {
+  return ORIGIN.test(text);
+}
+const ORIGIN = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\/[1-9]\d{0,9}$/;
 
 export function encodeRecord(record: VolumeRecord): Uint8Array {
-  const fields: Record<Field, string | number | readonly string[]> = {
+  const { origin } = record;
+  const fields: Partial<Record<Field, string | number | readonly string[]>> = {
     version: RECORD_VERSION,
     name: record.name,
     vid: record.vid,
@@ -105,12 +119,13 @@ export function encodeRecord(record: VolumeRecord): Uint8Array {
     createdMs: record.createdMs,
     allow: record.allow,
     state: record.state,
+    ...(origin !== undefined && { origin }),
   };
   return new TextEncoder().encode(JSON.stringify(fields));
 }
 
 /**
- * Strict: no field too many, none missing, each in its range.
+ * Strict: no field too many, none missing but for an origin, each in its range.
  * @param from  for messages: the key under which the bytes stood
  * @throws SheepError `ERR_VERSION` for a record of another version, `ERR_CORRUPT` for what is no record
  */
@@ -127,7 +142,8 @@ export function decodeRecord(bytes: Uint8Array, from: string): VolumeRecord {
     );
   }
   for (const field of Object.keys(fields)) {
-    if (!FIELDS.some((known) => known === field)) throw damaged(from, field, 'unknown');
+    const isKnown = field === 'origin' || FIELDS.some((known) => known === field);
+    if (!isKnown) throw damaged(from, field, 'unknown');
   }
   const number = (field: Field, min: number, max: number): number => {
     const value = fields[field];
@@ -156,6 +172,7 @@ export function decodeRecord(bytes: Uint8Array, from: string): VolumeRecord {
     createdMs: number('createdMs', 0, Number.MAX_SAFE_INTEGER),
     allow: rules(fields['allow'], from),
     state,
+    ...(fields['origin'] !== undefined && { origin: text('origin') }),
   };
   checkRules(record, from);
   return record;
@@ -175,7 +192,7 @@ function rules(value: unknown, from: string): readonly string[] {
 
 /** The rules that held when it was made, by the same words. */
 function checkRules(record: VolumeRecord, from: string): void {
-  const { name, tag, state, sizeBytes, shrunkFromBytes } = record;
+  const { name, tag, state, sizeBytes, shrunkFromBytes, origin } = record;
   if (sizeBytes % BLOCK_BYTES !== 0) throw damaged(from, 'sizeBytes', sizeBytes);
   if (shrunkFromBytes !== 0 && shrunkFromBytes <= sizeBytes) {
     throw damaged(from, 'shrunkFromBytes', shrunkFromBytes);
@@ -183,6 +200,9 @@ function checkRules(record: VolumeRecord, from: string): void {
   const mayBeTagged = state === 'deleting' || state === 'making';
   const tagged = mayBeTagged ? tag !== '' : state === 'snapshot';
   if (tagged !== (tag !== '')) throw damaged(from, 'tag', tag);
+  if (origin !== undefined && !(tagged && isOrigin(origin))) {
+    throw damaged(from, 'origin', origin);
+  }
   try {
     parseVdiName(name);
     if (tagged) parseTag(tag);

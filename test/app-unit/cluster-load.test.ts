@@ -235,6 +235,55 @@ describe('a load', () => {
   });
 });
 
+describe('what was loaded', () => {
+  test('is known for what it is: it is reused by the next load, and not read by the next save', async () => {
+    const { disk: storeDisk, model, snap } = await saved();
+    const disk = emptyDisk();
+    const options = { clusterId: ELSEWHERE, storeDisk };
+    const world = await openCluster(disk, options);
+    await load(world, snap);
+    await world.deletions.finish(await world.volumes.delete('base', DELETE));
+    await write(world, model.copy(), 'c1', { first: 3, count: 1, value: 9 });
+    await world.leaveAll();
+    await world.volumes.snapshot('c1', 'late');
+    const again = await load(world, snap, { replace: true });
+    expect(again.reused.map((each) => each.export)).toEqual(['base@one', 'c1@two']);
+    expect(again.made.map((each) => each.export)).toEqual(['base', 'c1', 'c2']);
+    await world.deletions.finish(await world.volumes.delete('c1', { ...DELETE, snapshot: 'late' }));
+
+    const next = await saveNow(world, 'tue');
+    expect(next.reusedDisks).toBe(2);
+    // What differs from the snapshots: four slices of base, and of c2 one, and its longer end.
+    expect(next.readBytes).toBeLessThanOrEqual(9 * SLICE_BYTES);
+    expect(await model.compare(world)).toEqual([]);
+    const roots = (of: Snap) =>
+      of.disks.map(({ name, snapshot, root }) => [
+        name,
+        snapshot,
+        Buffer.from(root).toString('hex'),
+      ]);
+    expect(roots(next.snap).sort()).toEqual(roots(snap).sort());
+    await world.leaveAll();
+    // Of the second cluster's own snapshot as well.
+    const third = await load(world, next.snap, { replace: true });
+    expect(third.reused).toHaveLength(2);
+    expect(third.writtenBytes).toBe(0);
+    await expectSound(disk, world, model, options);
+  });
+
+  test('is no other snapshot of its name, however it looks', async () => {
+    const { disk: storeDisk, snap } = await saved();
+    const disk = emptyDisk();
+    const world = await openCluster(disk, { clusterId: ELSEWHERE, storeDisk });
+    await load(world, snap, { vdi: 'c1' });
+    const later = snap.disks.map((each) => ({ ...each, snapshotMs: each.snapshotMs + 1 }));
+    const changed = { ...snap, disks: later };
+    await expect(load(world, changed, { vdi: 'c1', replace: true })).rejects.toMatchObject({
+      code: 'ERR_EXISTS',
+    });
+  });
+});
+
 describe('a load that replaces', () => {
   test('puts the VDI back as it was, and removes what it was by then', async () => {
     const { disk, world, model, snap } = await saved();
@@ -251,6 +300,8 @@ describe('a load that replaces', () => {
       reused: [{ export: 'base@one' }, { export: 'c1@two' }],
     });
     expect(loaded.replaced.map((each) => each.export).sort()).toEqual(['base', 'c1', 'c2']);
+    // They are held as they were when they were saved.
+    expect(loaded.writtenBytes).toBe(0);
     expect((await told(world)).filter(({ tag }) => tag !== 'late')).toEqual(before);
     await expectSound(disk, world, model);
   });

@@ -29,7 +29,7 @@ export interface ClusterOptions {
 }
 
 /** Never the same time twice. */
-export function tickingClock(): Clock {
+function tickingClock(): Clock {
   let now = 1_700_000_000_000;
   return {
     ...stillClock,

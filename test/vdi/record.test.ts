@@ -48,6 +48,19 @@ describe('the volume record', () => {
     }
   });
 
+  test('of a snapshot that was loaded says which one it is, and no other says so', () => {
+    const origin = '00000000-0000-4000-8000-00000000000a/4294967295';
+    for (const state of ['making', 'snapshot', 'deleting'] as const) {
+      const loaded = { ...record, state, tag: 'monday', origin };
+      expect(decodeRecord(encodeRecord(loaded), 'key')).toEqual(loaded);
+      for (const wrong of ['', 'x/1', origin.replace('/', '/0'), origin.slice(1)]) {
+        const damaged = encodeRecord({ ...loaded, origin: wrong });
+        expect(() => decodeRecord(damaged, 'key')).toThrow(/wrong origin/);
+      }
+    }
+    expect(() => decodeRecord(encodeRecord({ ...record, origin }), 'key')).toThrow(/wrong origin/);
+  });
+
   test('a newer one is refused with both versions named', () => {
     const newer = bytes(golden.replace('"version":4', '"version":5,"tags":[]'));
     expect(() => decodeRecord(newer, 'vdi/records/0000002a')).toThrow(

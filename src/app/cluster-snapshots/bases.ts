@@ -3,7 +3,7 @@ import type { Vid } from '../../base/ids.ts';
 import type { SnapDisk } from '../../farm/snapshots/snap-contents.ts';
 import type { SnapEntry, SnapshotStore } from '../../farm/snapshots/store.ts';
 import { isZeroName } from '../../farm/snapshots/trunk-format.ts';
-import type { VolumeRecord } from '../../vdi/record.ts';
+import { originOf, type VolumeRecord } from '../../vdi/record.ts';
 
 /** A state that the store holds, and that the cluster can compare with later ones. */
 export interface Base {
@@ -17,10 +17,10 @@ export function newestSnap(store: SnapshotStore): SnapEntry | undefined {
   return store.snaps('user').find(({ name }) => last && Buffer.compare(name, last.name) === 0);
 }
 
-/** Which states of this cluster's disks are in a store, by vid. */
+/** Which states of this cluster's disks are in a store, also of such that were loaded from it. */
 export class KnownDisks {
   readonly #clusterId: string;
-  readonly #byVid = new Map<Vid, SnapDisk>();
+  readonly #byOrigin = new Map<string, SnapDisk>();
 
   constructor(clusterId: string, disks: readonly SnapDisk[] = []) {
     this.#clusterId = clusterId;
@@ -43,15 +43,17 @@ export class KnownDisks {
   }
 
   add(disk: SnapDisk): void {
-    if (disk.clusterId === this.#clusterId) this.#byVid.set(disk.vid, disk);
+    this.#byOrigin.set(originOf(disk), disk);
   }
 
   /** The very state of a frozen record: a store of VDIs that was set back gives vids anew. */
-  find({ vid, family, createdMs, objectBytes }: VolumeRecord): SnapDisk | undefined {
-    const disk = this.#byVid.get(vid);
-    const isIt =
-      disk?.family === family && disk.snapshotMs === createdMs && disk.objectBytes === objectBytes;
-    return isIt ? disk : undefined;
+  find({ vid, createdMs, objectBytes, origin }: VolumeRecord): SnapDisk | undefined {
+    const here = originOf({ clusterId: this.#clusterId, vid });
+    for (const name of origin === undefined ? [here] : [here, origin]) {
+      const disk = this.#byOrigin.get(name);
+      if (disk?.snapshotMs === createdMs && disk.objectBytes === objectBytes) return disk;
+    }
+    return undefined;
   }
 
   /**

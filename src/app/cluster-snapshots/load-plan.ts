@@ -1,8 +1,8 @@
 import { isFault, SheepError } from '../../base/errors.ts';
 import type { Snap, SnapDisk } from '../../farm/snapshots/snap-contents.ts';
-import { checkArriving } from '../../vdi/arrivals.ts';
+import { type Arriving, checkArriving } from '../../vdi/arrivals.ts';
 import { parseVdiName } from '../../vdi/names.ts';
-import { exportName, type VolumeRecord } from '../../vdi/record.ts';
+import { exportName, originOf, type VolumeRecord } from '../../vdi/record.ts';
 
 /** What of a snapshot of the cluster comes back, and how. */
 export interface LoadOptions {
@@ -60,18 +60,21 @@ const TOLD_MAX = 5;
 export function makePlan(snap: Snap, present: Present, options: LoadOptions): LoadPlan {
   const selected = select(snap, options);
   const byVid = new Map(snap.disks.map((disk) => [disk.vid, disk]));
-  const there = new Map(present.records.map((record) => [record.vid, record]));
+  const there = new Frozen(present);
   const steps = new Map<SnapDisk, LoadStep>();
   const reused: VolumeRecord[] = [];
-  const same = (disk: SnapDisk) => sameRecord(disk, present.clusterId, there.get(disk.vid));
   for (const disk of selected) {
     const [name, tag] = [options.as ?? disk.name, disk.snapshot];
-    const own = same(disk);
-    if (own?.state === 'snapshot' && own.name === name && own.tag === tag) {
-      reused.push(own);
+    const same = there.find(disk);
+    const served = same.find(
+      (record) => record.state === 'snapshot' && isCalled(record, name, tag),
+    );
+    if (served !== undefined) {
+      reused.push(served);
       continue;
     }
-    const from = originOf(disk, own, byVid, (ancestor) => steps.get(ancestor) ?? same(ancestor));
+    const find = (ancestor: SnapDisk) => steps.get(ancestor) ?? there.find(ancestor)[0];
+    const from = parentOf(disk, same[0], byVid, find);
     steps.set(disk, { disk, name, tag, ...(from && { from }) });
   }
   const plan = { steps: [...steps.values()], reused };
@@ -99,7 +102,7 @@ export function checkDisks(disks: readonly SnapDisk[]): void {
   for (const disk of disks) {
     const name = exportName({ name: disk.name, tag: disk.snapshot });
     try {
-      checkArriving({ ...disk, tag: disk.snapshot });
+      checkArriving(arrivingOf(disk, disk.name));
     } catch (cause) {
       if (!isFault(cause, 'ERR_BAD_INPUT')) throw cause;
       throw new SheepError('ERR_CORRUPT', 'it holds what no VDI can be', { vid: disk.vid }, cause);
@@ -109,21 +112,45 @@ export function checkDisks(disks: readonly SnapDisk[]): void {
   }
 }
 
-/** The record that is this very disk, if what it held is still known to be there. */
-function sameRecord(
-  { family, snapshotMs, sizeBytes, objectBytes, ...disk }: SnapDisk,
-  clusterId: string,
-  record: VolumeRecord | undefined,
-): VolumeRecord | undefined {
-  if (record === undefined || disk.clusterId !== clusterId) return undefined;
-  const frozen = record.state === 'snapshot' || record.state === 'held';
-  const fits = record.family === family && record.createdMs === snapshotMs;
-  const asLarge = record.sizeBytes === sizeBytes && record.objectBytes === objectBytes;
-  return frozen && fits && asLarge && record.shrunkFromBytes === 0 ? record : undefined;
+/** What is to be here of a disk, under a name. */
+export function arrivingOf(disk: SnapDisk, name: string): Arriving {
+  const { snapshot: tag, sizeBytes, objectBytes, createdMs, allow } = disk;
+  const arriving = { name, tag, sizeBytes, objectBytes, createdMs, allow };
+  return tag === '' ? arriving : { ...arriving, origin: originOf(disk) };
+}
+
+/** What is frozen and will never change: by what it is, wherever that was saved. */
+class Frozen {
+  readonly #byOrigin: Map<string, VolumeRecord[]>;
+
+  constructor({ clusterId, records }: Present) {
+    const frozen = records.filter(({ state, shrunkFromBytes }) => {
+      return (state === 'snapshot' || state === 'held') && shrunkFromBytes === 0;
+    });
+    const loaded = frozen.filter(({ origin }) => origin !== undefined);
+    this.#byOrigin = Map.groupBy(loaded, ({ origin = '' }) => origin);
+    for (const record of frozen) {
+      const here = originOf({ clusterId, vid: record.vid });
+      this.#byOrigin.set(here, [record, ...(this.#byOrigin.get(here) ?? [])]);
+    }
+  }
+
+  /** Records that are this very disk: one of its own, or such that it was loaded to. */
+  find(disk: SnapDisk): VolumeRecord[] {
+    const { snapshotMs, sizeBytes, objectBytes } = disk;
+    return (this.#byOrigin.get(originOf(disk)) ?? []).filter((record) => {
+      const asLarge = record.sizeBytes === sizeBytes && record.objectBytes === objectBytes;
+      return record.createdMs === snapshotMs && asLarge;
+    });
+  }
+}
+
+function isCalled(record: VolumeRecord, name: string, tag: string): boolean {
+  return record.name === name && record.tag === tag;
 }
 
 /** An ancestor that is made is taken before the disk itself: the family is to be as it was. */
-function originOf(
+function parentOf(
   disk: SnapDisk,
   own: VolumeRecord | undefined,
   byVid: ReadonlyMap<number, SnapDisk>,
@@ -154,12 +181,11 @@ function refuseConflicts(
   const working = new Set(steps.filter(({ tag }) => tag === '').map(({ name }) => name));
   const snapshots = new Set(steps.filter(({ tag }) => tag !== '').map(exportName));
   const names = new Set(steps.map(({ name }) => name));
-  // Of this name in this cluster: what else there is of them was taken of the same VDI.
-  const kin = new Set(
-    selected.flatMap(({ name, family, ...disk }) =>
-      as === undefined && disk.clusterId === clusterId ? [`${name} ${family}`] : [],
-    ),
-  );
+  // Of one name and family: what else there is of these was taken of the same VDI.
+  const kin = new Set(reused.map(({ name, family }) => `${name} ${family}`));
+  for (const { name, family, ...disk } of selected) {
+    if (as === undefined && disk.clusterId === clusterId) kin.add(`${name} ${family}`);
+  }
   for (const record of records) {
     const { name, state, family } = record;
     if ((state !== 'ready' && state !== 'snapshot') || !names.has(name)) continue;

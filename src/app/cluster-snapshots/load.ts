@@ -7,7 +7,13 @@ import { readRoot } from '../../vdi/inode-nodes.ts';
 import { makeVolume, openVolume } from '../../vdi/open-volume.ts';
 import { exportName, type VolumeRecord } from '../../vdi/record.ts';
 import { keyOf } from '../attachments.ts';
-import { type LoadOptions, type LoadPlan, type LoadStep, makePlan } from './load-plan.ts';
+import {
+  arrivingOf,
+  type LoadOptions,
+  type LoadPlan,
+  type LoadStep,
+  makePlan,
+} from './load-plan.ts';
 import type { SnapshotParts } from './parts.ts';
 import { sparing } from './sparing.ts';
 
@@ -171,9 +177,9 @@ class Loading {
   /** One disk, with all that it holds; what it is grown from was made before. Then it is stable. */
   async make(step: LoadStep): Promise<void> {
     const { objects: store, directory } = this.#parts;
-    const { name, tag, disk, from } = step;
+    const { name, disk, from } = step;
     const parent = from && this.#recordOf(from.at);
-    const record = await directory.arrivals.begin({ ...disk, name, tag }, parent?.vid ?? 0);
+    const record = await directory.arrivals.begin(arrivingOf(disk, name), parent?.vid ?? 0);
     this.#made.set(step, record);
     await makeVolume({ store, record }, parent && (await readRoot(store, parent)));
     const volume = await openVolume({ store, record });

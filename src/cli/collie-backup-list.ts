@@ -1,7 +1,8 @@
 import { Command } from 'commander';
 import { backupsIn, findBackup, shortId, sourceOf, viewOf } from '../app/backup/backups.ts';
 import { printable } from './admin-client.ts';
-import { DIRECTORY, ID, withBackups } from './backup-store.ts';
+import { DIRECTORY, ID } from './argument-texts.ts';
+import { withBackups } from './backup-store.ts';
 import type { Collie } from './collie-command.ts';
 import { fields, formatBytes, formatTime, table } from './output.ts';
 
@@ -13,7 +14,7 @@ export function listCommand(collie: Collie): Command {
     .description('the backups in a directory, the oldest first')
     .argument(...DIRECTORY)
     .action(async (directory: string) => {
-      await withBackups(collie, directory, undefined, async (store) => {
+      await withBackups(collie, { directory }, async (store) => {
         const { sound, lost } = await backupsIn(store);
         const flaws = lost.map(({ entry: { id, tag, timeMs }, flaw }) => ({
           id,
@@ -50,7 +51,7 @@ export function showCommand(collie: Collie): Command {
     .argument(...ID)
     .action(async (directory: string, id: string) => {
       const { usageOf } = await import('../app/backup/usage.ts');
-      await withBackups(collie, directory, undefined, async (store) => {
+      await withBackups(collie, { directory }, async (store) => {
         const backup = findBackup(await backupsIn(store), id);
         const { sliceBytes } = store.identity;
         const view = { ...viewOf(backup), ...(await usageOf(store, backup)) };

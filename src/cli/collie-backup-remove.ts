@@ -11,7 +11,8 @@ import {
 import { KEEP_RULES, type KeepRules } from '../app/backup/retention.ts';
 import { type BackupEntry, type BackupStore, changeBackups } from '../app/backup/store.ts';
 import { isFault, SheepError } from '../base/errors.ts';
-import { DIRECTORY, ID, withBackups } from './backup-store.ts';
+import { DIRECTORY, ID } from './argument-texts.ts';
+import { withBackups } from './backup-store.ts';
 import type { Collie } from './collie-command.ts';
 import { parseDuration } from './durations.ts';
 import { formatBytes, formatTime, table } from './output.ts';
@@ -51,7 +52,7 @@ export function pruneCommand(collie: Collie): Command {
     .option(...GRACE)
     .action(async (directory: string, options: PruneOptions) => {
       const rules = rulesOf(options);
-      await withBackups(collie, directory, undefined, async (store) => {
+      await withBackups(collie, { directory }, async (store) => {
         let judged: Judged[] = [];
         const removal = await removed(collie, store, options, async () => {
           judged = judge((await backupsIn(store)).sound, rules);
@@ -83,7 +84,7 @@ export function deleteCommand(collie: Collie): Command {
     .option(...DRY_RUN)
     .option(...GRACE)
     .action(async (directory: string, id: string, options: RemoveOptions) => {
-      await withBackups(collie, directory, undefined, async (store) => {
+      await withBackups(collie, { directory }, async (store) => {
         const removal = await removed(collie, store, options, async () => [
           findEntry(await backupsIn(store), id),
         ]);

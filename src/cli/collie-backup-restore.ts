@@ -5,16 +5,12 @@ import { checkRestoreName, restoreBackup } from '../app/backup/restore.ts';
 import type { BackupStore } from '../app/backup/store.ts';
 import { quoted } from '../app/transfer/image-formats.ts';
 import { SheepError } from '../base/errors.ts';
-import { DIRECTORY, ID, withBackups } from './backup-store.ts';
+import { DIRECTORY, ID, NBD_OPTION } from './argument-texts.ts';
+import { withBackups } from './backup-store.ts';
 import type { Collie } from './collie-command.ts';
 import { aftermathOf } from './import-raw.ts';
 import { formatBytes } from './output.ts';
-import {
-  NBD_OPTION,
-  type TransferOptions,
-  TransferSession,
-  withAftermath,
-} from './transfer-session.ts';
+import { type TransferOptions, TransferSession, withAftermath } from './transfer-session.ts';
 
 interface RestoreOptions extends TransferOptions {
   readonly overwrite?: true;
@@ -33,7 +29,7 @@ export function restoreCommand(collie: Collie): Command {
       async (directory: string, id: string, name: string, _options: unknown, command: Command) => {
         const options: RestoreOptions = command.optsWithGlobals();
         checkRestoreName(name);
-        await withBackups(collie, directory, undefined, async (store) => {
+        await withBackups(collie, { directory }, async (store) => {
           const backup = findBackup(await backupsIn(store), id);
           await TransferSession.run(collie, options, async (session) => {
             const existing = await session.find({ name });

@@ -2,7 +2,8 @@ import { Command } from 'commander';
 import { backupsIn, findEntry } from '../app/backup/backups.ts';
 import { type FindingView, type VerifyProgress, verifyBackups } from '../app/backup/verify.ts';
 import { printable } from './admin-client.ts';
-import { DIRECTORY, withBackups } from './backup-store.ts';
+import { DIRECTORY } from './argument-texts.ts';
+import { withBackups } from './backup-store.ts';
 import type { Collie } from './collie-command.ts';
 import { formatBytes } from './output.ts';
 import { percentOf } from './percent.ts';
@@ -20,7 +21,7 @@ export function verifyCommand(collie: Collie): Command {
     .option('--sample <percent>', 'read only so many of a hundred slices, drawn by chance')
     .action(async (directory: string, id: string | undefined, options: VerifyOptions) => {
       const samplePercent = percentOf(options.sample);
-      await withBackups(collie, directory, undefined, async (store) => {
+      await withBackups(collie, { directory }, async (store) => {
         const entries = id === undefined ? store.snaps() : [findEntry(await backupsIn(store), id)];
         using shown = collie.progress('verifying');
         let readBytes = 0;

@@ -9,14 +9,10 @@ import { quoted } from '../app/transfer/image-formats.ts';
 import { readPieces, streamPieces } from '../app/transfer/pieces.ts';
 import { streamSink } from '../app/transfer/stream-sink.ts';
 import { ImageOutput, openImageOutput, type StreamOutput } from '../host/image-output.ts';
+import { NBD_OPTION } from './argument-texts.ts';
 import type { Collie } from './collie-command.ts';
 import { formatBytes } from './output.ts';
-import {
-  NBD_OPTION,
-  type TransferOptions,
-  TransferSession,
-  withAftermath,
-} from './transfer-session.ts';
+import { type TransferOptions, TransferSession, withAftermath } from './transfer-session.ts';
 import { vdiRef } from './vdi-names.ts';
 
 interface ExportOptions extends TransferOptions {

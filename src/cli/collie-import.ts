@@ -5,11 +5,12 @@ import { refuseForeign, TAIL_BYTES } from '../app/transfer/image-formats.ts';
 import { TRANSFER_LIMITS } from '../app/transfer/limits.ts';
 import { SheepError } from '../base/errors.ts';
 import { ImageFile, type ImageStream, openImage } from '../host/image-file.ts';
+import { NBD_OPTION } from './argument-texts.ts';
 import type { Collie } from './collie-command.ts';
 import { type DifferenceImported, importDifference } from './import-difference.ts';
 import { importRaw, type RawImported, type RawInput } from './import-raw.ts';
 import { formatBytes } from './output.ts';
-import { NBD_OPTION, type TransferOptions, TransferSession } from './transfer-session.ts';
+import { type TransferOptions, TransferSession } from './transfer-session.ts';
 
 interface ImportOptions extends TransferOptions {
   readonly size?: string;

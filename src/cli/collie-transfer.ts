@@ -1,11 +1,12 @@
 import { Command } from 'commander';
 import { changedSince } from '../app/transfer/changes.ts';
 import { MAP_CONTEXTS, type MapEntry, mapOf } from '../app/transfer/map.ts';
+import { NBD_OPTION } from './argument-texts.ts';
 import type { Collie } from './collie-command.ts';
 import { exportCommand } from './collie-export.ts';
 import { importCommand } from './collie-import.ts';
 import { formatBytes, table } from './output.ts';
-import { NBD_OPTION, type TransferOptions, TransferSession } from './transfer-session.ts';
+import { type TransferOptions, TransferSession } from './transfer-session.ts';
 import { snapshotRef, vdiRef } from './vdi-names.ts';
 
 /** What moves the bytes of VDIs, and what shows where they are. */

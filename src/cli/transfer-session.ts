@@ -23,11 +23,6 @@ export interface TransferOptions {
   readonly tlsHostname?: string;
 }
 
-export const NBD_OPTION = [
-  '--nbd <address>',
-  'where the sheep serves NBD (default: where it says it does)',
-] as const;
-
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 /** Between two questions whether a connection that we have closed is over for the sheep too. */
 const RELEASE_STEP_MS = 50;
@@ -40,6 +35,7 @@ export class TransferSession {
   readonly call: Collie['call'];
   readonly signal: AbortSignal;
   readonly #options: TransferOptions;
+  #sheep: Promise<InfoView> | undefined;
   #addresses: readonly string[] | undefined;
   #tls: Tls | undefined;
 
@@ -72,6 +68,12 @@ export class TransferSession {
     } finally {
       for (const signal of SIGNALS) process.off(signal, stop);
     }
+  }
+
+  /** Who is asked, and of which cluster it is. */
+  sheep(): Promise<InfoView> {
+    this.#sheep ??= this.call<InfoView>('GET', '/v1/info');
+    return this.#sheep;
   }
 
   /** A VDI or snapshot. @throws SheepError `ERR_NOT_FOUND` */
@@ -164,7 +166,7 @@ export class TransferSession {
   async #findAddresses(): Promise<readonly string[]> {
     const { nbd, address } = this.#options;
     if (nbd !== undefined) return [nbd];
-    const { node } = await this.call<InfoView>('GET', '/v1/info');
+    const { node } = await this.sheep();
     return nbdAddresses(node.nbd, address);
   }
 }

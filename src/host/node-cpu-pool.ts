@@ -14,6 +14,8 @@ import type { CpuPool } from '../contracts/cpu-pool.ts';
 import type { WorkAnswer, WorkerData, WorkRequest, WorkResult } from './cpu-work.ts';
 
 interface Waiting {
+  /** When it began to wait. */
+  readonly sinceMs: number;
   readonly request: WorkRequest;
   readonly resolve: (result: WorkResult) => void;
   readonly reject: (error: Error) => void;
@@ -22,9 +24,13 @@ interface Waiting {
 /** A thread and what it was sent, in order. One job is worked on while the next is on its way. */
 interface Thread {
   readonly worker: Worker;
+  /** When it gave its first answer; undefined: it is still starting. */
+  worksSinceMs: number | undefined;
   readonly sent: Map<number, Waiting>;
 }
 const SENT_MAX = 2;
+/** A job that waits longer than it takes to start a thread is worth one more. */
+const WAITS_MAX_MS = 50;
 
 /** What a job leaves behind is garbage at once, and the codecs' memory goes with it: collected often. */
 const YOUNG = { maxYoungGenerationSizeMb: 2 };
@@ -32,16 +38,21 @@ const YOUNG = { maxYoungGenerationSizeMb: 2 };
 /** The extension of this file: tests run the sources, users what tsc made of them. */
 const WORKER = new URL(`./cpu-pool-worker${extname(import.meta.url)}`, import.meta.url);
 
+export interface ThreadPool extends CpuPool {
+  /** Starts the first thread, if none runs: for jobs that are not known yet. */
+  begin(): void;
+}
+
 /**
- * Threads of this process, started with the first jobs.
+ * Threads of this process: one is started with the first job, others when jobs have to wait.
  * @param nice  of them alone, as of nice(1): above 0 they yield to whoever else wants the processor,
  *              our own other threads among them
  */
-export function nodeCpuPool(threads: number = availableParallelism(), nice = 0): CpuPool {
+export function nodeCpuPool(threads: number = availableParallelism(), nice = 0): ThreadPool {
   return new NodeCpuPool(threads, nice);
 }
 
-class NodeCpuPool implements CpuPool {
+class NodeCpuPool implements ThreadPool {
   readonly threads: number;
   readonly here = contentWork;
   readonly #nice: number;
@@ -53,6 +64,10 @@ class NodeCpuPool implements CpuPool {
   constructor(threads: number, nice: number) {
     this.threads = threads;
     this.#nice = nice;
+  }
+
+  begin(): void {
+    if (this.#running.length === 0) this.#start();
   }
 
   memory(bytes: number): Uint8Array {
@@ -87,43 +102,56 @@ class NodeCpuPool implements CpuPool {
       return Promise.reject(new SheepError('ERR_SHUTDOWN', 'the threads are gone'));
     }
     const { promise, resolve, reject } = Promise.withResolvers<WorkResult>();
-    this.#queue.push({ request, resolve, reject });
+    this.#queue.push({ request, resolve, reject, sinceMs: performance.now() });
     this.#send();
     return promise as Promise<T>; // a thread answers a job with its kind of result
   }
 
-  /** To the thread that has least to do; a new one if all are busy and there may be more. */
+  /** To the thread that has least to do; to a new one if jobs wait and there may be more. */
   #send(): void {
-    while (this.#queue.length > 0) {
-      let thread = this.#running.toSorted((a, b) => a.sent.size - b.sent.size)[0];
-      if ((thread === undefined || thread.sent.size > 0) && this.#running.length < this.threads) {
-        thread = this.#start();
-      }
-      if (thread === undefined || thread.sent.size >= SENT_MAX) return;
-      const next = this.#queue.shift();
+    for (;;) {
+      const [next] = this.#queue;
       if (next === undefined) return;
+      if (this.#isWorthAThread(next)) this.#start();
+      const thread = this.#running.toSorted((a, b) => a.sent.size - b.sent.size)[0];
+      if (thread === undefined || thread.sent.size >= SENT_MAX) return;
+      this.#queue.shift();
       thread.sent.set(next.request.number, next);
       thread.worker.ref(); // the process lives as long as it waits for an answer
       thread.worker.postMessage(next.request);
     }
   }
 
-  #start(): Thread {
+  /** One at a time is started, and the next only if that did not help. */
+  #isWorthAThread({ sinceMs }: Waiting): boolean {
+    if (this.#running.length === 0) return true;
+    if (this.#running.length >= this.threads) return false;
+    let fromMs = sinceMs;
+    for (const { worksSinceMs } of this.#running) {
+      if (worksSinceMs === undefined) return false;
+      fromMs = Math.max(fromMs, worksSinceMs);
+    }
+    return performance.now() - fromMs >= WAITS_MAX_MS;
+  }
+
+  #start(): void {
     const workerData: WorkerData = { nice: this.#nice };
     const thread: Thread = {
       worker: new Worker(WORKER, { resourceLimits: YOUNG, workerData }),
+      worksSinceMs: undefined,
       sent: new Map(),
     };
+    thread.worker.unref(); // until it is sent a job
     thread.worker.on('message', (answer: WorkAnswer) => this.#answered(thread, answer));
     thread.worker.on('error', (cause) => this.#died(thread, cause));
     thread.worker.on('exit', () => this.#died(thread));
     this.#running.push(thread);
-    return thread;
   }
 
   #answered(thread: Thread, answer: WorkAnswer): void {
     const waiting = thread.sent.get(answer.number);
     thread.sent.delete(answer.number);
+    thread.worksSinceMs ??= performance.now();
     if (thread.sent.size === 0) thread.worker.unref();
     if ('result' in answer) waiting?.resolve(answer.result);
     else waiting?.reject(new Error(answer.failure));

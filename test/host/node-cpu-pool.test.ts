@@ -1,5 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import { MiB } from '../../src/base/units.ts';
+import type { CpuPool } from '../../src/contracts/cpu-pool.ts';
 import { nodeCpuPool } from '../../src/host/node-cpu-pool.ts';
 import { cpuPoolContract } from '../contracts/cpu-pool.ts';
 
@@ -26,6 +28,13 @@ test('memory of the pool is shared: a thread fills it, nothing is copied', async
   expect(bytes[0]).not.toBe(65);
 });
 
+/** So much work that one thread is not enough. */
+function longJobs(pool: CpuPool): Promise<unknown>[] {
+  const bytes = pool.memory(16 * MiB).fill(1);
+  const job = { hash: 'sha256', type: 'data', sliceBytes: MiB, bytes } as const;
+  return Array.from({ length: 50 }, () => pool.name(job));
+}
+
 /** The nice value of each thread of this process (proc(5), field 19 of stat). */
 function niceValues(): number[] {
   return readdirSync('/proc/self/task').map((thread) => {
@@ -40,9 +49,7 @@ test.skipIf(process.platform !== 'linux')(
   async () => {
     const before = niceValues();
     await using pool = nodeCpuPool(2, 10);
-    const bytes = pool.memory(4096).fill(1);
-    const job = { hash: 'sha256', type: 'data', sliceBytes: 4096, bytes } as const;
-    await Promise.all([pool.name(job), pool.name(job), pool.name(job)]);
+    await Promise.all(longJobs(pool));
     const count = (values: readonly number[]) => values.filter((nice) => nice === 10).length;
     expect(count(niceValues()) - count(before)).toBe(2);
   },

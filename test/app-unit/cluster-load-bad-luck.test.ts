@@ -10,7 +10,7 @@ import { SimDisk } from '../../src/sim/sim-disk.ts';
 import { create, FamilyModel, write } from '../vdi/family-model.ts';
 import { leaks, STORE } from '../vdi/family-world.ts';
 import { hooked, type StoreFault } from '../vdi/stores.ts';
-import { saveNow } from './cluster-saves.ts';
+import { damage, saveNow } from './cluster-saves.ts';
 import { ELSEWHERE, family, openCluster, SLICE_BYTES } from './cluster-world.ts';
 
 /** A saved family, and another cluster with a VDI of its own that is in use; `fault` may strike it. */
@@ -40,18 +40,6 @@ async function two(fault: StoreFault = () => undefined) {
     expect(await leaks(cut, next)).toEqual([]);
   };
   return { world, storeDisk, store, snap, model, expectUntouched };
-}
-
-/** Turns a bit of an object of the snapshot store. */
-async function damage(disk: SimDisk, { packs }: SnapshotStore, name: Uint8Array): Promise<void> {
-  const { pack, offset } = packs.index.at(packs.index.find(name));
-  await using file = await disk.open(packs.pathOf(packs.get(pack)!.id));
-  const byte = new Uint8Array(1);
-  await file.read(offset + 100, byte);
-  await file.write(
-    offset + 100,
-    byte.map((value) => value ^ 1),
-  );
 }
 
 async function sliceNames(store: SnapshotStore, { root, sizeBytes, objectBytes }: SnapDisk) {

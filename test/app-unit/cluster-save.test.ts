@@ -4,7 +4,7 @@ import { SimDisk } from '../../src/sim/sim-disk.ts';
 import { create, FamilyModel, write } from '../vdi/family-model.ts';
 import { leaks, OBJECT_BLOCKS, objectFiles, STORE } from '../vdi/family-world.ts';
 import { heldIn, saveNow, wrongIn } from './cluster-saves.ts';
-import { type ClusterWorld, family, HERE, NODE, openCluster } from './cluster-world.ts';
+import { BLOCKS, type ClusterWorld, family, HERE, NODE, openCluster } from './cluster-world.ts';
 
 const emptyDisk = () => new SimDisk({ directories: [STORE] });
 const DELETE = { dryRun: false };
@@ -132,6 +132,24 @@ describe('a snapshot of the cluster', () => {
     }
     await world.leaveAll();
     await expectSound(disk, world, model);
+  });
+
+  test('keeps what it froze as it was, whatever goes beside it', async () => {
+    const { disk, world, model } = await withFamily();
+    const { store } = world.parts;
+    await saveNow(world, 'mon');
+    await write(world, model, 'base', { first: 2, count: 1, value: 91 });
+    await saveNow(world, 'tue');
+    // Of the state of before that the last one needs all, and the VDI nothing any more.
+    await write(world, model, 'base', { first: 0, count: BLOCKS, value: 92 });
+    await (await world.device('base')).flush();
+    await world.leaveAll();
+    await remove(world, model, 'base', 'one');
+    await world.settle();
+    expect(await leaks(disk, world)).toEqual([]);
+    const { snap, reusedDisks } = await saveNow(world, 'wed');
+    expect(await wrongIn(store, snap, model)).toEqual([]);
+    expect(reusedDisks).toBe(3);
   });
 
   test('keeps nothing back once all VDIs are deleted', async () => {

@@ -6,6 +6,7 @@ import { restoreDisk } from '../../src/farm/snapshots/restore.ts';
 import type { Snap } from '../../src/farm/snapshots/snap-contents.ts';
 import type { SnapshotStore } from '../../src/farm/snapshots/store.ts';
 import { beginWriting } from '../../src/farm/snapshots/writer.ts';
+import type { SimDisk } from '../../src/sim/sim-disk.ts';
 import { exportName } from '../../src/vdi/record.ts';
 import { blockValue } from '../crash/block-model.ts';
 import { all } from '../farm/snapshots/backups.ts';
@@ -42,8 +43,18 @@ export async function contentsOf(
   return found;
 }
 
-/** What is not in the snap as the model has it, as sentences. */
+/** What is not in the snap as the model has it, or is wrong with the store, as sentences. */
 export async function wrongIn(
+  store: SnapshotStore,
+  snap: Pick<Snap, 'disks'>,
+  model: FamilyModel,
+): Promise<string[]> {
+  const findings = await all(checkStore(store));
+  return [...(await differences(store, snap, model)), ...findings.map(({ message }) => message)];
+}
+
+/** What is not in the snap as the model has it, as sentences. */
+export async function differences(
   store: SnapshotStore,
   snap: Pick<Snap, 'disks'>,
   model: FamilyModel,
@@ -60,7 +71,6 @@ export async function wrongIn(
       wrong.push(`${name} has ${is?.length} blocks, had ${was.length}`);
     else if (block >= 0) wrong.push(`${name}: block ${block} is ${is[block]}, was ${was[block]}`);
   }
-  wrong.push(...(await all(checkStore(store))).map(({ message }) => message));
   return wrong;
 }
 
@@ -69,4 +79,20 @@ export async function heldIn({ directory }: ClusterWorld): Promise<string[]> {
   return (await directory.all())
     .filter(({ state }) => state === 'held' || state === 'released')
     .map(({ name, state, vid }) => `${name} ${state} ${vid}`);
+}
+
+/** Turns a bit of an object of the snapshot store. */
+export async function damage(
+  disk: SimDisk,
+  { packs }: SnapshotStore,
+  name: Uint8Array,
+): Promise<void> {
+  const { pack, offset } = packs.index.at(packs.index.find(name));
+  await using file = await disk.open(packs.pathOf(packs.get(pack)!.id));
+  const byte = new Uint8Array(1);
+  await file.read(offset + 100, byte);
+  await file.write(
+    offset + 100,
+    byte.map((value) => value ^ 1),
+  );
 }

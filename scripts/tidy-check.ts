@@ -1,6 +1,7 @@
 import { posix } from 'node:path';
 import { codeOnly, importsOf, lineAt } from './import-scan.ts';
 import {
+  AHEAD,
   EMPTY_NAMES,
   ENTRIES,
   FORBIDDEN,
@@ -130,9 +131,13 @@ function unreached(graph: Graph, reachedByTests: readonly string[]): string[] {
     return reached;
   };
   const [byEntries, byTests] = [reach(ENTRIES), reach(reachedByTests)];
+  const ahead = reach(AHEAD);
   return [...graph.keys()].flatMap((path) => {
     const forTests = TEST_FOLDERS.includes(folderOf(path));
-    if ((forTests ? byTests : byEntries).has(path)) return [];
+    if (AHEAD.includes(path) && byEntries.has(path)) {
+      return [`${path}: is needed by now; take it out of AHEAD`];
+    }
+    if ((forTests ? byTests : byEntries).has(path) || ahead.has(path)) return [];
     return [`${path}: ${forTests ? 'no test' : 'neither sheep nor collie'} needs it`];
   });
 }

@@ -109,5 +109,11 @@ export const EMPTY_NAMES = /(?:^|[/-])(?:utils?|helpers?|managers?|misc|common|i
 /** The files that package.json's bins run; everything in src/ is there because one needs it. */
 export const ENTRIES: readonly string[] = ['cli/sheep.ts', 'cli/collie.ts'];
 
+/**
+ * Built and tested before what will call it: recovery, when there are several nodes. What an entry
+ * needs by now is to be taken out of here.
+ */
+export const AHEAD: readonly string[] = ['farm/snapshots/stale-objects.ts'];
+
 /** What tests put in place of the real world: reached from tests, never from an entry. */
 export const TEST_FOLDERS: readonly string[] = ['sim'];

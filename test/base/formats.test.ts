@@ -11,6 +11,7 @@ import { encodeHeader as encodeObjectHeader } from '../../src/farm/object-format
 import { encodePackHeader } from '../../src/farm/snapshots/pack-format.ts';
 import { encodeSnap } from '../../src/farm/snapshots/snap-contents.ts';
 import { encodeSnapLine } from '../../src/farm/snapshots/snap-log-format.ts';
+import { encodeStaleList } from '../../src/farm/snapshots/stale-list.ts';
 import { encodeTrunk } from '../../src/farm/snapshots/trunk-format.ts';
 import { SimDisk } from '../../src/sim/sim-disk.ts';
 import { encodeInodeHeader } from '../../src/vdi/inode-format.ts';
@@ -167,6 +168,7 @@ describe('FORMATS.md', () => {
       trunk: view(encodeTrunk(0, new Uint8Array(32).fill(1))!).getUint16(0),
       snap: JSON.parse(text(encodeSnap(snap))).version,
       'snap log': view(encodeSnapLine(line, storeId)).getUint16(16),
+      'stale list': view(encodeStaleList([])).getUint16(0),
       'difference stream': view(encodeDifferenceHeader(difference)).getUint32(8),
     }).toEqual(
       Object.fromEntries(

@@ -1,4 +1,5 @@
 import { SheepError } from '../../base/errors.ts';
+import { findSnap } from '../../farm/snapshots/find-snap.ts';
 import type { Snap } from '../../farm/snapshots/snap-contents.ts';
 import type { SnapEntry, SnapshotStore } from '../../farm/snapshots/store.ts';
 
@@ -7,7 +8,7 @@ import type { SnapEntry, SnapshotStore } from '../../farm/snapshots/store.ts';
  * @throws SheepError `ERR_NOT_FOUND`
  */
 export function findEntry(store: SnapshotStore, tag: string): SnapEntry {
-  const found = store.snaps('user').find((entry) => entry.tag === tag);
+  const found = findSnap(store.snaps('user'), { tag });
   if (found !== undefined) return found;
   const message = `there is no snapshot '${tag}' of the cluster; 'collie cluster snapshot list' shows which there are`;
   throw new SheepError('ERR_NOT_FOUND', message, { tag });

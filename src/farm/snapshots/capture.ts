@@ -1,9 +1,8 @@
 import { NAME_BYTES } from '../../base/content.ts';
 import { allSettled } from '../../base/parallel.ts';
-import type { BlockDevice } from '../../contracts/block-device.ts';
 import type { Call } from '../../contracts/call.ts';
 import { LeafAssembler } from './leaf-assembler.ts';
-import { type ByteRange, type SliceRun, sliceRuns } from './slice-runs.ts';
+import { type ByteRange, type CaptureSource, type SliceRun, sliceRuns } from './slice-runs.ts';
 import type { SnapshotStore } from './store.ts';
 import { type TrunkShape, trunkShape } from './trunk-format.ts';
 import { TrunkReader } from './trunk-reader.ts';
@@ -22,7 +21,7 @@ export interface CaptureOptions extends Call {
   readonly store: SnapshotStore;
   readonly writer: StoreWriter;
   /** It does not change while it is read: a snapshot. */
-  readonly device: BlockDevice;
+  readonly device: CaptureSource;
   /** Of the disk's objects; of `base` the same. */
   readonly objectBytes: number;
   readonly base?: CaptureBase;

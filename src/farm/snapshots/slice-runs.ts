@@ -1,6 +1,11 @@
 import type { BlockDevice } from '../../contracts/block-device.ts';
 import type { Call } from '../../contracts/call.ts';
 
+/** What is stored: a disk, or objects that look like one. */
+export type CaptureSource = Pick<BlockDevice, 'read' | 'extents'> & {
+  readonly info: Pick<BlockDevice['info'], 'sizeBytes'>;
+};
+
 /** Bytes of a disk. */
 export interface ByteRange {
   readonly at: number;
@@ -24,7 +29,7 @@ const ASKED_SLICES_MIN = 3;
  * @param ranges  ascending; parts behind the end of the disk are left out
  */
 export async function* sliceRuns(
-  device: BlockDevice,
+  device: CaptureSource,
   sliceBytes: number,
   ranges: AsyncIterable<ByteRange> | Iterable<ByteRange>,
   call: Call = {},
@@ -65,7 +70,7 @@ async function* slicesOf(
 
 /** The same, told apart by what the disk says of them: one that is zeroes only in part is read. */
 async function* contents(
-  device: BlockDevice,
+  device: CaptureSource,
   runs: AsyncIterable<{ first: number; end: number }>,
   sliceBytes: number,
   call: Call,

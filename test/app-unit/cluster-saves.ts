@@ -26,7 +26,7 @@ export async function saveNow(
 }
 
 /** What a snap holds, block by block, by `NAME` or `NAME@TAG`. */
-export async function contentsOf(
+async function contentsOf(
   store: SnapshotStore,
   snap: Pick<Snap, 'disks'>,
 ): Promise<Map<string, number[]>> {

@@ -1,15 +1,10 @@
-import { allSettled } from '../../base/parallel.ts';
 import type { BlockDevice } from '../../contracts/block-device.ts';
 import type { Call } from '../../contracts/call.ts';
-import {
-  type RestoreCounts,
-  type RestoreTarget,
-  restoreDisk,
-} from '../../farm/snapshots/restore.ts';
+import { type RestoreCounts, restoreDisk } from '../../farm/snapshots/restore.ts';
 import { parseVdiName } from '../../vdi/names.ts';
 import { deviceSink } from '../transfer/ends.ts';
-import { zeroRuns } from '../transfer/pieces.ts';
 import type { Backup } from './backups.ts';
+import { sparing } from './sparing.ts';
 import type { BackupStore } from './store.ts';
 
 /** @throws SheepError `ERR_BAD_INPUT` if no VDI can be called so */
@@ -34,26 +29,13 @@ export async function restoreBackup(
   // What goes in whole objects goes at once, and then only what is data is written.
   await deviceSink(device, fresh).zero(0, device.info.sizeBytes);
   const disk = { root, sizeBytes, objectBytes };
-  const counts = await restoreDisk({ store, device: sparse(device), ...disk, progress, ...call });
+  const counts = await restoreDisk({
+    store,
+    device: sparing(device, true),
+    ...disk,
+    progress,
+    ...call,
+  });
   await device.flush();
   return counts;
-}
-
-/** A disk of zeroes on which blocks of zeroes need not be written. */
-function sparse(device: BlockDevice): RestoreTarget {
-  return {
-    info: device.info,
-    writeZeroes: (at, length, call) => device.writeZeroes(at, length, call),
-    write: (at, from, call) => {
-      let end = 0;
-      const writes: Promise<void>[] = [];
-      for (const { length, zero } of zeroRuns(from)) {
-        const begin = end;
-        end += length;
-        if (zero) continue;
-        writes.push(Promise.resolve(device.write(at + begin, from.subarray(begin, end), call)));
-      }
-      return allSettled(writes);
-    },
-  };
 }

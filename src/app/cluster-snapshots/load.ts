@@ -7,6 +7,7 @@ import { readRoot } from '../../vdi/inode-nodes.ts';
 import { makeVolume, openVolume } from '../../vdi/open-volume.ts';
 import { exportName, type VolumeRecord } from '../../vdi/record.ts';
 import { keyOf } from '../attachments.ts';
+import { sparing } from '../backup/sparing.ts';
 import {
   arrivingOf,
   type LoadOptions,
@@ -15,7 +16,6 @@ import {
   makePlan,
 } from './load-plan.ts';
 import type { SnapshotParts } from './parts.ts';
-import { sparing } from './sparing.ts';
 
 /** What a load does, or would do; as JSON. */
 export interface Loaded {

@@ -70,6 +70,7 @@ export class Arrivals {
    * @throws SheepError `ERR_EXISTS` for a tag in use, `ERR_BUSY`: then none of them is there
    */
   async arrive(vids: readonly Vid[]): Promise<VolumeRecord[]> {
+    if (vids.length === 0) return [];
     const value = new TextEncoder().encode(vids.map(formatVid).join(' '));
     for (const vid of vids) {
       const { record } = await this.#get(vid);

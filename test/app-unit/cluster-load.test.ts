@@ -170,6 +170,20 @@ describe('a load', () => {
     await expectSound(disk, world, of);
   });
 
+  test('of nothing, or of what is all there, changes nothing', async () => {
+    const empty = await openCluster(emptyDisk());
+    const nothing = (await saveNow(empty, 'mon')).snap;
+    expect(await load(empty, nothing)).toMatchObject({ made: [], reused: [] });
+    const { disk, world, model } = await saved();
+    for (const name of ['base', 'c1', 'c2']) await remove(world, model, name);
+    const { snap } = await saveNow(world, 'snapshots');
+    const before = await world.directory.all();
+    const loaded = await load(world, snap);
+    expect(loaded).toMatchObject({ made: [], reused: [{}, {}], writtenBytes: 0 });
+    expect(await world.directory.all()).toEqual(before);
+    await expectSound(disk, world, model);
+  });
+
   test('of ten clones costs what they were cloned of once', async () => {
     const storeDisk = emptyDisk();
     const from = await openCluster(storeDisk);

@@ -117,6 +117,13 @@ test('before it is decided a stop leaves nothing but what is to be removed', asy
   expect((await next.deletions()).map(({ vid }) => vid)).toEqual(vids);
 });
 
+test('an arrival of none is none', async () => {
+  const { directory, coordinator, swaps } = await fresh();
+  expect(await directory.arrivals.arrive([])).toEqual([]);
+  expect(swaps.keys).toEqual([]);
+  await new VdiDirectory(coordinator, stillClock).abandonUnfinished();
+});
+
 test('none arrives if a tag was given to another meanwhile', async () => {
   const { directory } = await fresh();
   await directory.create({ name: 'vm1', sizeBytes: MiB, objectBytes: MiB }, made);

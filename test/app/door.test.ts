@@ -2,21 +2,26 @@ import { readdir } from 'node:fs/promises';
 import { describe, expect, test } from 'vitest';
 import { memoryBytes, resetPeak } from '../../bench/process-stats.ts';
 import { requestHeader, Strangers } from '../../bench/strangers.ts';
+import { hasTool } from '../../scripts/tools.ts';
 import { MiB } from '../../src/base/units.ts';
 import { openNodeNet } from '../../src/host/node-net.ts';
+import { openClientTls } from '../../src/host/node-tls-client.ts';
+import { connectNbd } from '../../src/nbd/client/connect.ts';
 import { CMD } from '../../src/nbd/constants.ts';
 import { scratch } from '../cluster/scratch.ts';
 import { TestClient } from '../nbd/client.ts';
+import { Authority } from '../tls/authority.ts';
 import { Daemon, SHEEP } from './daemon.ts';
 
 const REQUEST_BYTES = 64 * MiB;
 const payload = Buffer.alloc(REQUEST_BYTES, 1);
 
 /** A daemon with a VDI `door`, and a client of it that means well. */
-async function world(filesMax?: number) {
+async function world({ filesMax, options = [] }: { filesMax?: number; options?: string[] } = {}) {
   await using owned = new AsyncDisposableStack();
   const { path } = owned.use(await scratch());
   const args = [`${path}/store`, '-n', '127.0.0.1:0', '--admin', `unix:${path}/admin`];
+  args.push(...options);
   const limited = ['-c', `ulimit -n ${filesMax} && exec "$0" "$@"`, SHEEP];
   const daemon = owned.use(
     filesMax === undefined
@@ -65,6 +70,33 @@ describe('what strangers cost', () => {
     expect(more).toBeLessThan(100e6);
   });
 
+  test('a thousand that stop in the middle of an option of 1 MiB: under 100 MB', async () => {
+    await using it = await world();
+    const more = await it.more(async () => {
+      await it.strangers.halfOpen(it.place, 1_000, 'most of an option', 'once');
+      await it.serves();
+    });
+    expect(more).toBeLessThan(100e6);
+  });
+
+  test.skipIf(!hasTool('openssl'))(
+    'a thousand that begin with TLS and do not go on: under 85 MB, and another comes in meanwhile',
+    async () => {
+      using authority = new Authority();
+      const certs = authority.directory('guest');
+      await using it = await world({ options: ['--tls-certs', certs] });
+      const tls = await openClientTls({ certs });
+      const more = await it.more(async () => {
+        await it.strangers.halfOpen(it.place, 1_000, 'TLS has begun', 'once');
+        const client = await connectNbd(await openNodeNet(), it.daemon.nbd, 'door', { tls });
+        await client.read(0, new Uint8Array(4096));
+        await client[Symbol.asyncDispose]();
+        await it.serves();
+      });
+      expect(more).toBeLessThan(85e6);
+    },
+  );
+
   test.for<[what: string, next: () => Buffer]>([
     ['writes', () => Buffer.concat([requestHeader(CMD.WRITE, 0, REQUEST_BYTES), payload])],
     ['reads', () => requestHeader(CMD.READ, 0, REQUEST_BYTES)],
@@ -81,7 +113,7 @@ describe('what strangers cost', () => {
 });
 
 test('with few files to open, a flood of strangers leaves enough of them for the disks', async () => {
-  await using it = await world(600);
+  await using it = await world({ filesMax: 600 });
   await it.strangers.halfOpen(it.place, 300);
   const writing = Array.from({ length: 50 }, (_, index) => ({
     ...{ type: CMD.WRITE, offset: index * 4 * MiB, payload: new Uint8Array(4096).fill(1) },

@@ -13,9 +13,11 @@ export interface Identity {
   readonly nodeId: string;
 }
 
-/** What a store's folder may hold before it has an identity: an interrupted first start, and what
- * mkfs puts into every new file system. */
-const BEFORE_FORMAT: ReadonlySet<string> = new Set(['lock', 'store.json.draft', 'lost+found']);
+/** What a store's folder may hold before it has an identity: an interrupted first start, what mkfs
+ * puts into every new file system, and the snapshots of a cluster that is gone, to be loaded here. */
+const BEFORE_FORMAT: ReadonlySet<string> = new Set([
+  ...['lock', 'store.json.draft', 'lost+found', 'farm'],
+]);
 
 /**
  * Reads `store.json`, or makes it in a folder that is new or empty.

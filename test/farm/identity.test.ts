@@ -108,6 +108,13 @@ describe('who a store is', () => {
     await using _farm = await openStore(disk, DIRECTORY);
   });
 
+  test('a folder of nothing but snapshots of a cluster becomes a store, which can load them', async () => {
+    const disk = new SimDisk({ directories: [DIRECTORY, `${DIRECTORY}/farm`] });
+    await overwrite(disk, `${DIRECTORY}/farm/farm.json`, blocks(1, 1));
+    await using _farm = await openStore(disk, DIRECTORY);
+    expect(await disk.list(DIRECTORY)).toContain('store.json');
+  });
+
   test('a store that lost its store.json is refused, and nothing is touched', async () => {
     const store = await SimStore.open();
     await store.farm[Symbol.asyncDispose]();

@@ -128,11 +128,13 @@ export async function* differingLeaves(
   const readers = [new TrunkReader(store, trunk), new TrunkReader(store, old)] as const;
   const walk = async function* (level: number, index: number): AsyncGenerator<LeafDifference> {
     if (index * FANOUT ** level >= shape.leaves) return;
+    // Above its root the lower tree has no name to be compared, and all of it is below the first.
+    const isAbove = index === 0 && level > Math.min(shape.rootLevel, old.shape.rootLevel);
     const [name, oldName] = [
       await readers[0].nameOf(level, index),
       await readers[1].nameOf(level, index),
     ];
-    if (sameName(name, oldName)) return;
+    if (!isAbove && sameName(name, oldName)) return;
     if (level === 0) {
       const names = await childrenOrLoss(store, { name, level, index }, shape);
       const oldNode = { name: oldName, level, index };

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { BLOCK_BYTES as B } from '../../../src/base/units.ts';
 import { captureDisk } from '../../../src/farm/snapshots/capture.ts';
-import { restoreDisk } from '../../../src/farm/snapshots/restore.ts';
+import { planRestore, restoreDisk } from '../../../src/farm/snapshots/restore.ts';
 import type { ByteRange } from '../../../src/farm/snapshots/slice-runs.ts';
 import type { SnapshotStore } from '../../../src/farm/snapshots/store.ts';
 import { beginWriting, type StoreWriter } from '../../../src/farm/snapshots/writer.ts';
@@ -180,3 +180,31 @@ test('a restore over what is there writes only what differs', async () => {
     expect(target.asked.every(({ length }) => length <= 64 * B)).toBe(true);
   });
 });
+
+// A leaf of four blocks, a tree of one level more, and one of two more.
+const SIZES = [3, 5, 600];
+test.for(SIZES.flatMap((was) => SIZES.map((is) => [was, is] as const)))(
+  'a restore over a disk of %i blocks, also of zeroes, brings one of %i',
+  async ([was, is]) => {
+    await withStore(async (store, writer) => {
+      for (const [before, after] of [
+        [new MemoryDevice(was * B), someDisk(is, 21)],
+        [someDisk(was, 22), someDisk(is, 21)],
+        [someDisk(was, 22), new MemoryDevice(is * B)],
+      ] as const) {
+        const captures = [before, after].map((device) =>
+          captureDisk({ store, writer, device, objectBytes: OBJECT }),
+        );
+        const [one, two] = await Promise.all(captures);
+        await writer.barrier();
+        const device = new MemoryDevice(is * B);
+        device.bytes.set(before.bytes.subarray(0, is * B));
+        const present = { root: one!.root, sizeBytes: was * B };
+        const source = { store, root: two!.root, sizeBytes: is * B, objectBytes: OBJECT, present };
+        const counts = await restoreDisk({ ...source, device });
+        expect(Buffer.compare(device.bytes, after.bytes)).toBe(0);
+        expect(await planRestore(source)).toEqual(counts);
+      }
+    });
+  },
+);

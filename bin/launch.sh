@@ -25,4 +25,4 @@ fi
 # One arena of the C library for all threads: four of them hold 13 MiB more for the same work.
 MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-1}
 export MALLOC_ARENA_MAX
-exec "$node" --max-semi-space-size=8 "$root/dist/cli/$program.js" "$@"
+exec "$node" --max-semi-space-size=4 "$root/dist/cli/$program.js" "$@"

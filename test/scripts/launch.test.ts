@@ -47,7 +47,7 @@ describe('bin/sheep and bin/collie', () => {
     });
     expect(run(join(root, 'bin/collie'), 'vdi', 'a b', '')).toEqual({
       status: 0,
-      said: 'own --max-semi-space-size=8 collie.js\n[vdi][a b][]',
+      said: 'own --max-semi-space-size=4 collie.js\n[vdi][a b][]',
     });
   });
 
@@ -58,7 +58,7 @@ describe('bin/sheep and bin/collie', () => {
     symlinkSync(join(root, 'bin/sheep'), join(directory, 'sheep'));
     symlinkSync('sheep', join(directory, 'again'));
     expect(run(join(directory, 'again'), 'x').said).toBe(
-      'beside --max-semi-space-size=8 sheep.js\n[x]',
+      'beside --max-semi-space-size=4 sheep.js\n[x]',
     );
   });
 

@@ -1,6 +1,5 @@
 import type { FastifyInstance } from 'fastify';
 import type { AdminSubject } from './admin-subject.ts';
-import { metricsText } from './metrics.ts';
 
 /** What monitoring asks: the same guard stands before it as before everything else. */
 export function addMetricsRoutes(server: FastifyInstance, subject: AdminSubject): void {
@@ -11,6 +10,8 @@ export function addMetricsRoutes(server: FastifyInstance, subject: AdminSubject)
       subject.health(),
       subject.stats(),
     ]);
+    // Its library takes a fiftieth of a second to load, at each start: most are never asked for it.
+    const { metricsText } = await import('./metrics.ts');
     const { type, text } = await metricsText({ info, health, stats }, () => subject.clock.yield());
     return reply.type(type).send(text);
   });

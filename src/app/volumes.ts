@@ -301,7 +301,8 @@ export class Volumes implements Exports, AsyncDisposable {
         : await this.#directory.snapshotInfo({ name: vdi, snapshot });
     return this.#gates.pass(keyOf(record), true, () => {
       const volume = this.#attachments.volume(keyOf(record));
-      return volume?.allocatedObjects() ?? countObjects({ store: this.#store, record });
+      const parts = { store: this.#store, record, ancestry: this.#directory };
+      return volume?.allocatedObjects() ?? countObjects(parts);
     });
   }
 

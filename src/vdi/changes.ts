@@ -25,12 +25,13 @@ export function changedBlock(before: Sources, after: Sources, block: number): bo
   return (before?.[block] ?? 0) !== (after?.[block] ?? 0);
 }
 
-/** How far below a VDI the vid stands that holds a block: 0 nobody does, 1 the VDI itself. */
-export function depthOf(source: Vid, own: Vid, ancestors: readonly Vid[]): number {
+/**
+ * How far below a VDI the vid stands that holds a block: 0 nobody does, 1 the VDI itself.
+ * @param levels  as of `levelsOf`
+ */
+export function depthOf(source: Vid, levels: ReadonlyMap<Vid, number>): number {
   if (source === 0) return 0;
-  if (source === own) return 1;
-  const place = ancestors.indexOf(source);
-  return place < 0 ? ancestors.length + 2 : place + 2;
+  return levels.get(source) ?? Math.max(...levels.values()) + 1;
 }
 
 /**

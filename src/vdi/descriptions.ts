@@ -6,6 +6,7 @@ import { depthOf, describeObjects } from './changes.ts';
 import type { DataNames } from './data-names.ts';
 import { BITMAP_CONTEXT, DEPTH_CONTEXT } from './device-info.ts';
 import { Inode } from './inode.ts';
+import { levelsOf } from './levels.ts';
 import { plainCall, type VolumeRecord } from './record.ts';
 import { changesBetween, sourcesOf } from './state-changes.ts';
 
@@ -41,8 +42,7 @@ export class Descriptions {
   ): Promise<Described[]> {
     const range = { ...asked, objectBytes: record.objectBytes };
     if (context === DEPTH_CONTEXT) {
-      const vids = (await ancestry()).map(({ vid }) => vid);
-      return this.#depths(record, vids, range);
+      return this.#depths(levelsOf(record, await ancestry()), range);
     }
     const earlier = await this.#inodeOf(snapshotOf(context, record, await ancestry()));
     const inodes = { earlier, later: this.#inode };
@@ -54,8 +54,7 @@ export class Descriptions {
   }
 
   #depths(
-    { vid }: VolumeRecord,
-    ancestors: readonly number[],
+    levels: ReadonlyMap<number, number>,
     range: DescribedRange & { readonly objectBytes: number },
   ): Promise<Described[]> {
     return describeObjects(range, async (index, end) => {
@@ -63,7 +62,7 @@ export class Descriptions {
       if (holeTo > index) return { upTo: holeTo, flags: 0 };
       const sources = await sourcesOf(this.#store, this.#names, this.#inode, index);
       if (sources === undefined) return { upTo: index + 1, flags: 0 };
-      return { flagsOf: (block) => depthOf(sources[block] ?? 0, vid, ancestors) };
+      return { flagsOf: (block) => depthOf(sources[block] ?? 0, levels) };
     });
   }
 

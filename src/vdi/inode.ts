@@ -183,14 +183,15 @@ export class Inode {
     }
   }
 
-  /** How many objects this VDI owns, and how many anybody does; reads every leaf. */
-  async countOwned(): Promise<{ own: number; all: number }> {
+  /** How many objects these vids own, and how many anybody does; reads every leaf. */
+  async countOwned(isOwn: (vid: Vid) => boolean): Promise<{ own: number; all: number }> {
     const count = { own: 0, all: 0 };
     for (const [leaf, leafOwner] of this.#root.entries()) {
       if (leafOwner === 0) continue;
       for (const owner of await this.#load(leaf)) {
-        if (owner === this.#vid) count.own += 1;
-        if (owner !== 0) count.all += 1;
+        if (owner === 0) continue;
+        if (isOwn(owner)) count.own += 1;
+        count.all += 1;
       }
     }
     return count;

@@ -2,6 +2,7 @@ import { KIND } from '../base/ids.ts';
 import type { BlockDevice } from '../contracts/block-device.ts';
 import { Inode } from './inode.ts';
 import { type Entries, makeRoot } from './inode-nodes.ts';
+import { ownerIn } from './levels.ts';
 import { readOnly } from './read-only.ts';
 import { plainCall } from './record.ts';
 import { Volume, type VolumeParts } from './volume.ts';
@@ -52,6 +53,9 @@ async function volumeOf(parts: VolumeParts, inode: Inode): Promise<Volume> {
 export async function countObjects({
   store,
   record,
-}: Pick<VolumeParts, 'store' | 'record'>): Promise<{ own: number; all: number }> {
-  return (await Inode.open(store, record, plainCall(record))).countOwned();
+  ancestry,
+}: VolumeParts): Promise<{ own: number; all: number }> {
+  const ancestors = (await ancestry?.ancestors(record)) ?? [];
+  const inode = await Inode.open(store, record, plainCall(record));
+  return inode.countOwned(ownerIn(record, ancestors));
 }

@@ -21,6 +21,7 @@ import type { Frozen } from './freezing.ts';
 import { objectCount, type Piece, pieces } from './geometry.ts';
 import type { Inode } from './inode.ts';
 import type { Entries } from './inode-nodes.ts';
+import { ownerIn } from './levels.ts';
 import { ObjectChanges } from './object-changes.ts';
 import { plainCall, type VolumeRecord } from './record.ts';
 
@@ -252,7 +253,7 @@ export class Volume implements BlockDevice {
 
   /** Objects that hold data, its own and all that it reads: a measure of space. */
   allocatedObjects(): Promise<{ own: number; all: number }> {
-    return this.#inode.countOwned();
+    return this.#inode.countOwned(ownerIn(this.#record, this.#ancestors));
   }
 
   /**
@@ -262,9 +263,8 @@ export class Volume implements BlockDevice {
    *                 has happened
    * @param commit   says who is who from now on
    * @param pace     what each change waits before that, so that little is left for the last flush
-   * @param together waits for others that freeze with this one: called three times, when the bulk is
-   *                 stable, when little is left, and when nothing changes any more; if it fails, nothing
-   *                 has happened
+   * @param together waits for others that freeze too: when the bulk is stable, when little is left, and
+   *                 when nothing changes any more; if it fails, nothing has happened
    */
   async freeze(
     prepare: (root: Entries) => Promise<void>,

@@ -152,6 +152,25 @@ describe('a snapshot of the cluster', () => {
     expect(reusedDisks).toBe(3);
   });
 
+  test('is seen by nobody who asks what a VDI has of its own, and what of its snapshot', async () => {
+    const { world } = await withFamily();
+    const told = async () => {
+      const device = await world.device('base');
+      const { sizeBytes } = device.info;
+      const depths = await device.describe?.('qemu:allocation-depth', 0, sizeBytes, 1000);
+      const attached = await world.volumes.countObjects('base');
+      await world.leaveAll();
+      return { depths, attached, resting: await world.volumes.countObjects('base') };
+    };
+    const before = await told();
+    expect(before.attached).toMatchObject({ own: 2 });
+    await saveNow(world, 'mon');
+    expect(await told()).toEqual(before);
+    await world.device('base'); // whoever has it open
+    await saveNow(world, 'tue');
+    expect(await told()).toEqual(before);
+  });
+
   test('keeps nothing back once all VDIs are deleted', async () => {
     const { disk, world, model } = await withFamily();
     await saveNow(world, 'mon');

@@ -4,6 +4,7 @@ import { BLOCK_BYTES } from '../../src/base/units.ts';
 import type { BlockDevice } from '../../src/contracts/block-device.ts';
 import { SimDisk } from '../../src/sim/sim-disk.ts';
 import { changedBlock, depthOf, describeObjects } from '../../src/vdi/changes.ts';
+import { levelsOf } from '../../src/vdi/levels.ts';
 import { create, FamilyModel, write } from './family-model.ts';
 import { OBJECT_BLOCKS, openWorld, STORE } from './family-world.ts';
 
@@ -156,7 +157,15 @@ describe('the pure part', () => {
   });
 
   test('depths', () => {
-    expect([0, 9, 5, 3, 77].map((source) => depthOf(source, 9, [5, 3]))).toEqual([0, 1, 2, 3, 4]);
+    const ancestors = [
+      { vid: 8, state: 'held' },
+      { vid: 5, state: 'snapshot' },
+      { vid: 4, state: 'released' },
+      { vid: 3, state: 'deleting' },
+    ] as const;
+    const levels = levelsOf({ vid: 9 }, ancestors);
+    const sources = [0, 9, 8, 5, 4, 3, 77];
+    expect(sources.map((source) => depthOf(source, levels))).toEqual([0, 1, 1, 2, 2, 3, 4]);
   });
 
   test('runs say what each block was said to be, whatever is asked for', async () => {

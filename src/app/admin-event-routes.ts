@@ -16,6 +16,8 @@ const LIMITS = {
   pingMs: 30_000,
   /** How long he has to close his side. */
   closeMs: 1_000,
+  /** Within this an upgrade has become a subscriber, or its connection is closed. */
+  upgradeMs: 10_000,
 };
 
 /** Why a WebSocket is closed (RFC 6455, "Defined Status Codes"). */
@@ -41,7 +43,12 @@ export async function addEventRoutes(
       await endAll([...server.websocketServer.clients], clock);
     },
   });
+  // Node's own answer, 417, is seen by nobody here: what is expected is left aside (RFC 9110, 10.1.1).
+  server.server.on('checkExpectation', (request, response) => {
+    server.server.emit('request', request, response);
+  });
   closeLateUpgrades(server);
+  closeStuckUpgrades(server, clock);
   // An upgrade that is refused before the plugin has seen it would stay open, read by nobody.
   server.addHook('onResponse', async ({ raw }) => {
     if (raw.headers.upgrade !== undefined) raw.socket.destroy();
@@ -104,6 +111,25 @@ function closeLateUpgrades({ server }: FastifyInstance): void {
   server.on('upgrade', ({ socket }) => {
     if ((unanswered.get(socket) ?? 0) > 0) socket.destroy();
   });
+}
+
+/**
+ * An upgrade that nobody has made a subscriber of is read by nobody, so that its end would not be
+ * noticed either: whatever the reason, it does not stay.
+ */
+function closeStuckUpgrades({ server, websocketServer }: FastifyInstance, clock: Clock): void {
+  const pending = new WeakMap<object, AbortController>();
+  const settle = (socket: object) => pending.get(socket)?.abort();
+  server.on('upgrade', ({ socket }) => {
+    const settled = new AbortController();
+    pending.set(socket, settled);
+    socket.once('close', () => settled.abort());
+    clock.sleep(LIMITS.upgradeMs, { signal: settled.signal }).then(
+      () => socket.destroy(),
+      () => undefined,
+    );
+  });
+  websocketServer.on('connection', (_subscriber, { socket }) => settle(socket));
 }
 
 /** @returns false if what was told before has not been taken: then he is cut off */

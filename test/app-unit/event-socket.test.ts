@@ -159,6 +159,41 @@ describe('GET /v1/events', () => {
     expect((await http(it.socket, 'GET', '/v1/info')).status).toBe(200);
   });
 
+  test('nor does one stay behind a request with an expectation that nobody knows', async () => {
+    await using it = await world();
+    const raw = connect(Number(it.tcp.split(':').at(-1)), '127.0.0.1');
+    raw.write(
+      'GET /v1/info HTTP/1.1\r\nhost: localhost\r\nexpect: 100-c\r\n\r\n' +
+        'POST /v1/vdis HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n' +
+        'sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n',
+    );
+    raw.resume();
+    raw.on('error', () => undefined);
+    await once(raw, 'close');
+    expect((await http(it.socket, 'GET', '/v1/info')).status).toBe(200);
+  });
+
+  test('an upgrade of which nobody makes anything is closed after its time', async () => {
+    await using directory = await scratch();
+    const clock = new ManualClock();
+    const server = adminServer({ transport: 'unix' }, silentLog);
+    await addEventRoutes(server, { events: new Events(silentLog, clock), clock });
+    server.addHook('onRequest', () => new Promise<void>(() => undefined));
+    await server.listen({ path: `${directory.path}/s` });
+    const raw = connect(`${directory.path}/s`);
+    raw.on('error', () => undefined);
+    raw.write(
+      'GET /v1/events HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n' +
+        'sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n',
+    );
+    await once(server.server, 'upgrade');
+    const closed = once(raw, 'close');
+    raw.resume();
+    await clock.pass(10_000);
+    await closed;
+    await server.close();
+  });
+
   test('an upgrade that comes while the sheep stops is answered, and holds nothing up', async () => {
     await using it = await world();
     const port = Number(it.tcp.split(':').at(-1));

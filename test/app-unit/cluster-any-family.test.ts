@@ -8,7 +8,7 @@ import { leaks, OBJECT_BLOCKS, STORE } from '../vdi/family-world.ts';
 import { saveNow, wrongIn } from './cluster-saves.ts';
 import { type ClusterWorld, ELSEWHERE, openCluster } from './cluster-world.ts';
 
-const SEEDS = Array.from({ length: 24 }, (_, seed) => seed);
+const SEEDS = Array.from({ length: 14 }, (_, seed) => seed);
 const BLOCKS_MAX = 3 * OBJECT_BLOCKS;
 const DELETE = { dryRun: false };
 

@@ -249,6 +249,40 @@ describe('a load', () => {
   });
 });
 
+describe('a snapshot that is deleted while a load runs', () => {
+  /** Deletes it when the first bytes of the load are written. */
+  async function loadMeanwhile(options: LoadOptions) {
+    const it = await saved();
+    await remove(it.world, it.model, 'base');
+    let removing: Promise<void> | undefined;
+    const loading = loadSnapshot(it.world.parts, it.snap, options, {}, () => {
+      removing ??= remove(it.world, it.model, 'base', 'one');
+    });
+    const outcome = await loading.catch((error) => error);
+    await removing;
+    return { ...it, outcome };
+  }
+
+  test('is no loss to what is grown from it', async () => {
+    const { disk, world, model, outcome } = await loadMeanwhile({ vdi: 'base', as: 'new' });
+    expect(outcome).toMatchObject({ made: [{ export: 'new@one' }, { export: 'new' }] });
+    const blocks = (await saved()).model;
+    copyOf(blocks, 'base@one', model, 'new');
+    model.snapshot('new', 'one');
+    copyOf(blocks, 'base', model, 'new');
+    await expectSound(disk, world, model);
+  });
+
+  test('fails the load if it was to be reused, which leaves nothing', async () => {
+    const { disk, world, model, outcome } = await loadMeanwhile({ vdi: 'base' });
+    expect(outcome).toMatchObject({
+      code: 'ERR_BUSY',
+      message: expect.stringMatching(/deleted meanwhile/),
+    });
+    await expectSound(disk, world, model);
+  });
+});
+
 describe('what was loaded', () => {
   test('is known for what it is: it is reused by the next load, and not read by the next save', async () => {
     const { disk: storeDisk, model, snap } = await saved();

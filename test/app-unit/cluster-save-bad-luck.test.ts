@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
+import { releaseHeld } from '../../src/app/cluster-snapshots/held.ts';
 import { SheepError } from '../../src/base/errors.ts';
 import { KIND } from '../../src/base/ids.ts';
+import { LOG_NAME } from '../../src/cluster/local-coordinator.ts';
 import { checkStore } from '../../src/farm/snapshots/check.ts';
 import { trunkShape } from '../../src/farm/snapshots/trunk-format.ts';
 import { TrunkReader } from '../../src/farm/snapshots/trunk-reader.ts';
@@ -102,6 +104,34 @@ describe('a store that fails in the middle of a save', () => {
       if (count < step) break;
       expect(outcome).toMatchObject({ code });
       failures += 1;
+      await it.expectAsBefore();
+    }
+    expect(failures).toBeGreaterThan(1);
+  });
+});
+
+describe('a directory of VDIs that cannot be changed', () => {
+  test('from any moment on fails the save, and once it can be, nothing of it is left', async () => {
+    let failures = 0;
+    for (let step = 1; ; step += 2) {
+      const it = await savedOnce();
+      await write(it.world, it.model, 'c1', { first: 0, count: 40, value: 83 });
+      await write(it.world, it.model, 'base', { first: 0, count: 3, value: 84 });
+      await it.world.leave('base');
+      let count = 0;
+      it.disk.injectFaults((operation, path) => {
+        if (operation !== 'write' || !path.includes(LOG_NAME)) return undefined;
+        count += 1;
+        return count >= step ? new SheepError('ERR_NO_SPACE', 'as the test wants') : undefined;
+      });
+      const outcome = await saveNow(it.world, 'tue').catch((error) => error);
+      it.disk.injectFaults(() => undefined);
+      if (it.store.snaps().length > 1) break; // only what it froze before could not be let go of
+      expect(outcome).toMatchObject({ code: 'ERR_NO_SPACE' });
+      failures += 1;
+      // As the next start does.
+      await it.world.directory.abandonUnfinished();
+      await releaseHeld(it.world.parts);
       await it.expectAsBefore();
     }
     expect(failures).toBeGreaterThan(1);

@@ -1,9 +1,9 @@
 import { assert } from '../base/assert.ts';
 import { SheepError } from '../base/errors.ts';
-import { formatVid, VID_MAX, type Vid } from '../base/ids.ts';
-import type { Coordinator, Entry, Swap } from '../contracts/coordinator.ts';
+import type { Vid } from '../base/ids.ts';
+import type { Coordinator, Swap } from '../contracts/coordinator.ts';
 import { canonicalRules } from './access-rules.ts';
-import { type Catalog, encodeVid, KEYS, tagKey, written } from './catalog.ts';
+import { type Catalog, encodeVid, encodeVids, KEYS, tagKey, written } from './catalog.ts';
 import {
   checkObjectCount,
   checkVdiSize,
@@ -29,7 +29,8 @@ const SWAP_BYTES = 512 * 1024;
  * VDIs and snapshots that arrive together: all of them or none, however many. Each is begun and made
  * without a name. Then one swap, which names their vids, decides: from there on they get their names,
  * in as few swaps as it takes, and whoever finds that key goes on with it, so that a stop in between
- * is finished by the next start. Before it, all of them are given up as anything half made.
+ * is finished by the next start. Their names are nobody else's from then on. Before it, all of them
+ * are given up as anything half made.
  */
 export class Arrivals {
   readonly #catalog: Catalog;
@@ -67,27 +68,34 @@ export class Arrivals {
    * All of them are there from now on, with what they hold: it is stable, and nothing is left behind
    * the end of any. A working VDI that has one of their names is deleted.
    * @returns what they have replaced
-   * @throws SheepError `ERR_EXISTS` for a tag in use, `ERR_BUSY`: then none of them is there
+   * @throws SheepError `ERR_EXISTS` for a tag in use, `ERR_BUSY`: then none of them is there; what the
+   *         coordinator throws: once it is decided with what that means
    */
   async arrive(vids: readonly Vid[]): Promise<VolumeRecord[]> {
     if (vids.length === 0) return [];
-    const value = new TextEncoder().encode(vids.map(formatVid).join(' '));
     for (const vid of vids) {
       const { record } = await this.#get(vid);
       if (record.tag !== '') await this.#newcomers.refuseTag(record.name, record.tag);
     }
-    if (!(await this.#coordinator.swap([{ key: KEYS.arriving, revision: 0n, value }]))) {
+    const decision = { key: KEYS.arriving, revision: 0n, value: encodeVids(vids) };
+    if (!(await this.#coordinator.swap([decision]))) {
       throw new SheepError('ERR_BUSY', 'others are arriving from a snapshot of the cluster', {});
     }
-    return this.finish();
+    try {
+      return await this.finish();
+    } catch (cause) {
+      if (!(cause instanceof SheepError)) throw cause;
+      const what = 'what was loaded is whole, and has its names with the next load or start';
+      throw new SheepError(cause.code, `${what}: ${cause.message}`, cause.facts, cause);
+    }
   }
 
   /** Goes on with what was decided, also by an earlier process; returns what was replaced. */
   async finish(): Promise<VolumeRecord[]> {
-    const decided = await this.#coordinator.get(KEYS.arriving);
+    const decided = await this.#catalog.arriving();
     if (decided === undefined) return [];
     const replaced: VolumeRecord[] = [];
-    const left = decodeVids(decided);
+    const left = [...decided.vids];
     while (left.length > 0) {
       const { swaps, taken, gone } = await this.#naming(left);
       if (swaps.length > 0 && !(await this.#coordinator.swap(swaps))) continue;
@@ -104,7 +112,7 @@ export class Arrivals {
    * @returns those that are to be removed
    */
   async abandon(vids: readonly Vid[]): Promise<VolumeRecord[]> {
-    if ((await this.#coordinator.get(KEYS.arriving)) !== undefined) return [];
+    if ((await this.#catalog.arriving()) !== undefined) return [];
     const left: VolumeRecord[] = [];
     for (const vid of vids) {
       await this.#newcomers.abandon(vid);
@@ -179,13 +187,4 @@ export function checkArriving(arriving: Arriving): void {
 
 function stateOf({ tag }: VolumeRecord): VolumeRecord['state'] {
   return tag === '' ? 'ready' : 'snapshot';
-}
-
-/** @throws SheepError `ERR_CORRUPT` */
-function decodeVids({ key, value }: Entry): Vid[] {
-  const text = new TextDecoder().decode(value);
-  const vids = text.split(' ').map((digits) => Number.parseInt(digits, 16));
-  const sound = vids.every((vid) => vid >= 1 && vid <= VID_MAX);
-  if (sound && vids.map(formatVid).join(' ') === text) return vids;
-  throw new SheepError('ERR_CORRUPT', `what ${key} says is damaged`, { key });
 }

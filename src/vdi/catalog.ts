@@ -219,6 +219,12 @@ export class Catalog {
     return undefined;
   }
 
+  /** What is decided to arrive and may not have its names yet: see arrivals.ts. */
+  async arriving(): Promise<{ readonly vids: Vid[]; readonly revision: bigint } | undefined> {
+    const entry = await this.#coordinator.get(KEYS.arriving);
+    return entry && { vids: decodeVids(entry), revision: entry.revision };
+  }
+
   /** The record to which a key of a name or of a tag leads. */
   async #follow(key: string, fits: (record: VolumeRecord) => boolean): Promise<Found | undefined> {
     for (;;) {
@@ -257,4 +263,18 @@ export function decodeVid(entry: Entry, radix: 10 | 16): number {
     key: entry.key,
     value: text.slice(0, 40),
   });
+}
+
+/** What the key of arrivals says. */
+export function encodeVids(vids: readonly Vid[]): Uint8Array {
+  return new TextEncoder().encode(vids.map(formatVid).join(' '));
+}
+
+/** @throws SheepError `ERR_CORRUPT` */
+function decodeVids({ key, value }: Entry): Vid[] {
+  const text = new TextDecoder().decode(value);
+  const vids = text.split(' ').map((digits) => Number.parseInt(digits, 16));
+  const sound = vids.every((vid) => vid >= 1 && vid <= VID_MAX);
+  if (sound && vids.map(formatVid).join(' ') === text) return vids;
+  throw new SheepError('ERR_CORRUPT', `what ${key} says is damaged`, { key });
 }

@@ -95,7 +95,10 @@ test('once it is decided a stop is finished by the next start, and nothing can b
     const { directory, coordinator, swaps } = await fresh();
     const vids = await begin(directory, MANY);
     swaps.left = left;
-    await expect(directory.arrivals.arrive(vids)).rejects.toMatchObject({ code: 'ERR_NO_SPACE' });
+    await expect(directory.arrivals.arrive(vids)).rejects.toMatchObject({
+      code: 'ERR_NO_SPACE',
+      message: expect.stringMatching(/^what was loaded is whole, .* with the next load or start: /),
+    });
     swaps.left = Number.POSITIVE_INFINITY;
     expect(await directory.arrivals.abandon(vids)).toEqual([]);
     const next = new VdiDirectory(coordinator, stillClock);
@@ -103,6 +106,23 @@ test('once it is decided a stop is finished by the next start, and nothing can b
     await expectAll(next, vids);
     expect(await next.deletions()).toEqual([]);
   }
+});
+
+test('what is decided and has no name yet leaves it to nobody', async () => {
+  const { directory, swaps } = await fresh();
+  await directory.create({ name: 'vm9', sizeBytes: MiB, objectBytes: MiB }, made);
+  const vids = await begin(directory, MANY);
+  swaps.left = 1;
+  await expect(directory.arrivals.arrive(vids)).rejects.toMatchObject({ code: 'ERR_NO_SPACE' });
+  swaps.left = Number.POSITIVE_INFINITY;
+  const make = (name: string) => directory.create({ name, sizeBytes: MiB, objectBytes: MiB }, made);
+  await expect(make('vm5')).rejects.toMatchObject({ code: 'ERR_BUSY' });
+  const taking = directory.snapshot('vm9', 'one', async (_, commit) => void (await commit()));
+  await expect(taking).rejects.toMatchObject({ code: 'ERR_BUSY' });
+  await make('other');
+  expect(await directory.arrivals.finish()).toMatchObject([{ name: 'vm9' }]);
+  await directory.delete('other');
+  await expectAll(directory, vids);
 });
 
 test('before it is decided a stop leaves nothing but what is to be removed', async () => {

@@ -3,6 +3,7 @@ import { releaseHeld } from '../../src/app/cluster-snapshots/held.ts';
 import { SheepError } from '../../src/base/errors.ts';
 import { KIND } from '../../src/base/ids.ts';
 import { LOG_NAME } from '../../src/cluster/local-coordinator.ts';
+import { FARM_LIMITS, reservedBytesOn } from '../../src/farm/limits.ts';
 import { checkStore } from '../../src/farm/snapshots/check.ts';
 import { trunkShape } from '../../src/farm/snapshots/trunk-format.ts';
 import { TrunkReader } from '../../src/farm/snapshots/trunk-reader.ts';
@@ -108,6 +109,29 @@ describe('a store that fails in the middle of a save', () => {
     }
     expect(failures).toBeGreaterThan(1);
   });
+});
+
+test('a save leaves room for VDIs, and says what is to be done', async () => {
+  const [disk, totalBytes] = [new SimDisk({ directories: [STORE] }), 200 * 2 ** 20];
+  const storeDisk = new SimDisk({ directories: [STORE], totalBytes });
+  const world = await openCluster(disk, { storeDisk });
+  const model = new FamilyModel();
+  await family(world, model);
+  await saveNow(world, 'mon');
+  const before = await storeDisk.space(STORE);
+  const needed = 2 * reservedBytesOn(totalBytes, FARM_LIMITS);
+  await using ballast = await storeDisk.open(`${STORE}/ballast`, { create: true });
+  const fill = before.freeBytes - needed + 4096;
+  for (let at = 0; at < fill; at += 2 ** 20)
+    await ballast.write(at, new Uint8Array(2 ** 20).fill(1));
+  await write(world, model, 'base', { first: 0, count: 1, value: 87 });
+  await expect(saveNow(world, 'tue')).rejects.toMatchObject({
+    code: 'ERR_NO_SPACE',
+    message: expect.stringMatching(/^'base' cannot be stored: .*collie cluster gc/),
+  });
+  await ballast.truncate(0);
+  const { snap } = await saveNow(world, 'tue');
+  expect(await wrongIn(world.parts.store, snap, model)).toEqual([]);
 });
 
 describe('a directory of VDIs that cannot be changed', () => {

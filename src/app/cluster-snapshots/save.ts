@@ -12,6 +12,7 @@ import type { FrozenCluster } from '../freeze-all.ts';
 import { type Base, isDamage, isRootSound, KnownDisks } from './bases.ts';
 import { releaseHeld } from './held.ts';
 import type { WritingParts } from './parts.ts';
+import { Room } from './room.ts';
 
 /** The only epoch there is on one machine. */
 const LOCAL_EPOCH = 1;
@@ -94,6 +95,7 @@ class Save {
   readonly #parts: WritingParts;
   readonly #frozen: FrozenCluster;
   readonly #known: KnownDisks;
+  readonly #room: Room;
   readonly #progress: (done: SaveProgress) => void;
   /** Of the disks that are done. */
   #counts = NOTHING;
@@ -112,6 +114,7 @@ class Save {
     this.#parts = parts;
     this.#frozen = frozen;
     this.#known = known;
+    this.#room = new Room(parts.store);
     this.#progress = progress;
   }
 
@@ -200,15 +203,18 @@ class Save {
   async #capture(subject: Subject, base: Base | undefined, call: Call): Promise<SnapDisk> {
     const { store, writer, objects } = this.#parts;
     const { record, facts } = subject;
+    await this.#room.check();
+    const signals = call.signal === undefined ? [] : [call.signal];
+    const signal = AbortSignal.any([...signals, this.#room.signal]);
     await using device = await openSnapshot({ store: objects, record });
     const { root, counts } = await captureDisk({
-      ...{ store, writer, device, objectBytes: record.objectBytes, ...call },
+      ...{ store, writer, device, objectBytes: record.objectBytes, signal },
       progress: (done) => this.#tell(subject, done),
       ...(base && {
         base: {
           root: base.disk.root,
           sizeBytes: base.disk.sizeBytes,
-          changed: changedRanges(objects, { earlier: base.record, later: record }, call),
+          changed: changedRanges(objects, { earlier: base.record, later: record }, { signal }),
         },
       }),
     });
@@ -222,7 +228,9 @@ class Save {
     const [disks, totalDisks] = [this.#disks, this.#totalDisks];
     const [doneBytes, totalBytes] = [this.#doneBytes + (counts.at ?? 0), this.#totalBytes];
     const told = { phase: 'storing', disks, totalDisks, disk } as const;
-    this.#progress({ ...sum(this.#counts, counts), doneBytes, totalBytes, ...told });
+    const all = sum(this.#counts, counts);
+    this.#room.stored(all.storedBytes);
+    this.#progress({ ...all, doneBytes, totalBytes, ...told });
   }
 }
 

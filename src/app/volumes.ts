@@ -295,12 +295,14 @@ export class Volumes implements Exports, AsyncDisposable {
    */
   async countObjects(name: string): Promise<{ own: number; all: number }> {
     const { name: vdi, snapshot } = parseExportName(name);
-    const record =
+    const find = () =>
       snapshot === undefined
-        ? await this.#directory.info(vdi)
-        : await this.#directory.snapshotInfo({ name: vdi, snapshot });
-    return this.#gates.pass(keyOf(record), true, () => {
-      const volume = this.#attachments.volume(keyOf(record));
+        ? this.#directory.info(vdi)
+        : this.#directory.snapshotInfo({ name: vdi, snapshot });
+    const key = keyOf(await find());
+    return this.#gates.pass(key, true, async () => {
+      const record = await find(); // it may have been deleted while this waited
+      const volume = this.#attachments.volume(key);
       const parts = { store: this.#store, record, ancestry: this.#directory };
       return volume?.allocatedObjects() ?? countObjects(parts);
     });

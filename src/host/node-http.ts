@@ -39,17 +39,22 @@ async function listenHttps(
   { tls, refused }: HttpsOptions,
 ): Promise<Listener> {
   assert(tls instanceof NodeServerTls, 'TLS is for sockets of this machine');
-  const stopped = new AbortController();
-  const door = createServer({ noDelay: true }, (socket) => {
+  const entering = new Set<AbortController>();
+  let stopped = false;
+  const door = createServer({ noDelay: true }, async (socket) => {
     const client = socket.remoteAddress ?? 'gone';
-    const late = AbortSignal.timeout(server.headersTimeout);
-    const signal = AbortSignal.any([late, stopped.signal]);
-    enter(tls, socket, signal).then(
-      (secure) => server.emit('connection', secure),
-      (cause) => {
-        if (!stopped.signal.aborted) refused(client, cause);
-      },
-    );
+    // Of its own, and gone with the handshake: signals that outlive it would pile up.
+    const ending = new AbortController();
+    const late = setTimeout(() => ending.abort(tooLate()), server.headersTimeout);
+    entering.add(ending);
+    try {
+      server.emit('connection', await enter(tls, socket, ending.signal));
+    } catch (cause) {
+      if (!stopped) refused(client, cause);
+    } finally {
+      clearTimeout(late);
+      entering.delete(ending);
+    }
   });
   door.maxConnections = server.maxConnections;
   const real = await bindServer(door, address);
@@ -60,11 +65,16 @@ async function listenHttps(
     address: real,
     [Symbol.asyncDispose]: async () => {
       door.close();
-      stopped.abort();
+      stopped = true;
+      for (const ending of entering) ending.abort();
       server.close();
       server.closeIdleConnections();
     },
   };
+}
+
+function tooLate(): SheepError {
+  return new SheepError('ERR_IO', 'the TLS handshake took too long');
 }
 
 async function enter(tls: NodeServerTls, socket: Socket, signal: AbortSignal) {

@@ -187,3 +187,15 @@ test('objects are counted with and without a client', async () => {
   expect(await it.volumes.countObjects('demo')).toEqual({ own: 2, all: 2 });
   expect((await it.directory.info('demo')).attachEpoch).toBe(1);
 });
+
+test('of one that is deleted meanwhile nothing is counted', async () => {
+  await using it = await world();
+  const info = it.directory.info.bind(it.directory);
+  it.directory.info = async (name) => {
+    it.directory.info = info;
+    const found = await info(name);
+    await it.volumes.delete('demo', { dryRun: false });
+    return found;
+  };
+  await expect(it.volumes.countObjects('demo')).rejects.toMatchObject({ code: 'ERR_NOT_FOUND' });
+});

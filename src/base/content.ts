@@ -146,13 +146,22 @@ function compress(codec: CodecName, level: number, payload: Uint8Array): Uint8Ar
     case 'zstd':
       return zstdCompressSync(payload, {
         params: { [constants.ZSTD_c_compressionLevel]: level },
+        chunkSize: chunkFor(payload.length),
       });
     case 'zlib':
-      return deflateSync(payload, { level });
+      return deflateSync(payload, { level, chunkSize: chunkFor(payload.length) });
     case 'none':
       return undefined;
   }
 }
+
+/** All that comes out in one piece: that of zlib's own choice is a quarter of a slice. */
+function chunkFor(rawBytes: number): number {
+  return Math.min(Math.max(rawBytes, CHUNK_BYTES_MIN), CHUNK_BYTES_MAX);
+}
+/** zlib takes no shorter ones; and longer ones than slices are not worth their memory. */
+const CHUNK_BYTES_MIN = 64;
+const CHUNK_BYTES_MAX = 1024 * 1024;
 
 function provePiece(
   { hash, stored, names, into }: ProveJob,
@@ -182,11 +191,12 @@ function decompress(codec: CodecName, stored: Uint8Array, rawBytes: number) {
 }
 
 function expand(codec: CodecName, stored: Uint8Array, maxOutputLength: number): Uint8Array {
+  const how = { maxOutputLength, chunkSize: chunkFor(maxOutputLength) };
   switch (codec) {
     case 'zstd':
-      return zstdDecompressSync(stored, { maxOutputLength });
+      return zstdDecompressSync(stored, how);
     case 'zlib':
-      return inflateSync(stored, { maxOutputLength });
+      return inflateSync(stored, how);
     case 'none':
       return stored;
   }

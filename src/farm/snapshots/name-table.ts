@@ -1,12 +1,13 @@
 import { assert } from '../../base/assert.ts';
 import { type ContentType, NAME_BYTES } from '../../base/content.ts';
+import { INDEX_ENTRY_BYTES, TYPES } from './pack-format.ts';
 
 /** Entries are kept in chunks of so many, so that growing copies nothing. */
 const CHUNK_BITS = 12;
 const CHUNK_ENTRIES = 2 ** CHUNK_BITS;
 const WITHIN = CHUNK_ENTRIES - 1;
 
-const TYPES: readonly ContentType[] = ['data', 'trunk', 'snap'];
+const NAME_WORDS = NAME_BYTES / 4;
 /** A pack and a type share a word. */
 const PACK_BITS = 28;
 const PACKS_MAX = 2 ** PACK_BITS - 1;
@@ -15,6 +16,8 @@ const NOWHERE = PACKS_MAX;
 
 interface Chunk {
   readonly names: Uint8Array;
+  /** The same memory. */
+  readonly nameWords: Uint32Array;
   /** Pack in the low bits, type above. */
   readonly places: Uint32Array;
   readonly offsets: Uint32Array;
@@ -76,6 +79,35 @@ export class NameTable {
     if (this.#count * 2 > this.#table.length) this.#growTable();
     else this.#enter(entry);
     return entry;
+  }
+
+  /**
+   * Adds what an index of a pack says, without an object for each: a store is opened before anything
+   * else is done with it.
+   * @param bytes  as of `IndexEntries`
+   */
+  addIndex(bytes: Uint8Array, pack: number): void {
+    assert(pack < NOWHERE, 'there are fewer packs than that');
+    const entries = bytes.length / INDEX_ENTRY_BYTES;
+    const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    for (let nth = 0; nth < entries; nth += 1) {
+      const entry = this.#count;
+      if ((entry & WITHIN) === 0) this.#chunks.push(newChunk());
+      const chunk = this.#chunkOf(entry);
+      const at = entry & WITHIN;
+      const from = nth * INDEX_ENTRY_BYTES;
+      for (let word = 0; word < NAME_WORDS; word += 1) {
+        chunk.nameWords[at * NAME_WORDS + word] = words[from / 4 + word] as number;
+      }
+      chunk.offsets[at] = view.getUint32(from + 32);
+      chunk.storedBytes[at] = view.getUint32(from + 36);
+      chunk.rawBytes[at] = view.getUint32(from + 40);
+      chunk.places[at] = pack + view.getUint8(from + 44) * 2 ** PACK_BITS;
+      this.#count += 1;
+      if (this.#count * 2 > this.#table.length) this.#growTable();
+      else this.#enter(entry);
+    }
   }
 
   /** The entry is there no more; its number is not given again. */
@@ -164,8 +196,10 @@ function firstWord(names: Uint8Array, at: number): number {
 }
 
 function newChunk(): Chunk {
+  const nameWords = new Uint32Array(CHUNK_ENTRIES * NAME_WORDS);
   return {
-    names: new Uint8Array(CHUNK_ENTRIES * NAME_BYTES),
+    names: new Uint8Array(nameWords.buffer),
+    nameWords,
     places: new Uint32Array(CHUNK_ENTRIES),
     offsets: new Uint32Array(CHUNK_ENTRIES),
     storedBytes: new Uint32Array(CHUNK_ENTRIES),

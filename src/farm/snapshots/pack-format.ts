@@ -18,7 +18,8 @@ const HEADER_MAGIC = 0x73686565_7061636bn; // "sheepack"
 const TRAILER_MAGIC = 0x73686565_70696478n; // "sheepidx"
 const OBJECT_MAGIC = 0x5348_504f; // "SHPO"
 
-const TYPES: readonly ContentType[] = ['data', 'trunk', 'snap'];
+/** By the number that stands for them, in packs and in memory. */
+export const TYPES: readonly ContentType[] = ['data', 'trunk', 'snap'];
 const CODECS: readonly CodecName[] = ['none', 'zstd', 'zlib'];
 const KINDS = ['data', 'tree'] as const;
 
@@ -166,6 +167,8 @@ export function encodeIndex(entries: readonly IndexEntry[]): Uint8Array {
 /** Entries as they are looked at: never all of them as objects. */
 export interface IndexEntries extends Iterable<IndexEntry> {
   readonly length: number;
+  /** As they stand in a pack, checked, in memory of their own; absent: they were not read so. */
+  readonly bytes?: Uint8Array;
 }
 
 /** Names are borrowed from `bytes`. @throws SheepError `ERR_CORRUPT` */
@@ -181,6 +184,7 @@ export function decodeIndex(bytes: Uint8Array, trailer: Trailer, path: string): 
   }
   return {
     length: bytes.length / INDEX_ENTRY_BYTES,
+    bytes,
     *[Symbol.iterator]() {
       for (let at = 0; at < bytes.length; at += INDEX_ENTRY_BYTES) {
         yield {

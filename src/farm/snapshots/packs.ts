@@ -144,6 +144,10 @@ export class Packs {
     const pack = { number, id, ...facts };
     this.#byNumber.push(pack);
     this.#byId.set(id, pack);
+    if (entries.bytes !== undefined) {
+      this.index.addIndex(entries.bytes, number);
+      return pack;
+    }
     for (const { name, type, offset, storedBytes, rawBytes } of entries) {
       this.index.add(name, { type, pack: number, offset, storedBytes, rawBytes });
     }

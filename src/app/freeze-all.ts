@@ -10,6 +10,7 @@ import { makeVolume } from '../vdi/open-volume.ts';
 import type { VolumeRecord } from '../vdi/record.ts';
 import type { Volume } from '../vdi/volume.ts';
 import type { Attachments } from './attachments.ts';
+import { namedFailure } from './named-failure.ts';
 
 /** Unattached VDIs that are opened at once, to be frozen. */
 const OPENED_AT_ONCE = 4;
@@ -73,6 +74,8 @@ class FreezeOfAll {
   readonly #begun: BegunFreeze[] = [];
   readonly #unchanged: FrozenVdi[] = [];
   #instantMs = 0;
+  /** What fails all. */
+  #failure: unknown;
 
   constructor(parts: FreezeParts) {
     this.#parts = parts;
@@ -99,7 +102,9 @@ class FreezeOfAll {
     // Before anybody has to wait.
     await forEachAtMost(OPENED_AT_ONCE, resting, async (begun) => {
       signal?.throwIfAborted();
-      await this.#prepareResting(begun);
+      await this.#prepareResting(begun).catch((error) => {
+        throw namedFailure(error, begun.child.name, 'frozen');
+      });
     });
     const instant = () => {
       this.#instantMs = Math.floor(this.#parts.clock.wallMs());
@@ -146,8 +151,9 @@ class FreezeOfAll {
       };
       const prepare = (root: Entries) => this.#makeChild(begun, root);
       await volume.freeze(prepare, commit, this.#parts.pace, together).catch((error) => {
-        for (const step of steps) step.fail(error);
-        throw error;
+        this.#failure ??= namedFailure(error, begun.child.name, 'frozen');
+        for (const step of steps) step.fail(this.#failure);
+        throw this.#failure;
       });
     };
     await allSettled(attached.map(({ begun, volume }) => freeze(begun, volume)));

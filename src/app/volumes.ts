@@ -164,6 +164,11 @@ export class Volumes implements Exports, AsyncDisposable {
     return this.changingNames(() => this.#releaseHeld(isNeeded));
   }
 
+  /** What nothing stems from any more. If this fails, the next start or save does it. */
+  #releaseOrphans(): Promise<void> {
+    return this.#releaseHeld(() => true).catch(() => undefined);
+  }
+
   async #releaseHeld(isNeeded: (held: VolumeRecord) => boolean): Promise<void> {
     if (this.#storing > 0) return;
     for (const held of unneeded(await this.#directory.all(), isNeeded)) {
@@ -206,7 +211,7 @@ export class Volumes implements Exports, AsyncDisposable {
       this.#attachments.refuseUsed(name, `the VDI '${name}'`, 'roll it back');
       if (dryRun) return source;
       const { record, replaced } = await this.#directory.rollback(name, id, this.#copyRoot);
-      await this.#releaseHeld(() => true);
+      await this.#releaseOrphans();
       if (replaced !== undefined) this.#replaced(replaced);
       return record;
     };
@@ -250,7 +255,7 @@ export class Volumes implements Exports, AsyncDisposable {
   arrive(keys: readonly string[], name: () => Promise<readonly VolumeRecord[]>): Promise<void> {
     const arrive = async () => {
       const gone = await name();
-      if (gone.length > 0) await this.#releaseHeld(() => true);
+      if (gone.length > 0) await this.#releaseOrphans();
       for (const replaced of gone) this.#replaced(replaced);
     };
     return this.changingNames(() => this.#gates.passAll(keys, arrive));
@@ -282,7 +287,7 @@ export class Volumes implements Exports, AsyncDisposable {
       if (dryRun) return record;
       if (snapshot !== undefined) return this.#directory.deleteSnapshot(byId);
       const deleted = await this.#directory.delete(name);
-      await this.#releaseHeld(() => true);
+      await this.#releaseOrphans();
       return deleted;
     };
     return this.changingNames(() => this.#gates.pass(key, true, remove));

@@ -150,7 +150,10 @@ describe('a freeze that fails before the instant', () => {
       );
       failAt = Number.POSITIVE_INFINITY;
       if (outcome === undefined) break;
-      expect(outcome).toMatchObject({ code: 'ERR_NO_SPACE' });
+      expect(outcome).toMatchObject({
+        code: 'ERR_NO_SPACE',
+        message: expect.stringMatching(/^'[abc]' cannot be frozen: the medium is full$/),
+      });
       failures += 1;
       const states = (await world.directory.all()).map(({ state }) => state);
       expect(states).not.toContain('held');

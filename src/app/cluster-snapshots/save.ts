@@ -9,6 +9,7 @@ import { openSnapshot } from '../../vdi/open-volume.ts';
 import { exportName, type VolumeRecord } from '../../vdi/record.ts';
 import { changedRanges } from '../../vdi/state-changes.ts';
 import type { FrozenCluster } from '../freeze-all.ts';
+import { namedFailure } from '../named-failure.ts';
 import { type Base, isDamage, isRootSound, KnownDisks } from './bases.ts';
 import { releaseHeld } from './held.ts';
 import type { WritingParts } from './parts.ts';
@@ -129,7 +130,7 @@ class Save {
     for (const subject of subjects) {
       this.#tell(subject, NOTHING);
       const disk = await this.#store(subject, byVid, call).catch((error) => {
-        throw unsaved(subject.record, error);
+        throw namedFailure(error, exportName(subject.record), 'stored');
       });
       this.#known.add(disk);
       disks.push(disk);
@@ -246,12 +247,4 @@ function sum(one: SaveCounts, other: SaveCounts): SaveCounts {
 /** As it is now: one that was forgotten meanwhile has handed its children on. */
 function parentOf(byVid: ReadonlyMap<Vid, VolumeRecord>, record: VolumeRecord): Vid | 0 {
   return (byVid.get(record.vid) ?? record).parent;
-}
-
-/** An error of the program or a stop stays what it is. */
-function unsaved(record: VolumeRecord, error: unknown): unknown {
-  if (!(error instanceof SheepError) || error.code === 'ERR_SHUTDOWN') return error;
-  const disk = exportName(record);
-  const message = `'${disk}' cannot be stored: ${error.message}`;
-  return new SheepError(error.code, message, { ...error.facts, disk }, error);
 }

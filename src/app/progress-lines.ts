@@ -34,7 +34,7 @@ export async function* progressLines<Progress extends object, Result>(
   );
   over.signal.addEventListener('abort', () => news.resolve());
   try {
-    while (!over.signal.aborted) {
+    for (;;) {
       await news.promise;
       if (latest !== undefined) yield { is: 'progress', ...latest };
       latest = undefined;

@@ -59,7 +59,10 @@ export async function memory(
   look('after writing', first);
   await scope.children.stop(first.child);
   say('making the objects full');
-  const objects = await makeObjectsFull(join(scope.directory, 'memory'));
+  const objects = await makeObjectsFull(
+    join(scope.directory, 'memory'),
+    OBJECT_BYTES / PLACES / BLOCK_BYTES,
+  );
   if (objects < OBJECTS) throw new Error(`the store has ${objects} objects, not ${OBJECTS}`);
 
   const cold = await forgetPages();

@@ -9,7 +9,7 @@ import {
   type NameJob,
   type ProveJob,
 } from '../base/content.ts';
-import { SheepError } from '../base/errors.ts';
+import { describeError, SheepError } from '../base/errors.ts';
 import type { CpuPool } from '../contracts/cpu-pool.ts';
 import type { WorkAnswer, WorkerData, WorkRequest, WorkResult } from './cpu-work.ts';
 
@@ -143,8 +143,8 @@ class NodeCpuPool implements ThreadPool {
     };
     thread.worker.unref(); // until it is sent a job
     thread.worker.on('message', (answer: WorkAnswer) => this.#answered(thread, answer));
-    thread.worker.on('error', (cause) => this.#died(thread, cause));
-    thread.worker.on('exit', () => this.#died(thread));
+    thread.worker.on('error', (cause) => this.#died(thread, describeError(cause), cause));
+    thread.worker.on('exit', (status) => this.#died(thread, `it ended with status ${status}`));
     this.#running.push(thread);
   }
 
@@ -158,10 +158,11 @@ class NodeCpuPool implements ThreadPool {
     this.#send();
   }
 
-  #died(thread: Thread, cause?: unknown): void {
+  #died(thread: Thread, why: string, cause?: unknown): void {
     const place = this.#running.indexOf(thread);
     if (place >= 0) this.#running.splice(place, 1);
-    const error = new SheepError('ERR_IO', 'a thread of the processor pool died', {}, cause);
+    const message = `a thread that hashes and compresses died: ${why}`;
+    const error = new SheepError('ERR_IO', message, {}, cause);
     for (const { reject } of thread.sent.values()) reject(error);
     thread.sent.clear();
     if (!this.#disposed) this.#send();

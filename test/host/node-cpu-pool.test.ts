@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
+import type { Worker } from 'node:worker_threads';
 import { expect, test } from 'vitest';
 import { MiB } from '../../src/base/units.ts';
 import type { CpuPool } from '../../src/contracts/cpu-pool.ts';
@@ -34,6 +36,23 @@ function longJobs(pool: CpuPool): Promise<unknown>[] {
   const job = { hash: 'sha256', type: 'data', sliceBytes: MiB, bytes } as const;
   return Array.from({ length: 50 }, () => pool.name(job));
 }
+
+test('the jobs of a thread that is killed fail and say so; another thread does what comes later', async () => {
+  await using pool = nodeCpuPool(1);
+  const made = once(process, 'worker');
+  const jobs = longJobs(pool).map((job) => job.catch((error: unknown) => error));
+  const [worker]: Worker[] = await made;
+  await once(worker!, 'online');
+  await worker!.terminate();
+  const ends = await Promise.all(jobs);
+  const failed = ends.filter((end) => !(end instanceof Uint8Array));
+  expect(failed.length).toBeGreaterThan(0);
+  for (const failure of failed) {
+    const message = 'a thread that hashes and compresses died: it ended with status 1';
+    expect(failure).toMatchObject({ code: 'ERR_IO', message });
+  }
+  expect(failed.length).toBeLessThan(jobs.length);
+});
 
 /** The nice value of each thread of this process (proc(5), field 19 of stat). */
 function niceValues(): number[] {

@@ -53,7 +53,10 @@ export function formatBytes(bytes: number): string {
 
 /** `2026-11-20 12:30:01`, in UTC. */
 export function formatTime(wallMs: number): string {
-  return new Date(wallMs).toISOString().slice(0, 19).replace('T', ' ');
+  const date = new Date(wallMs);
+  // No calendar goes so far; whoever forged it shall not keep the rest of a list from being shown.
+  if (Number.isNaN(date.getTime())) return `${wallMs} ms`;
+  return date.toISOString().slice(0, 19).replace('T', ' ');
 }
 
 /** `3 d 4 h`, `5 h 6 min`, `7 min 8 s`, `9 s`. */

@@ -52,6 +52,8 @@ export interface Disk {
 }
 
 export interface OpenMode {
+  /** To be read alone, also where nobody may write; goes with nothing else. */
+  readonly readOnly?: boolean;
   readonly create?: boolean;
   readonly exclusive?: boolean;
   readonly truncate?: boolean;

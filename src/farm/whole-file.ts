@@ -5,7 +5,7 @@ import type { Disk } from '../contracts/disk.ts';
 /** The text of a small file, of which 64 KiB are read; undefined if it does not exist. */
 export async function readText(disk: Disk, path: string): Promise<string | undefined> {
   try {
-    await using file = await disk.open(path);
+    await using file = await disk.open(path, { readOnly: true });
     const bytes = new Uint8Array(Math.min(await file.size(), 64 * KiB));
     await file.read(0, bytes);
     return new TextDecoder().decode(bytes);

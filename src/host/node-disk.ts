@@ -98,7 +98,8 @@ function openDescriptor(path: string, flags: number): Promise<number> {
   });
 }
 
-function openFlags({ create, exclusive, truncate }: OpenMode = {}): number {
+function openFlags({ readOnly, create, exclusive, truncate }: OpenMode = {}): number {
+  if (readOnly) return O_RDONLY;
   assert(create || !exclusive, 'only what is created can be exclusive');
   return O_RDWR | (create ? O_CREAT : 0) | (exclusive ? O_EXCL : 0) | (truncate ? O_TRUNC : 0);
 }

@@ -136,3 +136,14 @@ describe('what prune keeps of one disk', () => {
     );
   });
 });
+
+test('a time beyond the calendar is judged as well, and hides no other', () => {
+  const forged = { timeMs: Number.MAX_SAFE_INTEGER };
+  const other = { timeMs: 0 };
+  const rules = { last: 0, daily: 0, weekly: 0, monthly: 2 };
+  const kept = retention([other, forged], rules);
+  expect(kept.map(({ backup, by }) => [backup, by])).toEqual([
+    [forged, ['monthly']],
+    [other, ['monthly']],
+  ]);
+});

@@ -61,4 +61,5 @@ test.for<[number, string]>([
 
 test('times are in UTC and can be sorted', () => {
   expect(formatTime(0)).toBe('1970-01-01 00:00:00');
+  expect(formatTime(Number.MAX_SAFE_INTEGER)).toBe('9007199254740991 ms');
 });

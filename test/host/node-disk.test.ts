@@ -48,6 +48,20 @@ diskContract('the disk of this machine', onThisMachine);
 diskContract('the disk of this machine, recorded,', recorded);
 diskContract('the disk of this machine, in memory,', () => directoryIn(inMemory));
 
+test('what is opened to be read alone is not written to', async () => {
+  await using world = await onThisMachine();
+  const path = `${world.root}/a`;
+  {
+    await using file = await world.disk.open(path, { create: true });
+    await file.write(0, Uint8Array.of(1, 2, 3));
+  }
+  await using file = await world.disk.open(path, { readOnly: true });
+  const bytes = new Uint8Array(3);
+  expect(await file.read(0, bytes)).toBe(3);
+  expect([...bytes]).toEqual([1, 2, 3]);
+  await expect(file.write(0, bytes)).rejects.toMatchObject({ code: 'ERR_IO' });
+});
+
 test('whose a file is, and who may do what with it, is told as it is', async () => {
   await using world = await onThisMachine();
   const path = `${world.root}/a`;

@@ -1,5 +1,3 @@
-import { assert } from '../../base/assert.ts';
-
 /** How many backups of each disk are kept by each rule; 0: the rule keeps none. */
 export type KeepRules = Readonly<Record<KeepRule, number>>;
 export type KeepRule = (typeof KEEP_RULES)[number];
@@ -60,7 +58,8 @@ const PERIOD_OF = {
   weekly: (timeMs) => Math.floor((dayOf(timeMs) + DAYS_FROM_MONDAY_TO_1970) / 7),
   monthly: (timeMs) => {
     const date = new Date(timeMs);
-    assert(!Number.isNaN(date.getTime()), 'a time is one of the calendar');
+    // A forged time: the calendar ends before it, and other backups are still to be judged.
+    if (Number.isNaN(date.getTime())) return Math.floor(dayOf(timeMs) / 30);
     return date.getUTCFullYear() * 12 + date.getUTCMonth();
   },
 } as const satisfies Record<Exclude<KeepRule, 'last'>, (timeMs: number) => number>;

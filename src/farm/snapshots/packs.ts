@@ -206,7 +206,7 @@ export class Packs {
     }
     let held = this.#open.get(number);
     if (held === undefined) {
-      const file = this.#place.disk.open(this.pathOf(pack.id));
+      const file = this.#place.disk.open(this.pathOf(pack.id), { readOnly: true });
       held = { file, users: 0, closing: false };
       file.catch(() => this.#open.delete(number));
     } else {
@@ -237,7 +237,7 @@ export class Packs {
     const { disk, storeId } = this.#place;
     const path = this.pathOf(id);
     try {
-      await using file = await disk.open(path);
+      await using file = await disk.open(path, { readOnly: true });
       const pack = await openPack(file, path);
       if (Buffer.compare(pack.storeId, storeId) !== 0) {
         this.#flawed(path, 'it is of another store');

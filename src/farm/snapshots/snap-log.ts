@@ -109,7 +109,7 @@ export class SnapLog {
   async #read(): Promise<Uint8Array | undefined> {
     const { disk, path } = this.#place;
     try {
-      await using file = await disk.open(path);
+      await using file = await disk.open(path, { readOnly: true });
       const bytes = new Uint8Array(await file.size());
       return bytes.subarray(0, await file.read(0, bytes));
     } catch (error) {

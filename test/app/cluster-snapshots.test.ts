@@ -337,19 +337,4 @@ describe('a store of snapshots that is not what it was', () => {
     expect(await list()).toEqual({ snapshots: [], lost: [], running: [] });
     expect(await json('gc')).toEqual({ dryRun: false, freedBytes: 0, liveBytes: 0, keptBytes: 0 });
   });
-
-  test('may be made with a shape of its own, which it keeps', async () => {
-    const start = async (format: string) => {
-      await world.daemon.stop('SIGTERM');
-      world.daemon = await world.it.start('--format', format);
-    };
-    await start('hash=sha1,codec=zlib');
-    expect(await list()).toMatchObject({ store: { hash: 'sha1', codec: 'zlib' }, snapshots: [] });
-    await start('codec=zlib');
-    await expect(start('hash=sha256')).rejects.toThrow(/hash=sha1,codec=zlib and stays so/);
-    world.daemon = await world.it.start();
-    await json('save', 'seed');
-    await json('load', 'seed', '--vdi', 'one', '--as', 'old');
-    expect(await countIn('old')).toBe(await countIn('one'));
-  });
 });

@@ -1,7 +1,8 @@
 import { copyFile, constants as files, mkdir, rm, stat } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { join, matchesGlob, resolve } from 'node:path';
 import { MiB } from '../src/base/units.ts';
 import { change, type Pattern } from './disk-changes.ts';
+import { farmBeside } from './farm-beside.ts';
 import type { Options } from './options.ts';
 import { bytesBelow, type ResticRepository, resticRepository, resticVersion } from './restic.ts';
 import { rootImage } from './root-image.ts';
@@ -39,6 +40,33 @@ export async function farm(
   say: Say,
 ): Promise<{ rows: Row[]; text: string }> {
   const other = resticVersion();
+  const rows: Row[] = [];
+  if (isAsked(options, 'backups')) rows.push(...(await backups(scope, options, say)));
+  if (isAsked(options, 'beside')) rows.push(...(await beside(scope, options, say)));
+  const cells = rows.map(({ what, collie, restic, ratio, goal }) => {
+    return [what, collie, restic, ratio, goal];
+  });
+  const head = ['backups and snapshots', 'sheepdog-nbd', other, 'ratio', 'goal'];
+  return { rows, text: table(head, cells) };
+}
+
+const isAsked = ({ only }: Options, part: string) => only.some((glob) => matchesGlob(part, glob));
+
+async function beside(scope: Scope, { sizeBytes, rounds }: Options, say: Say): Promise<Row[]> {
+  const image = await rootImage(scope, sizeBytes, say);
+  const measured = await farmBeside(scope, image, rounds, say);
+  return measured.map((one) => ({
+    what: `snapshot of the cluster (${one.snapshotSeconds.toFixed(1)} s alone) beside 4 KiB random writes, depth ${one.depth}`,
+    collie:
+      `the writer keeps ${one.writerKeeps.toFixed(2)}, the snapshot ${one.snapshotKeeps.toFixed(2)}; ` +
+      `longest write ${one.longestMs.toFixed(0)} ms (alone ${one.longestAloneMs.toFixed(0)})`,
+    restic: '',
+    ratio: '',
+    goal: '0.80, 0.50, 100 ms',
+  }));
+}
+
+async function backups(scope: Scope, options: Options, say: Say): Promise<Row[]> {
   await using bench = await FarmBench.start(scope, options, say);
   const first = await bench.firstBackups(options.rounds);
   const rows = [speedRow('first backup', first, 1 / 1.2), spaceRow('first backup', first, 1.1)];
@@ -54,11 +82,7 @@ export async function farm(
     spaceRow('after 1 % changed as scattered 4 KiB', scattered, 2),
   );
   rows.push(await bench.clones(), await bench.verified(), await bench.restored(options.rounds));
-  const cells = rows.map(({ what, collie, restic, ratio, goal }) => {
-    return [what, collie, restic, ratio, goal];
-  });
-  const head = ['backups', 'collie', other, 'collie / restic', 'goal'];
-  return { rows, text: table(head, cells) };
+  return rows;
 }
 
 /** What both did, round by round. */

@@ -32,7 +32,9 @@ describe.skipIf(noGuest)('a VM', () => {
       await using guest = await boot(it, 'root');
       await guest.succeed('echo before >/srv/name; cp -r /lib /srv/lib; sync');
       // Something is always being written while it is saved.
-      await guest.succeed('while [ ! -e /srv/stop ]; do echo x >>/srv/log; sync; done >/dev/null 2>&1 &');
+      await guest.succeed(
+        'while [ ! -e /srv/stop ]; do echo x >>/srv/log; sync; done >/dev/null 2>&1 &',
+      );
       await it.collie('cluster', 'snapshot', 'save', 'running');
       await guest.succeed('touch /srv/stop; echo after >/srv/name; rm -r /srv/lib; sync');
       await guest.powerOff();

@@ -21,7 +21,7 @@ const REFUSAL_MS = 10;
 const NOT_THERE: readonly string[] = ['unix'];
 
 export interface AccessParts {
-  readonly volumes: Pick<Volumes, 'list' | 'info' | 'open' | 'uses'>;
+  readonly volumes: Pick<Volumes, 'list' | 'info' | 'open' | 'uses' | 'alone'>;
   readonly directory: VdiDirectory;
   readonly clock: Clock;
   readonly log: Log;
@@ -85,7 +85,7 @@ export class Access implements Exports {
     const allow = canonicalRules(rules);
     const record = dryRun
       ? { ...(await directory.info(name)), allow }
-      : await directory.allow(name, allow);
+      : await volumes.alone(name, () => directory.allow(name, allow));
     const shutOut = volumes
       .uses(name)
       .filter(({ client }) => client.disconnect !== undefined && !this.#letsIn(client, allow));

@@ -1,6 +1,7 @@
 import { type FastifyInstance, type FastifyReply, fastify } from 'fastify';
 import { describeError, FAULTS, plainFacts, SheepError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { seldomer } from '../base/seldom.ts';
 import { KiB } from '../base/units.ts';
 import { type Door, refusalOf } from './admin-guard.ts';
 import type { ErrorView } from './admin-views.ts';
@@ -76,18 +77,6 @@ export function adminServer(
     return reply.code(status).send(body);
   });
   return server;
-}
-
-/**
- * Tells of the first, the second, the fourth time and so on: so whoever knocks cannot fill the disk
- * with his knocking. @returns what is called each time, with what tells of so many
- */
-export function seldomer(): (tell: (times: number) => void) => void {
-  let times = 0;
-  return (tell) => {
-    times += 1;
-    if (Number.isInteger(Math.log2(times))) tell(times);
-  };
 }
 
 /** How an error is told: its status, and what says why. */

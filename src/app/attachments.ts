@@ -40,18 +40,41 @@ interface Attached {
  */
 export class Attachments implements AsyncDisposable {
   /** Attaching, detaching and changing what stands behind one key happen one after the other. */
-  readonly gates = new KeyedGates<string>();
+  readonly #gates = new KeyedGates<string>();
   readonly #directory: VdiDirectory;
   readonly #store: ObjectStore;
   readonly #log: Log;
   readonly #attached = new Map<string, Attached>();
   /** Why a snapshot may not go, though no client has it open; by its key. */
   readonly #reserved = new Map<string, string>();
+  /** Why nobody gets at what stands behind these keys any more. */
+  readonly #closed = new Map<string, unknown>();
 
   constructor(directory: VdiDirectory, store: ObjectStore, log: Log) {
     this.#directory = directory;
     this.#store = store;
     this.#log = log;
+  }
+
+  /**
+   * Runs `work` while nobody else attaches, detaches or changes what stands behind these keys.
+   * @throws why one of them was closed
+   */
+  alone<T>(keys: readonly string[], work: () => Promise<T>): Promise<T> {
+    return this.#gates.passAll(keys, () => {
+      const closed = keys.find((key) => this.#closed.has(key));
+      if (closed !== undefined) throw this.#closed.get(closed);
+      return work();
+    });
+  }
+
+  /**
+   * From now on nobody gets at what stands behind these keys; who has it open may let go of it.
+   * @throws why
+   */
+  close(keys: readonly string[], why: unknown): never {
+    for (const key of keys) this.#closed.set(key, why);
+    throw why;
   }
 
   /**
@@ -63,7 +86,7 @@ export class Attachments implements AsyncDisposable {
     client: Client,
     find: (key: string) => Promise<VolumeRecord | undefined>,
   ): Promise<BlockDevice | undefined> {
-    return this.gates.pass(key, true, async () => {
+    return this.alone([key], async () => {
       const attached = this.#attached.get(key) ?? (await this.#attach(key, await find(key)));
       if (attached === undefined) return undefined;
       const info = await this.#infoOf(attached).catch(async (error) => {
@@ -140,7 +163,7 @@ export class Attachments implements AsyncDisposable {
   /** Flushes and closes what connections that had to be cut off have left open. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const [key, attached] of this.#attached) {
-      await this.gates.pass(key, true, () => this.#detach(key, attached));
+      await this.#gates.pass(key, true, () => this.#detach(key, attached));
     }
   }
 
@@ -173,7 +196,7 @@ export class Attachments implements AsyncDisposable {
   }
 
   #release(key: string, attached: Attached, use: Use): Promise<void> {
-    return this.gates.pass(key, true, async () => {
+    return this.#gates.pass(key, true, async () => {
       attached.uses.delete(use);
       if (attached.uses.size === 0) await this.#detach(key, attached);
     });

@@ -38,7 +38,6 @@ export class Volumes implements Exports, AsyncDisposable {
   readonly #directory: VdiDirectory;
   readonly #store: ObjectStore;
   readonly #attachments: Attachments;
-  readonly #gates: Attachments['gates'];
   readonly #replaced: (record: VolumeRecord) => void;
   readonly #clock: Clock | undefined;
   /** Whoever makes names or takes them away passes together; who needs all as they are, alone. */
@@ -60,7 +59,6 @@ export class Volumes implements Exports, AsyncDisposable {
     this.#directory = directory;
     this.#store = store;
     this.#attachments = new Attachments(directory, store, log);
-    this.#gates = this.#attachments.gates;
     this.#replaced = replaced;
     this.#clock = clock;
   }
@@ -98,7 +96,7 @@ export class Volumes implements Exports, AsyncDisposable {
   create(wanted: NewVolume): Promise<VolumeRecord> {
     const make = (record: VolumeRecord) => makeVolume({ store: this.#store, record });
     return this.changingNames(() =>
-      this.#gates.pass(wanted.name, true, () => this.#directory.create(wanted, make)),
+      this.#attachments.alone([wanted.name], () => this.#directory.create(wanted, make)),
     );
   }
 
@@ -110,7 +108,7 @@ export class Volumes implements Exports, AsyncDisposable {
    */
   snapshot(name: string, tag: string): Promise<VolumeRecord> {
     return this.changingNames(() =>
-      this.#gates.pass(name, true, () =>
+      this.#attachments.alone([name], () =>
         this.#directory.snapshot(name, tag, async (child, commit) => {
           const attached = this.#attachments.volume(name);
           const volume = attached ?? (await this.#attachments.openOwned(name));
@@ -136,7 +134,7 @@ export class Volumes implements Exports, AsyncDisposable {
     try {
       const names = (await this.#directory.list()).map(({ name }) => name);
       const parts = { directory: this.#directory, store: this.#store, pace: this.#pace };
-      const frozen = await this.#gates.passAll(names, () =>
+      const frozen = await this.#attachments.alone(names, () =>
         freezeAll({ ...parts, attachments: this.#attachments, clock }, call),
       );
       const reserved = this.#attachments.reserve(frozen.snapshots.map(keyOf), SAVING);
@@ -188,7 +186,7 @@ export class Volumes implements Exports, AsyncDisposable {
     const { name, vid } = await this.#directory.snapshotInfo(source);
     const byId = { name, snapshot: String(vid) };
     return this.changingNames(() =>
-      this.#gates.passAll([snapshotKey(byId), target], () =>
+      this.#attachments.alone([snapshotKey(byId), target], () =>
         this.#directory.clone(byId, target, this.#copyRoot),
       ),
     );
@@ -216,7 +214,7 @@ export class Volumes implements Exports, AsyncDisposable {
       return record;
     };
     const keys = [name, snapshotKey({ name, snapshot: id })];
-    return this.changingNames(() => this.#gates.passAll(keys, roll));
+    return this.changingNames(() => this.#attachments.alone(keys, roll));
   }
 
   /**
@@ -232,7 +230,7 @@ export class Volumes implements Exports, AsyncDisposable {
     sizeBytes: number,
     { dryRun }: { readonly dryRun: boolean },
   ): Promise<VolumeRecord> {
-    return this.#gates.pass(name, true, async () => {
+    return this.#attachments.alone([name], async () => {
       const before = await this.#directory.info(name);
       checkVdiSize(sizeBytes);
       checkObjectCount(sizeBytes, before.objectBytes);
@@ -250,15 +248,29 @@ export class Volumes implements Exports, AsyncDisposable {
   /**
    * VDIs and snapshots that were made elsewhere get their names while nobody attaches, detaches or
    * changes what has these keys.
-   * @param name  returns what they have replaced, which is removed
+   * @param decide  if it fails, nothing happens
+   * @param name    names them; tells what they replace, which is removed. If it gives up, sheep is
+   *                stopping: nobody gets at what has these keys before the next start has named them
    */
-  arrive(keys: readonly string[], name: () => Promise<readonly VolumeRecord[]>): Promise<void> {
-    const arrive = async () => {
-      const gone = await name();
-      if (gone.length > 0) await this.#releaseOrphans();
-      for (const replaced of gone) this.#replaced(replaced);
+  arrive(
+    keys: readonly string[],
+    decide: () => Promise<void>,
+    name: (replaced: (gone: readonly VolumeRecord[]) => Promise<void>) => Promise<void>,
+  ): Promise<void> {
+    const replaced = async (gone: readonly VolumeRecord[]) => {
+      await this.#releaseOrphans();
+      for (const record of gone) this.#replaced(record);
     };
-    return this.changingNames(() => this.#gates.passAll(keys, arrive));
+    const arrive = async () => {
+      await decide();
+      await name(replaced).catch((error) => this.#attachments.close(keys, error));
+    };
+    return this.changingNames(() => this.#attachments.alone(keys, arrive));
+  }
+
+  /** Runs `work` while nobody attaches, detaches or changes the VDI of this name. */
+  alone<T>(name: string, work: () => Promise<T>): Promise<T> {
+    return this.#attachments.alone([name], work);
   }
 
   /**
@@ -290,7 +302,7 @@ export class Volumes implements Exports, AsyncDisposable {
       await this.#releaseOrphans();
       return deleted;
     };
-    return this.changingNames(() => this.#gates.pass(key, true, remove));
+    return this.changingNames(() => this.#attachments.alone([key], remove));
   }
 
   /**
@@ -305,7 +317,7 @@ export class Volumes implements Exports, AsyncDisposable {
         ? this.#directory.info(vdi)
         : this.#directory.snapshotInfo({ name: vdi, snapshot });
     const key = keyOf(await find());
-    return this.#gates.pass(key, true, async () => {
+    return this.#attachments.alone([key], async () => {
       const record = await find(); // it may have been deleted while this waited
       const volume = this.#attachments.volume(key);
       const parts = { store: this.#store, record, ancestry: this.#directory };

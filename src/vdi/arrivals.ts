@@ -29,8 +29,10 @@ const SWAP_BYTES = 512 * 1024;
  * VDIs and snapshots that arrive together: all of them or none, however many. Each is begun and made
  * without a name. Then one swap, which names their vids, decides: from there on they get their names,
  * in as few swaps as it takes, and whoever finds that key goes on with it, so that a stop in between
- * is finished by the next start. Their names are nobody else's from then on. Before it, all of them
- * are given up as anything half made.
+ * is finished by the next start. Before it, all of them are given up as anything half made.
+ *
+ * From the decision until `finish` has settled nobody may attach or change what has any of their
+ * names, or the snapshots among them: that is the caller's duty.
  */
 export class Arrivals {
   readonly #catalog: Catalog;
@@ -65,45 +67,60 @@ export class Arrivals {
   }
 
   /**
-   * All of them are there from now on, with what they hold: it is stable, and nothing is left behind
-   * the end of any. A working VDI that has one of their names is deleted.
-   * @returns what they have replaced
-   * @throws SheepError `ERR_EXISTS` for a tag in use, `ERR_BUSY`: then none of them is there; what the
-   *         coordinator throws: once it is decided with what that means
+   * All of them are to be there from now on, with what they hold: it is stable, and nothing is left
+   * behind the end of any. `finish` names them.
+   * @throws SheepError `ERR_EXISTS` for a tag in use, `ERR_BUSY`; `ERR_NO_SPACE`: then it is not
+   *         decided. After any other error of the coordinator nobody knows
    */
-  async arrive(vids: readonly Vid[]): Promise<VolumeRecord[]> {
-    if (vids.length === 0) return [];
+  async decide(vids: readonly Vid[]): Promise<void> {
+    if (vids.length === 0) return;
     for (const vid of vids) {
-      const { record } = await this.#get(vid);
-      if (record.tag !== '') await this.#newcomers.refuseTag(record.name, record.tag);
+      const found = await this.#catalog.read(vid);
+      assert(found?.record.state === 'making', 'what is arriving keeps its record');
+      const { name, tag } = found.record;
+      if (tag !== '') await this.#newcomers.refuseTag(name, tag);
     }
     const decision = { key: KEYS.arriving, revision: 0n, value: encodeVids(vids) };
-    if (!(await this.#coordinator.swap([decision]))) {
-      throw new SheepError('ERR_BUSY', 'others are arriving from a snapshot of the cluster', {});
-    }
-    try {
-      return await this.finish();
-    } catch (cause) {
-      if (!(cause instanceof SheepError)) throw cause;
-      const what = 'what was loaded is whole, and has its names with the next load or start';
-      throw new SheepError(cause.code, `${what}: ${cause.message}`, cause.facts, cause);
-    }
+    if (await this.#coordinator.swap([decision])) return;
+    throw new SheepError('ERR_BUSY', 'others are arriving from a snapshot of the cluster', {});
   }
 
-  /** Goes on with what was decided, also by an earlier process; returns what was replaced. */
-  async finish(): Promise<VolumeRecord[]> {
+  /**
+   * Goes on with what was decided until all have their names; a working VDI that has one of these is
+   * deleted. What fails can be called again, also by another process: it goes on where it was.
+   * @param replaced  is told what was deleted so, as soon as it is
+   * @throws what the coordinator throws
+   */
+  async finish(
+    replaced: (gone: readonly VolumeRecord[]) => Promise<void> = async () => undefined,
+  ): Promise<void> {
     const decided = await this.#catalog.arriving();
-    if (decided === undefined) return [];
-    const replaced: VolumeRecord[] = [];
+    if (decided === undefined) return;
     const left = [...decided.vids];
     while (left.length > 0) {
       const { swaps, taken, gone } = await this.#naming(left);
       if (swaps.length > 0 && !(await this.#coordinator.swap(swaps))) continue;
       left.splice(0, taken);
-      replaced.push(...gone);
+      if (gone.length > 0) await replaced(gone);
     }
     await this.#coordinator.swap([{ key: KEYS.arriving, revision: decided.revision }]);
-    return replaced;
+  }
+
+  /**
+   * The same for what an earlier process has left, before anybody is served. What it replaces is in
+   * `deletions`. @throws SheepError that says so
+   */
+  async finishLeft(): Promise<void> {
+    try {
+      await this.finish();
+    } catch (cause) {
+      if (!(cause instanceof SheepError)) throw cause;
+      const message =
+        'what was loaded from a snapshot of the cluster before the last stop is whole, but cannot ' +
+        `get its names: ${cause.message}. Nobody is served before it has them: see to the disk of ` +
+        'the store, then start sheep again';
+      throw new SheepError(cause.code, message, cause.facts, cause);
+    }
   }
 
   /**
@@ -116,8 +133,8 @@ export class Arrivals {
     const left: VolumeRecord[] = [];
     for (const vid of vids) {
       await this.#newcomers.abandon(vid);
-      const { record } = await this.#get(vid);
-      if (record.state === 'deleting') left.push(record);
+      const record = (await this.#catalog.read(vid))?.record;
+      if (record?.state === 'deleting') left.push(record);
     }
     return left;
   }
@@ -130,9 +147,11 @@ export class Arrivals {
     const gone: VolumeRecord[] = [];
     let [taken, bytes] = [0, 0];
     for (const vid of vids.slice(0, AT_ONCE)) {
-      const { record, revision } = await this.#get(vid);
+      const found = await this.#catalog.read(vid);
       taken += 1;
-      if (record.state !== 'making') continue; // it has its name already
+      // It has its name already; or had it, and is deleted and forgotten.
+      if (found?.record.state !== 'making') continue;
+      const { record, revision } = found;
       const own = [written({ ...record, shrunkFromBytes: 0, state: stateOf(record) }, revision)];
       if (record.tag === '') {
         const old = await this.#catalog.findNamed(record.name);
@@ -143,6 +162,7 @@ export class Arrivals {
           gone.push(replaced);
         }
       } else {
+        // Nobody could take it since it was decided: but an error is better than to try for ever.
         await this.#newcomers.refuseTag(record.name, record.tag);
         const key = tagKey(record.name, record.tag);
         own.push({ key, revision: 0n, value: encodeVid(vid) });
@@ -162,12 +182,6 @@ export class Arrivals {
     throw new SheepError('ERR_BUSY', `a snapshot that is needed (${vid}) was deleted meanwhile`, {
       vid,
     });
-  }
-
-  async #get(vid: Vid) {
-    const found = await this.#catalog.read(vid);
-    assert(found !== undefined, 'what is arriving has its record');
-    return found;
   }
 }
 

@@ -233,7 +233,7 @@ export class VdiDirectory extends Catalog {
 
   /** Gives up what a crash left half made, and is not decided. Only while nobody makes anything. */
   async abandonUnfinished(): Promise<void> {
-    await this.arrivals.finish();
+    await this.arrivals.finishLeft();
     for (const { state, vid } of await this.all())
       if (state === 'making') await this.#newcomers.abandon(vid);
   }

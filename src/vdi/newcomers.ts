@@ -41,7 +41,6 @@ export class Newcomers {
     source?: Pick<Found, 'record'>,
     known?: KnownBefore,
   ): Promise<VolumeRecord> {
-    if (known === undefined) await this.#refuseArriving(wanted.name);
     for (;;) {
       const counter = await this.#coordinator.get(KEYS.nextVid);
       const vid = counter === undefined ? 1 : decodeVid(counter, 10);
@@ -133,19 +132,6 @@ export class Newcomers {
         `with 'collie vdi delete -s ${tag} ${name}'`,
       { name, tag },
     );
-  }
-
-  /** Others are decided to have this name, and have not got it because the medium was full. */
-  async #refuseArriving(name: string): Promise<void> {
-    for (const vid of (await this.#catalog.arriving())?.vids ?? []) {
-      const record = (await this.#catalog.read(vid))?.record;
-      if (record?.state !== 'making' || record.name !== name) continue;
-      throw new SheepError(
-        'ERR_BUSY',
-        `'${exportName(record)}' was loaded and gets its name with the next load or start of sheep`,
-        { name },
-      );
-    }
   }
 
   /** A name is taken while a VDI has it, and while snapshots of a deleted one do. */

@@ -1,6 +1,7 @@
 import type { SnapshotParts } from '../../src/app/cluster-snapshots/parts.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { KiB } from '../../src/base/units.ts';
+import type { Coordinator } from '../../src/contracts/coordinator.ts';
 import type { Disk } from '../../src/contracts/disk.ts';
 import type { ObjectStore } from '../../src/contracts/object-store.ts';
 import type { Clock } from '../../src/contracts/seams.ts';
@@ -26,10 +27,13 @@ export interface ClusterOptions {
   readonly storeDisk?: Disk;
   /** Something between the VDIs and their objects. */
   readonly wrap?: (store: ObjectStore) => ObjectStore;
+  /** Something between the directory and its log. */
+  readonly wrapCoordinator?: (coordinator: Coordinator) => Coordinator;
+  readonly clock?: Clock;
 }
 
 /** Never the same time twice. */
-function tickingClock(): Clock {
+export function tickingClock(): Clock {
   let now = 1_700_000_000_000;
   return {
     ...stillClock,
@@ -40,11 +44,9 @@ function tickingClock(): Clock {
   };
 }
 
-export async function openCluster(
-  disk: Disk,
-  { clusterId = HERE, storeDisk = disk, wrap = (store) => store }: ClusterOptions = {},
-): Promise<ClusterWorld> {
-  const clock = tickingClock();
+export async function openCluster(disk: Disk, options: ClusterOptions = {}): Promise<ClusterWorld> {
+  const { clusterId = HERE, storeDisk = disk, wrap = (store) => store } = options;
+  const { clock = tickingClock() } = options;
   let objects: ObjectStore | undefined;
   const world = await openWorld(
     disk,
@@ -53,6 +55,7 @@ export async function openCluster(
       return objects;
     },
     clock,
+    options.wrapCoordinator,
   );
   const store = await openStore({
     ...{ disk: storeDisk, directory: `${STORE}/farm` },

@@ -1,7 +1,12 @@
 import type { Disk, DiskFile } from '../../src/contracts/disk.ts';
 
 /** What is asked before an operation on an open file; throwing makes it fail, undone. */
-export type Interference = (operation: 'write' | 'sync' | 'zero', path: string) => void;
+export type Interference = (
+  operation: 'write' | 'sync' | 'zero',
+  path: string,
+  /** What is to be written. */
+  from?: Uint8Array,
+) => void;
 
 /** A disk whose files ask first. */
 export function faultyDisk(inner: Disk, interfere: Interference): Disk {
@@ -9,11 +14,11 @@ export function faultyDisk(inner: Disk, interfere: Interference): Disk {
     readNow: (at, into) => file.readNow(at, into),
     read: (at, into) => file.read(at, into),
     writeNow: (at, from) => {
-      interfere('write', path);
+      interfere('write', path, from);
       file.writeNow(at, from);
     },
     write: async (at, from) => {
-      interfere('write', path);
+      interfere('write', path, from);
       await file.write(at, from);
     },
     sync: async () => {

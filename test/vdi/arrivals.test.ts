@@ -2,38 +2,32 @@ import { expect, test } from 'vitest';
 import { SheepError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { MiB } from '../../src/base/units.ts';
-import { openLocalCoordinator } from '../../src/cluster/local-coordinator.ts';
-import type { Coordinator } from '../../src/contracts/coordinator.ts';
+import { LOG_NAME, openLocalCoordinator } from '../../src/cluster/local-coordinator.ts';
+import type { Disk } from '../../src/contracts/disk.ts';
+import { nodeDisk } from '../../src/host/node-disk.ts';
 import { SimDisk } from '../../src/sim/sim-disk.ts';
 import { VdiDirectory } from '../../src/vdi/directory.ts';
+import type { VolumeRecord } from '../../src/vdi/record.ts';
+import { faultyDisk } from '../cluster/faulty-disk.ts';
+import { scratch } from '../cluster/scratch.ts';
 import { stillClock } from '../crash/disk-world.ts';
+import { failingCoordinator, type Swaps } from './failing-coordinator.ts';
 
 const made = async () => undefined;
 
-/** A directory, of which swaps fail once so many were made. */
-async function fresh() {
-  const coordinator = await openLocalCoordinator({
-    disk: new SimDisk({ directories: ['/store'] }),
-    directory: '/store',
+/** A directory, of which swaps fail when the test wants it. */
+async function fresh(
+  disk: Disk = new SimDisk({ directories: ['/store'] }),
+  directory: string = '/store',
+) {
+  const inner = await openLocalCoordinator({
+    ...{ disk, directory },
     clusterId: new Uint8Array(16),
     log: silentLog,
     create: true,
   });
-  const swaps = { keys: [] as number[], left: Number.POSITIVE_INFINITY };
-  const failing: Coordinator = {
-    get: (key, call) => coordinator.get(key, call),
-    list: (prefix, call) => coordinator.list(prefix, call),
-    watch: (prefix, after, call) => coordinator.watch(prefix, after, call),
-    lease: (key, value, ttlMs, call) => coordinator.lease(key, value, ttlMs, call),
-    swap: async (changes, call) => {
-      if (swaps.left === 0) throw new SheepError('ERR_NO_SPACE', 'the disk is full');
-      swaps.left -= 1;
-      swaps.keys.push(changes.length);
-      return coordinator.swap(changes, call);
-    },
-    [Symbol.asyncDispose]: () => coordinator[Symbol.asyncDispose](),
-  };
-  return { directory: new VdiDirectory(failing, stillClock), coordinator, swaps };
+  const { coordinator, swaps } = failingCoordinator(inner);
+  return { directory: new VdiDirectory(coordinator, stillClock), coordinator, swaps };
 }
 
 const arriving = (name: string, tag = '') => ({
@@ -52,7 +46,33 @@ async function begin({ arrivals }: VdiDirectory, vdis: number): Promise<number[]
   return vids;
 }
 
+/** Decided and named. @returns what they have replaced, in the order in which that was told */
+async function arrive({ arrivals }: VdiDirectory, vids: readonly number[]) {
+  const replaced: VolumeRecord[] = [];
+  await arrivals.decide(vids);
+  await arrivals.finish(async (gone) => void replaced.push(...gone));
+  return replaced;
+}
+
+/** Decided, and so many swaps of the naming made; then the disk is full, until it is not any more. */
+async function arriveUntilFull(
+  directory: VdiDirectory,
+  vids: readonly number[],
+  swaps: Swaps,
+  made: number,
+): Promise<VolumeRecord[]> {
+  const replaced: VolumeRecord[] = [];
+  await directory.arrivals.decide(vids);
+  swaps.left = made;
+  const naming = directory.arrivals.finish(async (gone) => void replaced.push(...gone));
+  await expect(naming).rejects.toMatchObject({ code: 'ERR_NO_SPACE' });
+  swaps.left = Number.POSITIVE_INFINITY;
+  return replaced;
+}
+
 const MANY = 60;
+/** The swaps that so many take: 40 at once, and the key. */
+const NAMINGS = 3;
 
 async function expectAll(directory: VdiDirectory, vids: readonly number[]): Promise<void> {
   const [list, snapshots] = [await directory.list(), await directory.snapshots()];
@@ -70,11 +90,27 @@ test('any number arrives, whatever a swap takes, and replaces what has its name'
   const old = await directory.create({ name: 'vm7', sizeBytes: MiB, objectBytes: MiB }, made);
   const vids = await begin(directory, MANY);
   expect(await directory.list()).toEqual([old]);
-  expect(await directory.arrivals.arrive(vids)).toMatchObject([{ vid: old.vid }]);
+  expect(await arrive(directory, vids)).toMatchObject([{ vid: old.vid, state: 'deleting' }]);
   await expectAll(directory, vids);
   expect((await directory.deletions()).map(({ vid }) => vid)).toEqual([old.vid]);
   expect(Math.max(...swaps.keys)).toBeLessThanOrEqual(128);
-  expect(await directory.arrivals.finish()).toEqual([]);
+});
+
+test('names are given out of the space that the log keeps back for a full disk', async () => {
+  const medium = { isFull: false };
+  await using store = await scratch();
+  const disk = faultyDisk(nodeDisk(), (operation) => {
+    if (medium.isFull && operation === 'zero') throw new SheepError('ERR_NO_SPACE', 'full');
+  });
+  const { directory, coordinator } = await fresh(disk, store.path);
+  await using _coordinator = coordinator;
+  const vids = await begin(directory, MANY);
+  await using log = await disk.open(`${store.path}/${LOG_NAME}`);
+  const sizeBytes = await log.size();
+  medium.isFull = true;
+  await arrive(directory, vids);
+  expect(await log.size()).toBe(sizeBytes);
+  await expectAll(directory, vids);
 });
 
 test('rules as long as can be are more swaps, and none too large', async () => {
@@ -85,51 +121,81 @@ test('rules as long as can be are more swaps, and none too large', async () => {
     vids.push((await directory.arrivals.begin({ ...arriving(`vm${nth}`), allow }, 0)).vid);
   }
   const before = swaps.keys.length;
-  await directory.arrivals.arrive(vids);
+  await arrive(directory, vids);
   expect(swaps.keys.length - before).toBeGreaterThan(3);
   expect(await directory.list()).toHaveLength(MANY);
 });
 
 test('once it is decided a stop is finished by the next start, and nothing can be given up', async () => {
-  for (const left of [1, 2, 3]) {
+  for (let done = 0; done <= NAMINGS; done += 1) {
     const { directory, coordinator, swaps } = await fresh();
     const vids = await begin(directory, MANY);
-    swaps.left = left;
-    await expect(directory.arrivals.arrive(vids)).rejects.toMatchObject({
-      code: 'ERR_NO_SPACE',
-      message: expect.stringMatching(/^what was loaded is whole, .* with the next load or start: /),
-    });
-    swaps.left = Number.POSITIVE_INFINITY;
+    await arriveUntilFull(directory, vids, swaps, done);
     expect(await directory.arrivals.abandon(vids)).toEqual([]);
     const next = new VdiDirectory(coordinator, stillClock);
     await next.abandonUnfinished();
     await expectAll(next, vids);
     expect(await next.deletions()).toEqual([]);
+    expect(await next.arriving()).toBeUndefined();
   }
 });
 
-test('what is decided and has no name yet leaves it to nobody', async () => {
+test('a swap that fails is made later, and what was replaced before it was told', async () => {
   const { directory, swaps } = await fresh();
-  await directory.create({ name: 'vm9', sizeBytes: MiB, objectBytes: MiB }, made);
+  const early = await directory.create({ name: 'vm3', sizeBytes: MiB, objectBytes: MiB }, made);
+  const late = await directory.create({ name: 'vm59', sizeBytes: MiB, objectBytes: MiB }, made);
   const vids = await begin(directory, MANY);
-  swaps.left = 1;
-  await expect(directory.arrivals.arrive(vids)).rejects.toMatchObject({ code: 'ERR_NO_SPACE' });
-  swaps.left = Number.POSITIVE_INFINITY;
-  const make = (name: string) => directory.create({ name, sizeBytes: MiB, objectBytes: MiB }, made);
-  await expect(make('vm5')).rejects.toMatchObject({ code: 'ERR_BUSY' });
-  const taking = directory.snapshot('vm9', 'one', async (_, commit) => void (await commit()));
-  await expect(taking).rejects.toMatchObject({ code: 'ERR_BUSY' });
-  await make('other');
-  expect(await directory.arrivals.finish()).toMatchObject([{ name: 'vm9' }]);
-  await directory.delete('other');
+  expect(await arriveUntilFull(directory, vids, swaps, 1)).toMatchObject([{ vid: early.vid }]);
+  const replaced: VolumeRecord[] = [];
+  await directory.arrivals.finish(async (gone) => void replaced.push(...gone));
+  expect(replaced).toMatchObject([{ vid: late.vid }]);
   await expectAll(directory, vids);
+});
+
+test('what had its name and is deleted and forgotten does not keep the rest from theirs', async () => {
+  for (const [vdis, swapsMade] of [
+    [MANY, 1],
+    [1, 1],
+  ] as const) {
+    const { directory, coordinator, swaps } = await fresh();
+    const vids = await begin(directory, vdis);
+    await arriveUntilFull(directory, vids, swaps, swapsMade);
+    const gone = await directory.delete('vm0');
+    await directory.forget(gone.vid);
+    const next = new VdiDirectory(coordinator, stillClock);
+    await next.abandonUnfinished();
+    expect(await next.list()).toHaveLength(vdis - 1);
+    expect(await next.snapshots()).toHaveLength(vdis);
+    expect(await next.arriving()).toBeUndefined();
+    expect(await next.arrivals.abandon([gone.vid])).toEqual([]);
+  }
+});
+
+test('a start that cannot finish it says what it is about, and a later one does', async () => {
+  const { directory, coordinator, swaps } = await fresh();
+  const old = await directory.create({ name: 'vm59', sizeBytes: MiB, objectBytes: MiB }, made);
+  const vids = await begin(directory, MANY);
+  await arriveUntilFull(directory, vids, swaps, 0);
+  swaps.left = 1;
+  const next = new VdiDirectory(coordinator, stillClock);
+  await expect(next.abandonUnfinished()).rejects.toMatchObject({
+    code: 'ERR_NO_SPACE',
+    message:
+      'what was loaded from a snapshot of the cluster before the last stop is whole, but cannot ' +
+      'get its names: the disk is full. Nobody is served before it has them: see to the disk of ' +
+      'the store, then start sheep again',
+  });
+  swaps.left = Number.POSITIVE_INFINITY;
+  await next.abandonUnfinished();
+  await expectAll(next, vids);
+  expect(await next.deletions()).toMatchObject([{ vid: old.vid, state: 'deleting' }]);
 });
 
 test('before it is decided a stop leaves nothing but what is to be removed', async () => {
   const { directory, coordinator, swaps } = await fresh();
   const vids = await begin(directory, 3);
   swaps.left = 0;
-  await expect(directory.arrivals.arrive(vids)).rejects.toMatchObject({ code: 'ERR_NO_SPACE' });
+  await expect(directory.arrivals.decide(vids)).rejects.toMatchObject({ code: 'ERR_NO_SPACE' });
   swaps.left = Number.POSITIVE_INFINITY;
   const next = new VdiDirectory(coordinator, stillClock);
   await next.abandonUnfinished();
@@ -139,7 +205,7 @@ test('before it is decided a stop leaves nothing but what is to be removed', asy
 
 test('an arrival of none is none', async () => {
   const { directory, coordinator, swaps } = await fresh();
-  expect(await directory.arrivals.arrive([])).toEqual([]);
+  expect(await arrive(directory, [])).toEqual([]);
   expect(swaps.keys).toEqual([]);
   await new VdiDirectory(coordinator, stillClock).abandonUnfinished();
 });
@@ -149,7 +215,7 @@ test('none arrives if a tag was given to another meanwhile', async () => {
   await directory.create({ name: 'vm1', sizeBytes: MiB, objectBytes: MiB }, made);
   const vids = await begin(directory, 3);
   await directory.snapshot('vm1', 'one', async (_child, commit) => void (await commit()));
-  await expect(directory.arrivals.arrive(vids)).rejects.toMatchObject({ code: 'ERR_EXISTS' });
+  await expect(directory.arrivals.decide(vids)).rejects.toMatchObject({ code: 'ERR_EXISTS' });
   expect((await directory.arrivals.abandon(vids)).map(({ vid }) => vid)).toEqual(vids);
   expect((await directory.list()).map(({ name }) => name)).toEqual(['vm1']);
 });
@@ -171,6 +237,6 @@ test('a smaller one than its parent has something to clear behind its end', asyn
   const small = { ...arriving('vm'), sizeBytes: MiB };
   const child = await directory.arrivals.begin(small, parent.vid);
   expect(child.shrunkFromBytes).toBe(2 * MiB);
-  await directory.arrivals.arrive([parent.vid, child.vid]);
+  await arrive(directory, [parent.vid, child.vid]);
   expect(await directory.info('vm')).toMatchObject({ shrunkFromBytes: 0, sizeBytes: MiB });
 });

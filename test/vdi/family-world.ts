@@ -5,6 +5,7 @@ import { silentLog } from '../../src/base/log.ts';
 import { BLOCK_BYTES, MiB } from '../../src/base/units.ts';
 import { openLocalCoordinator } from '../../src/cluster/local-coordinator.ts';
 import type { BlockDevice } from '../../src/contracts/block-device.ts';
+import type { Coordinator } from '../../src/contracts/coordinator.ts';
 import type { Disk } from '../../src/contracts/disk.ts';
 import type { Client } from '../../src/contracts/exports.ts';
 import type { ObjectStore } from '../../src/contracts/object-store.ts';
@@ -54,15 +55,14 @@ export async function openWorld(
   disk: Disk,
   wrap: (store: ObjectStore) => ObjectStore = (store) => store,
   clock: Clock = stillClock,
+  wrapCoordinator: (coordinator: Coordinator) => Coordinator = (coordinator) => coordinator,
 ): Promise<FamilyWorld> {
   const options = { disk, directory: STORE, clock, log: silentLog };
   const random = simRandom(1);
   const farm = await openFarm({ ...options, random, checksums: true, limits: ROOMY_LIMITS });
-  const coordinator = await openLocalCoordinator({
-    ...options,
-    clusterId: new Uint8Array(16),
-    create: true,
-  });
+  const coordinator = wrapCoordinator(
+    await openLocalCoordinator({ ...options, clusterId: new Uint8Array(16), create: true }),
+  );
   const directory = new VdiDirectory(coordinator, clock);
   const store = wrap(farm);
   const deletions = new Deletions(directory, store, clock, silentLog);

@@ -82,7 +82,8 @@ export class ClusterSnapshots implements AsyncDisposable {
       ]);
       const snap = await findSnapshot(parts.store, tag);
       if (dryRun) return { tag, dryRun, ...(await planLoad(parts, snap, options, its)) };
-      const loaded = await loadSnapshot(parts, snap, options, its, progress);
+      const { stopping } = this.#operations;
+      const loaded = await loadSnapshot(parts, snap, options, { ...its, stopping }, progress);
       return { tag, dryRun, ...loaded };
     };
     if (dryRun) return this.#looking(call, work);

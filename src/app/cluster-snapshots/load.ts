@@ -6,7 +6,7 @@ import type { Snap } from '../../farm/snapshots/snap-contents.ts';
 import { readRoot } from '../../vdi/inode-nodes.ts';
 import { makeVolume, openVolume } from '../../vdi/open-volume.ts';
 import { exportName, type VolumeRecord } from '../../vdi/record.ts';
-import { keyOf } from '../attachments.ts';
+import { keyOf, snapshotKey } from '../attachments.ts';
 import { sparing } from '../backup/sparing.ts';
 import {
   arrivingOf,
@@ -15,6 +15,7 @@ import {
   type LoadStep,
   makePlan,
 } from './load-plan.ts';
+import { giveNames } from './naming.ts';
 import type { SnapshotParts } from './parts.ts';
 
 /** What a load does, or would do; as JSON. */
@@ -54,6 +55,11 @@ export interface LoadProgress {
   readonly totalBytes: number;
 }
 
+export interface LoadCall extends Call {
+  /** Aborted when sheep stops: once a load is decided nothing else ends it. */
+  readonly stopping?: AbortSignal;
+}
+
 /** What a load would do now; changes nothing. @throws SheepError as of `makePlan`; `ERR_CORRUPT` */
 export async function planLoad(
   parts: SnapshotParts,
@@ -66,36 +72,41 @@ export async function planLoad(
 
 /**
  * Brings back what a snapshot of the cluster holds, as it was: all that is asked for, or nothing.
- * Nobody sees any of it before all of it is stable; then it has its names at once.
+ * Nobody sees any of it before all of it is stable; then it has its names at once. From the moment
+ * that this is decided it goes on until it is so, also if whoever asked for it leaves; who wants to
+ * attach or change any of it waits.
  * @throws SheepError as of `makePlan`, before anything is changed; `ERR_NO_SPACE`; `ERR_CORRUPT`,
  *         `ERR_MISSING` with the object, the VDI and the bytes that are lost; the signal's reason:
- *         then what was made is removed
+ *         then what was made is removed; `ERR_SHUTDOWN` with that it is whole, and is named by the next
+ *         start
  */
 export async function loadSnapshot(
   parts: SnapshotParts,
   snap: Snap,
   options: LoadOptions,
-  call: Call,
+  call: LoadCall,
   progress: (done: LoadProgress) => void,
 ): Promise<Loaded> {
-  const { directory, volumes, deletions, log } = parts;
-  // What an earlier load had decided when the medium was full.
-  for (const replaced of await directory.arrivals.finish()) deletions.begin(replaced);
+  const { directory, volumes, log } = parts;
   const plan = await planNow(parts, snap, options);
   const loaded = await measure(parts, plan, call);
   const loading = new Loading(parts, loaded, call, progress);
   try {
     for (const step of plan.steps) await loading.make(step);
-    call.signal?.throwIfAborted();
-    const keys = [...plan.steps.map(({ name }) => name), ...plan.reused.map(keyOf)];
-    await volumes.arrive(keys, async () => {
+    const decide = async () => {
+      call.signal?.throwIfAborted();
       const { reused } = await planNow(parts, snap, options);
       if (reused.length < plan.reused.length) {
         const message = 'a snapshot that was there was deleted meanwhile; load again';
         throw new SheepError('ERR_BUSY', message);
       }
-      return directory.arrivals.arrive(loading.vids);
-    });
+      await directory.arrivals.decide(loading.vids);
+    };
+    const keys = [...loading.keys, ...plan.reused.map(keyOf)];
+    const { stopping: signal } = call;
+    await volumes.arrive(keys, decide, (replaced) =>
+      giveNames(parts, replaced, { ...(signal && { signal }) }),
+    );
   } catch (error) {
     await loading.giveUp();
     throw error;
@@ -172,6 +183,13 @@ class Loading {
 
   get vids(): number[] {
     return [...this.#made.values()].map(({ vid }) => vid);
+  }
+
+  /** Behind these all of them are to be, and what they replace is. */
+  get keys(): string[] {
+    return [...this.#made.values()].flatMap(({ name, tag, vid }) =>
+      tag === '' ? [name] : [name, snapshotKey({ name, snapshot: String(vid) })],
+    );
   }
 
   /** One disk, with all that it holds; what it is grown from was made before. Then it is stable. */

@@ -112,6 +112,11 @@ export class Operations implements AsyncDisposable {
     }
   }
 
+  /** Aborted when sheep stops. */
+  get stopping(): AbortSignal {
+    return this.#stop.signal;
+  }
+
   stats(): OperationStats {
     const running = [...this.#running].map(({ job, amount, sinceMs }) => {
       return { ...job, ...amount, sinceMs };

@@ -85,6 +85,23 @@ const adminRequests: fc.Arbitrary<readonly [string, string, string]> = fc.oneof(
     .map(([name, one]) => ['DELETE', `/v1/vdis/${name}/snapshots/${one}`, ''] as const),
   vdi.map((name) => post(`/v1/vdis/${name}/check`, {})),
   fc
+    .constantFrom('snapshots', 'snapshots/t0', 'snapshots/none')
+    .map((path) => ['GET', `/v1/cluster/${path}`, ''] as const),
+  tag.map((one) => post('/v1/cluster/snapshots', { tag: one })),
+  fc
+    .tuple(tag, source, vdi, fc.boolean(), fc.boolean())
+    .map(([one, name, as, replace, dryRun]) =>
+      post(`/v1/cluster/snapshots/${one}/load`, { vdi: name, as, replace, dryRun }),
+    ),
+  tag.map((one) => post(`/v1/cluster/snapshots/${one}/load`, {})),
+  fc
+    .tuple(tag, fc.constantFrom('', '?dryRun=true', '?dryRun=1'))
+    .map(([one, query]) => ['DELETE', `/v1/cluster/snapshots/${one}${query}`, ''] as const),
+  fc.boolean().map((dryRun) => post('/v1/cluster/gc', { dryRun })),
+  fc
+    .constantFrom(100, 1, 0, 'x')
+    .map((samplePercent) => post('/v1/cluster/check', { samplePercent })),
+  fc
     .tuple(fc.constantFrom('GET', 'POST', 'PATCH', 'DELETE', 'PUT', 'BREW'), fc.webPath(), json)
     .map(([method, path, body]) => [method, `/v1${path}`, JSON.stringify(body)] as const),
 );

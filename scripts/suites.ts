@@ -11,8 +11,8 @@ export const SUITES: readonly Suite[] = [
   { name: 'unit', what: 'units and contracts', budgetMinutes: 3 },
   { name: 'package', what: 'the packed package, installed; a booted systemd', budgetMinutes: 2 },
   { name: 'interop', what: 'NBD clients against a real daemon', budgetMinutes: 2 },
-  { name: 'app', what: 'sheep and collie as people use them', budgetMinutes: 4 },
-  { name: 'vm', what: 'a Linux guest on VDIs', budgetMinutes: 2 },
+  { name: 'app', what: 'sheep and collie as people use them', budgetMinutes: 5 },
+  { name: 'vm', what: 'a Linux guest on VDIs', budgetMinutes: 3 },
   { name: 'sim', what: 'crashes and simulation', budgetMinutes: 3 },
 ];
 

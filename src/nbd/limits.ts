@@ -39,7 +39,7 @@ export const NBD_LIMITS = {
   /** An option, or the replies to one, longer than this … */
   optionAssuredBytes: 16 * KiB,
   /** … takes what it needs from this, which all handshakes share; nothing left: it is refused. */
-  optionsSharedBytes: 32 * MiB,
+  optionsSharedBytes: 16 * MiB,
   /** Names, contexts and descriptions ("Values": strings). */
   stringMaxBytes: 4096,
   /** Queries for metadata contexts in one option. */

@@ -70,7 +70,7 @@ export function adminServer(
   );
   server.setErrorHandler((error, { method, url }, reply) => {
     const { status, body } = errorAnswer(error);
-    if (status >= 500) {
+    if (status >= 500 && !(isAbort(error) && reply.raw.destroyed)) {
       const facts = { method, url: url.slice(0, 200), status, cause: describeError(error) };
       log.event('error', 'admin.failed', facts);
     }
@@ -104,6 +104,11 @@ export function errorAnswer(error: unknown): { status: number; body: ErrorView }
       facts: {},
     },
   };
+}
+
+/** What was asked for ended because nobody waits for it any more. */
+function isAbort(error: unknown): boolean {
+  return error instanceof DOMException && error.name === 'AbortError';
 }
 
 /** Fastify's own refusals of a request carry their status. */

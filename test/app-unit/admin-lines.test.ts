@@ -89,3 +89,31 @@ describe('an answer of lines', () => {
     },
   );
 });
+
+test('an answer that nobody waits for any more ends, and that is no error', async () => {
+  const log: string[] = [];
+  await using stack = new AsyncDisposableStack();
+  const server = adminServer(
+    { transport: 'unix' },
+    { event: (level, name) => void (level === 'error' && log.push(name)) },
+  );
+  stack.defer(() => server.close());
+  const begun = Promise.withResolvers<void>();
+  server.get('/', async (_, reply) => {
+    const gone = new AbortController();
+    const left = once(reply.raw, 'close');
+    begun.resolve();
+    await left;
+    gone.abort();
+    gone.signal.throwIfAborted();
+  });
+  const answered = new Promise((settle) => server.addHook('onSend', async () => settle(undefined)));
+  await server.listen({ host: '127.0.0.1', port: 0 });
+  const { port } = server.server.address() as AddressInfo;
+  const asked = request({ host: '127.0.0.1', port, agent: false }).on('error', () => undefined);
+  asked.end();
+  await begun.promise;
+  asked.destroy();
+  await answered;
+  expect(log).toEqual([]);
+});

@@ -1,7 +1,8 @@
 import type { CodecName, HashName } from '../base/content.ts';
-import type { ErrorView } from './admin-views.ts';
+import type { ErrorLine } from './admin-views.ts';
 import type { Loaded } from './cluster-snapshots/load.ts';
 import type { Amount, RunningJob } from './cluster-snapshots/operations.ts';
+import type { ProgressLine } from './progress-lines.ts';
 
 /** What the admin API answers about snapshots of the cluster, as JSON; `collie` reads the same types. */
 
@@ -41,10 +42,7 @@ export interface ClusterSnapshotListView {
 }
 
 /** What answers with lines that take their time say before their result. */
-export type OperationLine<Result> =
-  | ({ readonly is: 'progress' } & Amount)
-  | { readonly is: 'end'; readonly result: Result }
-  | { readonly is: 'error'; readonly error: ErrorView };
+export type OperationLine<Result> = ProgressLine<Amount, Result> | ErrorLine;
 
 /** A working VDI or a snapshot in a snapshot of the cluster. */
 export interface SavedDiskView {
@@ -77,7 +75,7 @@ export type ClusterCheckLine =
   | ({ readonly is: 'progress' /** What is being read. */; readonly what: string } & Amount)
   | { readonly is: 'flaw'; readonly flaw: ClusterFlawView }
   | { readonly is: 'end'; readonly result: ClusterCheckedView }
-  | { readonly is: 'error'; readonly error: ErrorView };
+  | ErrorLine;
 
 /** Something that is not as it should be. */
 export interface ClusterFlawView {

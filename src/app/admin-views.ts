@@ -119,7 +119,13 @@ export type CheckLine =
     }
   | { readonly is: 'flaw'; readonly flaw: Flaw }
   | { readonly is: 'end'; readonly checked: CheckedView }
-  | { readonly is: 'error'; readonly error: ErrorView };
+  | ErrorLine;
+
+/** The last line of what failed after its first one. */
+export interface ErrorLine {
+  readonly is: 'error';
+  readonly error: ErrorView;
+}
 
 /** How a check ended. */
 export interface CheckedView {

@@ -1,5 +1,6 @@
 import { SheepError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { anySignal } from '../base/signals.ts';
 import type { Call } from '../contracts/call.ts';
 import type { Client } from '../contracts/exports.ts';
 import type { Clock } from '../contracts/seams.ts';
@@ -44,8 +45,7 @@ export class Checks implements AsyncDisposable {
     const ended = Promise.withResolvers<void>();
     this.#running.add(ended.promise);
     try {
-      const stops = signal === undefined ? [] : [signal];
-      yield* this.#lines(record, AbortSignal.any([...stops, this.#stop.signal]));
+      yield* this.#lines(record, anySignal(signal, this.#stop.signal));
     } finally {
       this.#running.delete(ended.promise);
       ended.resolve();

@@ -1,3 +1,4 @@
+import { anySignal } from '../base/signals.ts';
 import type { Call } from '../contracts/call.ts';
 import type { Clock } from '../contracts/seams.ts';
 
@@ -20,10 +21,9 @@ export async function* progressLines<Progress extends object, Result>(
   work: (call: Required<Call>, progress: (done: Progress) => void) => Promise<Result>,
 ): AsyncGenerator<ProgressLine<Progress, Result>> {
   const left = new AbortController();
-  const signals = signal === undefined ? [left.signal] : [signal, left.signal];
   let latest: Progress | undefined;
   let news = Promise.withResolvers<void>();
-  const running = work({ signal: AbortSignal.any(signals) }, (done) => {
+  const running = work({ signal: anySignal(signal, left.signal) }, (done) => {
     latest = done;
     news.resolve();
   });

@@ -66,6 +66,11 @@ export function isFault(error: unknown, code: FaultCode): error is SheepError {
   return error instanceof SheepError && error.code === code;
 }
 
+/** Something that was stored is not there as it was. */
+export function isDamage(error: unknown): error is SheepError {
+  return isFault(error, 'ERR_CORRUPT') || isFault(error, 'ERR_MISSING');
+}
+
 /** One line for people: the message and, where there is one, the message of its cause. */
 export function describeError(error: unknown): string {
   if (!(error instanceof Error)) return String(error);

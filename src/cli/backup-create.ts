@@ -17,7 +17,7 @@ import {
 } from '../app/backup/store.ts';
 import { changedSince, changesContext } from '../app/transfer/changes.ts';
 import type { Export } from '../app/transfer/spread.ts';
-import { isFault, SheepError } from '../base/errors.ts';
+import { isDamage, SheepError } from '../base/errors.ts';
 import type { Call } from '../contracts/call.ts';
 import type { CpuPool } from '../contracts/cpu-pool.ts';
 import { withBackups } from './backup-store.ts';
@@ -124,8 +124,7 @@ async function backUp(job: Job): Promise<Created> {
 
 /** What a backup was to be built on may be damaged. */
 function withRemedy(error: unknown): unknown {
-  const isDamage = isFault(error, 'ERR_CORRUPT') || isFault(error, 'ERR_MISSING');
-  if (!isDamage) return error;
+  if (!isDamage(error)) return error;
   return withAftermath(error, 'with --prove it is built on nothing, and what is damaged is healed');
 }
 

@@ -10,7 +10,7 @@ import {
 } from '../app/backup/prune.ts';
 import { KEEP_RULES, type KeepRules } from '../app/backup/retention.ts';
 import { type BackupEntry, type BackupStore, changeBackups } from '../app/backup/store.ts';
-import { isFault, SheepError } from '../base/errors.ts';
+import { isDamage, SheepError } from '../base/errors.ts';
 import { DIRECTORY, ID } from './argument-texts.ts';
 import { withBackups } from './backup-store.ts';
 import type { Collie } from './collie-command.ts';
@@ -125,8 +125,7 @@ async function removed(
     shown.done();
     return { dryRun, all, gone, plan };
   } catch (error) {
-    const isDamage = isFault(error, 'ERR_CORRUPT') || isFault(error, 'ERR_MISSING');
-    throw isDamage ? withAftermath(error, REMEDY) : error;
+    throw isDamage(error) ? withAftermath(error, REMEDY) : error;
   }
 }
 

@@ -1,4 +1,4 @@
-import { isFault } from '../base/errors.ts';
+import { isDamage, isFault } from '../base/errors.ts';
 import { KIND, type Vid } from '../base/ids.ts';
 import { allSettled } from '../base/parallel.ts';
 import { BLOCK_BYTES } from '../base/units.ts';
@@ -161,7 +161,7 @@ class Sweep {
     try {
       return (await this.#store.sources(this.#names.of(named, index))).includes(vid);
     } catch (error) {
-      if (!isFault(error, 'ERR_MISSING') && !isFault(error, 'ERR_CORRUPT')) throw error;
+      if (!isDamage(error)) throw error;
       const again = await readLeaf(this.#store, owner, family, leaf);
       const now = again[index % LEAF_ENTRIES] as Vid;
       // Freed by its owner meanwhile, or damaged: then what it may need is kept.

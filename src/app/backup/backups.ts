@@ -1,4 +1,4 @@
-import { describeError, isFault, SheepError } from '../../base/errors.ts';
+import { describeError, isDamage, SheepError } from '../../base/errors.ts';
 import type { SnapDisk } from '../../farm/snapshots/snap-contents.ts';
 import { parseTag, parseVdiName } from '../../vdi/names.ts';
 import { exportName } from '../../vdi/record.ts';
@@ -39,7 +39,7 @@ export async function backupsIn(store: BackupStore): Promise<Backups> {
       checkWords(entry, disk);
       sound.push({ entry, disk });
     } catch (error) {
-      if (!isFault(error, 'ERR_CORRUPT') && !isFault(error, 'ERR_MISSING')) throw error;
+      if (!isDamage(error)) throw error;
       lost.push({ entry, flaw: describeError(error) });
     }
   }

@@ -1,4 +1,4 @@
-import { isFault } from '../../base/errors.ts';
+import { isDamage } from '../../base/errors.ts';
 import { allSettled } from '../../base/parallel.ts';
 import { BLOCK_BYTES } from '../../base/units.ts';
 import type { BlockDevice } from '../../contracts/block-device.ts';
@@ -50,7 +50,7 @@ async function readable(
     await device.read(at, bytes);
     return bytes;
   } catch (error) {
-    if (isFault(error, 'ERR_CORRUPT') || isFault(error, 'ERR_MISSING')) return undefined;
+    if (isDamage(error)) return undefined;
     throw error;
   }
 }

@@ -1,4 +1,4 @@
-import { isFault } from '../../base/errors.ts';
+import { isDamage } from '../../base/errors.ts';
 import type { Vid } from '../../base/ids.ts';
 import type { SnapDisk } from '../../farm/snapshots/snap-contents.ts';
 import type { SnapEntry, SnapshotStore } from '../../farm/snapshots/store.ts';
@@ -80,9 +80,4 @@ export async function isRootSound(store: SnapshotStore, { root }: SnapDisk): Pro
     if (isDamage(error)) return false;
     throw error;
   }
-}
-
-/** Something is not in the store as it was. */
-export function isDamage(error: unknown): boolean {
-  return isFault(error, 'ERR_CORRUPT') || isFault(error, 'ERR_MISSING');
 }

@@ -1,4 +1,4 @@
-import { describeError, isFault } from '../../base/errors.ts';
+import { describeError, isDamage, isFault } from '../../base/errors.ts';
 import type { Call } from '../../contracts/call.ts';
 import type { Clock } from '../../contracts/seams.ts';
 import { type CheckFinding, checkStore } from '../../farm/snapshots/check.ts';
@@ -128,7 +128,7 @@ async function* checkExport(
   } catch (error) {
     if (isFault(error, 'ERR_NOT_FOUND')) return undefined;
     // It cannot even be opened; others can.
-    if (!isFault(error, 'ERR_CORRUPT') && !isFault(error, 'ERR_MISSING')) throw error;
+    if (!isDamage(error)) throw error;
     const message = `'${name}' cannot be opened: ${describeError(error)}`;
     yield { is: 'flaw', flaw: { message, export: name } };
     return { readBytes: 0, flawCount: 1 };

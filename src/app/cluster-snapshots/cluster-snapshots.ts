@@ -7,10 +7,9 @@ import type {
   ClusterSnapshotListView,
   FreedView,
   LoadedView,
-  OperationLine,
   SavedView,
 } from '../admin-cluster-views.ts';
-import { progressLines } from '../progress-lines.ts';
+import { type ProgressLine, progressLines } from '../progress-lines.ts';
 import type { LoadOptions } from './load-plan.ts';
 import type { Place } from './open.ts';
 import { type Amount, type Job, type OperationStats, Operations } from './operations.ts';
@@ -19,7 +18,7 @@ import type { SnapshotParts, WritingParts } from './parts.ts';
 interface DryRun {
   readonly dryRun: boolean;
 }
-type Lines<Result> = AsyncGenerator<OperationLine<Result>>;
+type Lines<Result> = AsyncGenerator<ProgressLine<Amount, Result>>;
 type Work<Result, Parts = WritingParts> = (
   parts: Parts,
   call: Required<Call>,

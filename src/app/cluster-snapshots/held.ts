@@ -1,6 +1,6 @@
-import { describeError } from '../../base/errors.ts';
+import { describeError, isDamage } from '../../base/errors.ts';
 import type { Vid } from '../../base/ids.ts';
-import { isDamage, newestSnap } from './bases.ts';
+import { newestSnap } from './bases.ts';
 import type { SnapshotParts } from './parts.ts';
 
 type HeldParts = Pick<SnapshotParts, 'store' | 'volumes' | 'clusterId' | 'log'>;

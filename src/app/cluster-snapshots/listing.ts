@@ -1,4 +1,4 @@
-import { describeError, isFault, SheepError } from '../../base/errors.ts';
+import { describeError, isDamage, isFault, SheepError } from '../../base/errors.ts';
 import type { Snap } from '../../farm/snapshots/snap-contents.ts';
 import type { SnapEntry, SnapshotStore } from '../../farm/snapshots/store.ts';
 import { parseTag } from '../../vdi/names.ts';
@@ -52,7 +52,5 @@ function isShown(tag: string): boolean {
 }
 
 function isLoss(error: unknown): boolean {
-  return (
-    isFault(error, 'ERR_CORRUPT') || isFault(error, 'ERR_MISSING') || isFault(error, 'ERR_VERSION')
-  );
+  return isDamage(error) || isFault(error, 'ERR_VERSION');
 }

@@ -1,5 +1,5 @@
 import { assert } from '../../base/assert.ts';
-import { describeError, isFault, SheepError } from '../../base/errors.ts';
+import { describeError, isDamage, SheepError } from '../../base/errors.ts';
 import type { Call } from '../../contracts/call.ts';
 import { planRestore, type RestoreCounts, restoreDisk } from '../../farm/snapshots/restore.ts';
 import type { Snap } from '../../farm/snapshots/snap-contents.ts';
@@ -153,7 +153,7 @@ function sourceOf({ store }: SnapshotParts, { disk, from }: LoadStep) {
 }
 
 function refuseLost({ disk }: LoadStep, error: unknown): never {
-  if (!isFault(error, 'ERR_CORRUPT') && !isFault(error, 'ERR_MISSING')) throw error;
+  if (!isDamage(error)) throw error;
   const name = exportName({ name: disk.name, tag: disk.snapshot });
   const message = `'${name}' cannot be loaded: ${error.message}`;
   throw new SheepError(error.code, message, { ...error.facts, vdi: name }, error);

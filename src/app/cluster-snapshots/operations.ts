@@ -1,5 +1,6 @@
 import { describeError, FAULTS, SheepError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
+import { anySignal } from '../../base/signals.ts';
 import type { Call } from '../../contracts/call.ts';
 import type { Clock } from '../../contracts/seams.ts';
 
@@ -92,18 +93,17 @@ export class Operations implements AsyncDisposable {
     lines: (call: Required<Call>) => AsyncGenerator<Line>,
   ): AsyncGenerator<Line> {
     const running = this.#begin(job);
-    const given = signal === undefined ? [] : [signal];
-    const signals = AbortSignal.any([...given, this.#stop.signal]);
+    const ending = anySignal(signal, this.#stop.signal);
     let result: JobResult | undefined;
     try {
-      for await (const line of lines({ signal: signals })) {
+      for await (const line of lines({ signal: ending })) {
         const { is, doneBytes, totalBytes } = line;
         if (doneBytes !== undefined) running.amount = { doneBytes, totalBytes };
         if (is === 'end') result = 'done'; // whoever reads it asks no further
         yield line;
       }
     } catch (error) {
-      result = signals.aborted ? 'aborted' : 'failed';
+      result = ending.aborted ? 'aborted' : 'failed';
       this.#tellFailure(job, error, result);
       throw error;
     } finally {

@@ -11,7 +11,6 @@ import type { Volumes } from '../volumes.ts';
 /** What operations on snapshots of the cluster work with; one that changes the store has a writer. */
 export interface SnapshotParts {
   readonly store: SnapshotStore;
-  readonly writer?: StoreWriter;
   readonly volumes: Volumes;
   readonly directory: VdiDirectory;
   /** Where the objects of VDIs are. */

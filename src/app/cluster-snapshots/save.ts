@@ -1,5 +1,6 @@
-import { describeError, SheepError } from '../../base/errors.ts';
+import { describeError, isDamage, SheepError } from '../../base/errors.ts';
 import type { Vid } from '../../base/ids.ts';
+import { anySignal } from '../../base/signals.ts';
 import type { Call } from '../../contracts/call.ts';
 import { captureDisk } from '../../farm/snapshots/capture.ts';
 import type { Snap, SnapDisk } from '../../farm/snapshots/snap-contents.ts';
@@ -10,7 +11,7 @@ import { exportName, type VolumeRecord } from '../../vdi/record.ts';
 import { changedRanges } from '../../vdi/state-changes.ts';
 import type { FrozenCluster } from '../freeze-all.ts';
 import { namedFailure } from '../named-failure.ts';
-import { type Base, isDamage, isRootSound, KnownDisks } from './bases.ts';
+import { type Base, isRootSound, KnownDisks } from './bases.ts';
 import { releaseHeld } from './held.ts';
 import type { WritingParts } from './parts.ts';
 import { Room } from './room.ts';
@@ -205,8 +206,7 @@ class Save {
     const { store, writer, objects } = this.#parts;
     const { record, facts } = subject;
     await this.#room.check();
-    const signals = call.signal === undefined ? [] : [call.signal];
-    const signal = AbortSignal.any([...signals, this.#room.signal]);
+    const signal = anySignal(call.signal, this.#room.signal);
     await using device = await openSnapshot({ store: objects, record });
     const { root, counts } = await captureDisk({
       ...{ store, writer, device, objectBytes: record.objectBytes, signal },

@@ -1,6 +1,6 @@
 import { Bitmap } from '../../base/bitmap.ts';
 import { NAME_BYTES } from '../../base/content.ts';
-import { isFault, SheepError } from '../../base/errors.ts';
+import { isDamage, isFault, SheepError } from '../../base/errors.ts';
 import type { Call } from '../../contracts/call.ts';
 import { SliceReader } from './slice-reader.ts';
 import type { SnapDisk } from './snap-contents.ts';
@@ -268,8 +268,6 @@ function* childrenIn({ level, index }: TrunkNode, names: Uint8Array): Generator<
 }
 
 function lossOf(error: unknown): SheepError {
-  const isLoss =
-    isFault(error, 'ERR_CORRUPT') || isFault(error, 'ERR_MISSING') || isFault(error, 'ERR_VERSION');
-  if (isLoss) return error;
+  if (isDamage(error) || isFault(error, 'ERR_VERSION')) return error;
   throw error;
 }

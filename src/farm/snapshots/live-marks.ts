@@ -1,5 +1,5 @@
 import { Bitmap } from '../../base/bitmap.ts';
-import { isFault, SheepError } from '../../base/errors.ts';
+import { isDamage, SheepError } from '../../base/errors.ts';
 import type { Call } from '../../contracts/call.ts';
 import type { SnapDisk } from './snap-contents.ts';
 import type { SnapEntry, SnapshotStore } from './store.ts';
@@ -97,7 +97,7 @@ class Marker implements LiveMarks {
 }
 
 function unreadable(error: unknown, { id, tag }: SnapEntry, disk: SnapDisk): unknown {
-  if (!isFault(error, 'ERR_CORRUPT') && !isFault(error, 'ERR_MISSING')) return error;
+  if (!isDamage(error)) return error;
   const of = disk.snapshot === '' ? disk.name : `${disk.name}@${disk.snapshot}`;
   return new SheepError(
     error.code,

@@ -1,4 +1,4 @@
-import { isFault, SheepError } from '../../base/errors.ts';
+import { isDamage, SheepError } from '../../base/errors.ts';
 import type { SnapshotStore } from './store.ts';
 import {
   decodeTrunk,
@@ -45,7 +45,7 @@ async function childrenOrLoss(
   try {
     return await childrenOf(store, node, shape);
   } catch (error) {
-    if (!isFault(error, 'ERR_CORRUPT') && !isFault(error, 'ERR_MISSING')) throw error;
+    if (!isDamage(error)) throw error;
     const { at, length } = bytesOf(node, shape);
     const message = `bytes ${at} to ${at + length - 1} of the disk are lost: ${error.message}`;
     throw new SheepError(error.code, message, { ...error.facts, at, length }, error);

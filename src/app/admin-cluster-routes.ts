@@ -29,11 +29,9 @@ export function addClusterRoutes(
 ): void {
   server.get(SNAPSHOTS, () => clusterSnapshots.list());
 
-  server.get<{ Params: ByTag }>(SNAPSHOT, ({ params: { tag } }, reply) => {
-    const gone = new AbortController();
-    reply.raw.once('close', () => gone.abort());
-    return clusterSnapshots.show(tag, gone);
-  });
+  server.get<{ Params: ByTag }>(SNAPSHOT, ({ params: { tag } }, reply) =>
+    answerLines(reply, (call) => clusterSnapshots.show(tag, call)),
+  );
 
   server.post<{ Body: ByTag }>(SNAPSHOTS, { schema: { body: SAVE } }, ({ body: { tag } }, reply) =>
     answerLines(reply, (call) => clusterSnapshots.save(tag, call)),

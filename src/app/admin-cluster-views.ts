@@ -117,7 +117,7 @@ export interface LoadedView extends Loaded {
   readonly dryRun: boolean;
 }
 
-/** `GET /v1/cluster/snapshots/TAG`. */
+/** The result of `GET /v1/cluster/snapshots/TAG`, which says before it how many bytes of disks it has looked at. */
 export interface ClusterSnapshotInfoView extends ClusterSnapshotView {
   readonly nodes: readonly {
     readonly nodeId: string;

@@ -3,7 +3,7 @@ import { getBuiltinModule } from 'node:process';
 import type { ErrorView } from '../app/admin-views.ts';
 import { parseAdminAddress } from '../base/address.ts';
 import { describeError, FAULTS, type FaultCode, SheepError } from '../base/errors.ts';
-import { KiB, MiB } from '../base/units.ts';
+import { MiB } from '../base/units.ts';
 import { ADMIN_TCP_DEFAULT, DIRECTORY_DEFAULT } from '../config/defaults.ts';
 import { type Credentials, noAnswer, requestTarget } from './admin-place.ts';
 
@@ -40,7 +40,6 @@ const { request } = getBuiltinModule('node:http');
 type Method = keyof typeof SILENCE_MS;
 
 const ANSWER_BYTES_MAX = 64 * MiB;
-const LINE_CHARACTERS_MAX = 64 * KiB;
 /** A change is answered once all of it is done, a deletion when the last object is gone. */
 const SILENCE_MS = {
   DELETE: 24 * 60 * 60 * 1000,
@@ -169,13 +168,20 @@ async function readLines<Line extends AnyLine>(
 async function* textLines(answer: Answer): AsyncGenerator<string> {
   const { incoming } = answer;
   incoming.setEncoding('utf8');
-  let text = '';
+  let begun: string[] = [];
+  let characters = 0;
   try {
     for await (const chunk of incoming) {
-      const lines = (text + chunk).split('\n');
-      text = lines.pop() ?? '';
-      if (text.length > LINE_CHARACTERS_MAX) throw new Error('a line of it is too long');
+      const [end, ...lines] = (chunk as string).split('\n') as [string, ...string[]];
+      begun.push(end);
+      characters += end.length;
+      if (characters > ANSWER_BYTES_MAX) throw new Error('a line of it is too long');
+      const next = lines.pop();
+      if (next === undefined) continue;
+      yield begun.join('');
       yield* lines;
+      begun = [next];
+      characters = next.length;
     }
   } catch (cause) {
     throw brokeOff(answer, cause);

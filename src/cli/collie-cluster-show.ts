@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import type { ClusterSnapshotInfoView } from '../app/admin-cluster-views.ts';
+import type { ClusterSnapshotInfoView, OperationLine } from '../app/admin-cluster-views.ts';
 import { pathOfTag, TAG } from './cluster-snapshot-tags.ts';
 import type { Collie } from './collie-command.ts';
 import { fields, formatBytes, formatTime, table } from './output.ts';
@@ -7,12 +7,18 @@ import { fields, formatBytes, formatTime, table } from './output.ts';
 const COLUMNS = ['NAME', 'SIZE', 'CONTENT', 'TAKES', 'ALONE', 'ID', 'CREATED'];
 
 /** `collie cluster snapshot show`. */
-export function showCommand({ call, show }: Collie): Command {
+export function showCommand({ lines, progress, show }: Collie): Command {
   return new Command('show')
     .description('what a snapshot of the cluster holds, and what of it is shared')
     .argument(...TAG)
     .action(async (tag: string) => {
-      const info = await call<ClusterSnapshotInfoView>('GET', pathOfTag(tag));
+      using shown = progress(`reading ${tag}`);
+      const { result: info } = await lines<OperationLine<ClusterSnapshotInfoView>>(
+        'GET',
+        pathOfTag(tag),
+        ({ doneBytes, totalBytes }) => shown.update(doneBytes, totalBytes),
+      );
+      shown.done();
       show(info, (out) => {
         const { neededBytes, exclusiveBytes, contentBytes } = info;
         const lines = fields([

@@ -155,6 +155,17 @@ describe('show', () => {
     }
   });
 
+  test('says how many bytes of disks it has looked at, from the first moment on', async () => {
+    const { store } = await saved();
+    const told: number[] = [];
+    const { disks } = await showSnapshot(store, 'mon', {}, ({ doneBytes }) => told.push(doneBytes));
+    expect(told[0]).toBe(0);
+    expect(told).toEqual(told.toSorted((a, b) => a - b));
+    // Each tree twice, and what is elsewhere.
+    const sizes = disks.reduce((total, { sizeBytes }) => total + sizeBytes, 0);
+    expect(told.at(-1)).toBeGreaterThan(2 * sizes);
+  });
+
   test('knows what there is not', async () => {
     const { store } = await saved();
     await expect(showSnapshot(store, 'wed')).rejects.toMatchObject({ code: 'ERR_NOT_FOUND' });

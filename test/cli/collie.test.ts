@@ -165,6 +165,31 @@ describe('collie without a sheep', () => {
     expect(said).toMatchObject({ status: 1, out: '', err: expect.stringContaining(message!) });
   });
 
+  test('a result is as long as it has to be, and comes in whatever pieces', async () => {
+    const made = Array.from({ length: 3000 }, (_, index) => {
+      return { export: `disk-${index}`, sizeBytes: 4096, writtenBytes: 4096, zeroedBytes: 0 };
+    });
+    const result = { tag: 'mon', dryRun: true, made, reused: [], replaced: [], writtenBytes: 4096 };
+    const answers = [
+      '{"is":"progress","doneBytes":1}\n{"is":"pro',
+      'gress","doneBytes":2}\n',
+      JSON.stringify({ is: 'end', result }).slice(0, 150_000),
+      `${JSON.stringify({ is: 'end', result }).slice(150_000)}\n`,
+    ];
+    await using stack = new AsyncDisposableStack();
+    const server = createServer((_request, answer) => {
+      for (const piece of answers) answer.write(piece);
+      answer.end();
+    });
+    await new Promise<void>((settle) => server.listen(0, '127.0.0.1', settle));
+    stack.defer(() => void server.close());
+    const { port } = server.address() as { port: number };
+    const where = ['-a', `127.0.0.1:${port}`, '--json'];
+    const said = await collie([...where, 'cluster', 'snapshot', 'load', 'mon', '--dry-run']);
+    expect(said).toMatchObject({ status: 0, err: '' });
+    expect(JSON.parse(said.out)).toEqual(result);
+  });
+
   test.for([[], ['vdi'], ['cluster'], ['node']])(
     '%j is no command: its help, and 2',
     async (args) => {

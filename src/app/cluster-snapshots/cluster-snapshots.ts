@@ -142,9 +142,11 @@ export class ClusterSnapshots implements AsyncDisposable {
   }
 
   /** @throws SheepError as `showSnapshot` */
-  async show(tag: string, call: Call): Promise<ClusterSnapshotInfoView> {
-    const { showSnapshot } = await import('./show.ts');
-    return this.#reading(({ store }) => showSnapshot(store, tag, call));
+  show(tag: string, call: Call): Lines<ClusterSnapshotInfoView> {
+    return this.#looking(call, async ({ store }, its, progress) => {
+      const { showSnapshot } = await import('./show.ts');
+      return showSnapshot(store, tag, its, progress);
+    });
   }
 
   /**

@@ -6,6 +6,11 @@ import type { SnapEntry, SnapshotStore } from './store.ts';
 import { isZeroName, nameAt, type TrunkShape, trunkShape } from './trunk-format.ts';
 import { childrenOf, type TrunkNode } from './trunk-reader.ts';
 
+export interface MarkCall extends Call {
+  /** Called for each node of the lowest level that is read, with the bytes of disk it speaks of. */
+  readonly looked?: (bytes: number) => void;
+}
+
 /** Which entries of the index some snap needs. */
 export interface LiveMarks {
   readonly live: Bitmap;
@@ -22,7 +27,7 @@ export interface LiveMarks {
 export async function markLive(
   store: SnapshotStore,
   snaps: readonly SnapEntry[],
-  call: Call = {},
+  call: MarkCall = {},
 ): Promise<LiveMarks> {
   const marker = new Marker(store, call);
   for (const snap of snaps) await marker.markSnap(snap);
@@ -33,7 +38,7 @@ export async function markLive(
 export async function markDisk(
   store: SnapshotStore,
   disk: SnapDisk,
-  call: Call = {},
+  call: MarkCall = {},
 ): Promise<LiveMarks> {
   const marker = new Marker(store, call);
   await marker.markDisk(disk);
@@ -44,9 +49,9 @@ class Marker implements LiveMarks {
   readonly live: Bitmap;
   missing = 0;
   readonly #store: SnapshotStore;
-  readonly #call: Call;
+  readonly #call: MarkCall;
 
-  constructor(store: SnapshotStore, call: Call) {
+  constructor(store: SnapshotStore, call: MarkCall) {
     this.#store = store;
     this.#call = call;
     this.live = new Bitmap(store.packs.index.count);
@@ -74,6 +79,7 @@ class Marker implements LiveMarks {
     this.#call.signal?.throwIfAborted();
     const names = await childrenOf(this.#store, node, shape);
     const count = names.length / node.name.length;
+    if (node.level === 0) this.#call.looked?.(count * this.#store.identity.sliceBytes);
     for (let place = 0; place < count; place += 1) {
       const name = nameAt(names, place);
       if (isZeroName(name)) continue;

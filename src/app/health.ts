@@ -14,6 +14,8 @@ export interface HealthFacts {
   };
   /** Why the directory of VDIs cannot be read, if it cannot. */
   readonly directoryError?: unknown;
+  /** Why what was loaded from a snapshot of the cluster cannot get its names, if it cannot. */
+  readonly namingError?: unknown;
   /** Why nothing can be made stable any more, after a failed sync. */
   readonly storeError?: unknown;
 }
@@ -26,6 +28,7 @@ export interface Problem {
     | 'space-low'
     | 'space-full'
     | 'directory'
+    | 'load-not-named'
     | 'store';
   /** A warning is served with; with an error something is not served. */
   readonly level: 'warning' | 'error';
@@ -81,6 +84,15 @@ export function healthOf(facts: HealthFacts): Health {
   }
   if (facts.directoryError !== undefined) {
     add('directory', 'error', describeError(facts.directoryError));
+  }
+  if (facts.namingError !== undefined) {
+    const cause = describeError(facts.namingError);
+    add(
+      'load-not-named',
+      'error',
+      'what was loaded from a snapshot of the cluster is whole, but cannot get its names, and its ' +
+        `VDIs wait until it has: ${cause}; it is tried again and again, and by the next start`,
+    );
   }
   if (facts.storeError !== undefined) add('store', 'error', describeError(facts.storeError));
   const levels = problems.map((problem) => problem.level);

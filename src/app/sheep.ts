@@ -216,7 +216,8 @@ function subjectOf(parts: Parts, admin: readonly Address[], requestStop: () => v
         Promise.allSettled([deletions.pending()]),
       ]);
       const directoryError = pending.status === 'rejected' ? pending.reason : undefined;
-      const errors = { directoryError, storeError: farm.failure };
+      const { namingError } = clusterSnapshots;
+      const errors = { directoryError, namingError, storeError: farm.failure };
       return {
         ...healthOf({ insecure, expiresInDays, checksums: config.checksums, space, ...errors }),
         deleting: pending.status === 'rejected' ? 0 : pending.value.length,

@@ -169,11 +169,14 @@ test('once it is decided, whoever asked for it may leave', async () => {
   await expectAfterStart(it.disk, it.saved);
 });
 
-test('the log tells of it once, and seldom after that', async () => {
-  const { time, events, loading, room } = await heldUp();
+test('the log tells of it once, and seldom after that; health until it is over', async () => {
+  const causes: unknown[] = [];
+  const { time, events, loading, room } = await heldUp({ heldUp: (cause) => causes.push(cause) });
   await time.pass(100 * RETRY_MS, RETRY_MS);
+  expect(causes.at(-1)).toMatchObject({ code: 'ERR_NO_SPACE' });
   await room();
   await loading;
+  expect(causes.at(-1)).toBeUndefined();
   const told = events.filter(({ name }) => name === 'cluster.load-not-named');
   expect(told.map(({ facts }) => facts['times'])).toEqual([1, 2, 4, 8, 16, 32, 64]);
   expect(told[0]).toMatchObject({ level: 'error', facts: { cause: 'the disk is full' } });

@@ -60,6 +60,14 @@ describe('health', () => {
     });
   });
 
+  test('is an error while what was loaded cannot get its names', () => {
+    const namingError = new SheepError('ERR_NO_SPACE', 'the disk is full');
+    expect(healthOf({ ...well, namingError })).toMatchObject({
+      status: 'error',
+      problems: [{ code: 'load-not-named', message: expect.stringContaining('the disk is full') }],
+    });
+  });
+
   test('is an error after a failed sync, in the words of the store', () => {
     const storeError = new SheepError('ERR_LOST', 'a sync failed');
     expect(healthOf({ ...well, storeError })).toMatchObject({

@@ -34,6 +34,7 @@ export class ClusterSnapshots implements AsyncDisposable {
   readonly #place: Place;
   readonly #operations: Operations;
   #started: Promise<void> = Promise.resolve();
+  #namingError: unknown;
 
   constructor(place: Place) {
     this.#place = place;
@@ -49,6 +50,11 @@ export class ClusterSnapshots implements AsyncDisposable {
 
   stats(): OperationStats {
     return this.#operations.stats();
+  }
+
+  /** Why what was loaded cannot get its names; undefined: it has them. */
+  get namingError(): unknown {
+    return this.#namingError;
   }
 
   /**
@@ -81,8 +87,13 @@ export class ClusterSnapshots implements AsyncDisposable {
       ]);
       const snap = await findSnapshot(parts.store, tag);
       if (dryRun) return { tag, dryRun, ...(await planLoad(parts, snap, options, its)) };
-      const { stopping } = this.#operations;
-      const loaded = await loadSnapshot(parts, snap, options, { ...its, stopping }, progress);
+      const naming = {
+        stopping: this.#operations.stopping,
+        heldUp: (cause: unknown) => {
+          this.#namingError = cause;
+        },
+      };
+      const loaded = await loadSnapshot(parts, snap, options, { ...its, ...naming }, progress);
       return { tag, dryRun, ...loaded };
     };
     if (dryRun) return this.#looking(call, work);

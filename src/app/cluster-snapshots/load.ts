@@ -15,7 +15,7 @@ import {
   type LoadStep,
   makePlan,
 } from './load-plan.ts';
-import { giveNames } from './naming.ts';
+import { giveNames, type NamingCall } from './naming.ts';
 import type { SnapshotParts } from './parts.ts';
 
 /** What a load does, or would do; as JSON. */
@@ -55,7 +55,7 @@ export interface LoadProgress {
   readonly totalBytes: number;
 }
 
-export interface LoadCall extends Call {
+export interface LoadCall extends NamingCall {
   /** Aborted when sheep stops: once a load is decided nothing else ends it. */
   readonly stopping?: AbortSignal;
 }
@@ -103,10 +103,9 @@ export async function loadSnapshot(
       await directory.arrivals.decide(loading.vids);
     };
     const keys = [...loading.keys, ...plan.reused.map(keyOf)];
-    const { stopping: signal } = call;
-    await volumes.arrive(keys, decide, (replaced) =>
-      giveNames(parts, replaced, { ...(signal && { signal }) }),
-    );
+    const { stopping: signal, heldUp } = call;
+    const naming = { ...(signal && { signal }), ...(heldUp && { heldUp }) };
+    await volumes.arrive(keys, decide, (replaced) => giveNames(parts, replaced, naming));
   } catch (error) {
     await loading.giveUp();
     throw error;

@@ -7,6 +7,11 @@ import type { SnapshotParts } from './parts.ts';
 /** After so long it is tried again. */
 const RETRY_MS = 1_000;
 
+export interface NamingCall extends Call {
+  /** Told why names cannot be given, each time; and undefined once they are. */
+  readonly heldUp?: (cause: unknown) => void;
+}
+
 /**
  * Gives what was decided to arrive its names, and goes on until all have theirs, whatever fails
  * meanwhile: what was decided cannot be taken back, and nobody may get at these names before.
@@ -17,13 +22,15 @@ const RETRY_MS = 1_000;
 export async function giveNames(
   { directory, clock, log }: Pick<SnapshotParts, 'directory' | 'clock' | 'log'>,
   replaced: (gone: readonly VolumeRecord[]) => Promise<void>,
-  { signal }: Call,
+  { signal, heldUp }: NamingCall,
 ): Promise<void> {
   const seldom = seldomer();
   for (;;) {
     try {
-      return await directory.arrivals.finish(replaced);
+      await directory.arrivals.finish(replaced);
+      return heldUp?.(undefined);
     } catch (error) {
+      heldUp?.(error);
       const cause = describeError(error);
       seldom((times) => log.event('error', 'cluster.load-not-named', { cause, times }));
       await rest(clock, signal, error);

@@ -2,35 +2,33 @@ import { expect, test } from 'vitest';
 import { newestSnap } from '../../src/app/cluster-snapshots/bases.ts';
 import { releaseHeld } from '../../src/app/cluster-snapshots/held.ts';
 import { checkStore } from '../../src/farm/snapshots/check.ts';
-import { RecordingDisk } from '../../src/sim/recording-disk.ts';
-import { type Cuttable, SimDisk } from '../../src/sim/sim-disk.ts';
-import { simRandom } from '../../src/sim/sim-random.ts';
+import type { SimDisk } from '../../src/sim/sim-disk.ts';
 import { heldIn, saveNow, wrongIn } from '../app-unit/cluster-saves.ts';
 import { type ClusterWorld, openCluster } from '../app-unit/cluster-world.ts';
 import { all } from '../farm/snapshots/backups.ts';
-import { create, FamilyModel, write } from '../vdi/family-model.ts';
-import { leaks, OBJECT_BLOCKS, objectFiles, STORE } from '../vdi/family-world.ts';
+import { create, type FamilyModel, write } from '../vdi/family-model.ts';
+import { leaks, OBJECT_BLOCKS } from '../vdi/family-world.ts';
+import {
+  allGoes,
+  eitherState,
+  type Operation,
+  remove,
+  type States,
+  walk,
+} from './operation-steps.ts';
+import { type Moment, WAYS, type Way } from './steps.ts';
 
 /**
  * What freezes the cluster and lets go of what it froze, stopped after every step of the disk's log,
  * by a kill and by power cuts. Every VDI is whole; the snapshot is there as a whole, or is not; what
  * was frozen for it is let go by the next start; the next save works, and all can still be deleted.
  */
-interface Operation {
-  readonly title: string;
-  /** The cluster that it meets, saved as `mon` if it says so. */
-  readonly prepare: (world: ClusterWorld, model: FamilyModel) => Promise<void>;
-  /** What is open when it begins. */
-  readonly attach?: (world: ClusterWorld, model: FamilyModel) => Promise<void>;
-  readonly act: (world: ClusterWorld) => Promise<unknown>;
-  readonly done?: (model: FamilyModel) => void;
+interface SaveOperation extends Operation<ClusterWorld> {
+  /** Tags of the snapshots that are there before and after. */
   readonly tags: readonly [before: string, after: string];
-  /** Only each so-manieth step: another operation has the same ones. */
-  readonly stride?: number;
 }
 
 const BLOCKS = OBJECT_BLOCKS + 5;
-const DELETE = { dryRun: false };
 
 /** base with a snapshot and a clone of it, and other, of which there is nothing. */
 async function cluster(world: ClusterWorld, model: FamilyModel): Promise<void> {
@@ -59,7 +57,7 @@ async function saved(world: ClusterWorld, model: FamilyModel): Promise<void> {
 
 const save = (world: ClusterWorld) => saveNow(world, 'tue');
 
-const OPERATIONS: readonly Operation[] = [
+const OPERATIONS: readonly SaveOperation[] = [
   { title: 'a first save', prepare: cluster, act: save, tags: ['', 'tue'], stride: 4 },
   {
     title: 'a save of what changed since the last',
@@ -82,9 +80,7 @@ const OPERATIONS: readonly Operation[] = [
   {
     title: 'the deletion of a VDI that was saved',
     prepare: saved,
-    act: async (world) => {
-      await world.deletions.finish(await world.volumes.delete('base', DELETE));
-    },
+    act: (world) => remove(world, 'base'),
     done: (model) => model.delete('base'),
     tags: ['mon', 'mon'],
   },
@@ -112,31 +108,15 @@ const OPERATIONS: readonly Operation[] = [
   },
 ];
 
-async function prepared({ prepare }: Operation): Promise<{ disk: SimDisk; model: FamilyModel }> {
-  const disk = new SimDisk({ directories: [STORE] });
-  const model = new FamilyModel();
-  const world = await openCluster(disk);
-  await prepare(world, model);
-  await world.leaveAll();
-  await world.settle();
-  await world.stop();
-  return { disk: disk.powerCut('nothing'), model };
-}
-
-interface States {
-  readonly before: FamilyModel;
-  readonly after: FamilyModel;
-}
-
 async function judge(
   disk: SimDisk,
-  operation: Operation,
-  { before, after }: States,
-  { answered, isThorough }: { readonly answered: boolean; readonly isThorough: boolean },
+  operation: SaveOperation,
+  states: States,
+  { answered, step }: Moment<Way>,
 ): Promise<string[]> {
   const world = await openCluster(disk);
-  const [found, model] = await vdisAre(world, { before, after }, answered);
-  found.push(...(await snapsAre(world, operation, before, answered)));
+  const { found, state: model } = await eitherState(world, states, answered);
+  found.push(...(await snapsAre(world, operation, states.before, answered)));
   // As at a start.
   await releaseHeld(world.parts);
   await world.settle();
@@ -151,7 +131,8 @@ async function judge(
   const held = (await heldIn(world)).filter((each) => each.includes(' held '));
   if (held.length !== model.names.length) found.push(`there are ${held.join(', ')}`);
 
-  if (!answered && !isThorough) return found;
+  // With a second cut, and until nothing is left: now and then.
+  if (!answered && step % 5 !== 0) return found;
   const cut = disk.powerCut('nothing');
   disk.halt();
   const next = await openCluster(cut);
@@ -162,40 +143,10 @@ async function judge(
   return [...found, ...(await allGoes(cut, next))];
 }
 
-/** All of it goes, and nothing is left. */
-async function allGoes(disk: SimDisk, world: ClusterWorld): Promise<string[]> {
-  await world.leaveAll();
-  const remove = async (name: string, snapshot?: string) => {
-    const what = { ...DELETE, ...(snapshot !== undefined && { snapshot }) };
-    await world.deletions.finish(await world.volumes.delete(name, what));
-  };
-  for (const { name } of await world.directory.list()) await remove(name);
-  for (const { name, tag } of await world.directory.snapshots()) await remove(name, tag);
-  await world.settle();
-  const left = (await world.directory.all()).map(({ vid, state }) => `${state} ${vid} is left`);
-  left.push(...(await objectFiles(disk)));
-  await world.stop();
-  return left;
-}
-
-/** What is wrong with the VDIs, and which of the two states they are in. */
-async function vdisAre(
-  world: ClusterWorld,
-  { before, after }: States,
-  answered: boolean,
-): Promise<[string[], FamilyModel]> {
-  const asAfter = await after.compare(world);
-  if (asAfter.length === 0) return [[], after];
-  await world.leaveAll();
-  const asBefore = answered ? asAfter : await before.compare(world);
-  if (asBefore.length === 0) return [[], before];
-  return [['neither as before:', ...asBefore, 'nor as after:', ...asAfter], before];
-}
-
 /** Which snapshots there are; and that of the save, if it is there, is all that there was. */
 async function snapsAre(
   { parts: { store } }: ClusterWorld,
-  { tags: [before, after] }: Operation,
+  { tags: [before, after] }: SaveOperation,
   model: FamilyModel,
   answered: boolean,
 ): Promise<string[]> {
@@ -220,44 +171,15 @@ async function notNamed({ parts, directory }: ClusterWorld): Promise<string[]> {
     .map(({ name, vid }) => `${name} (${vid}) is held for nothing`);
 }
 
-type Stop = (state: Cuttable, moment: number) => SimDisk;
-const WAYS: readonly [string, Stop][] = [
-  ['kill', (state, moment) => state.kill(simRandom(moment))],
-  ['power cut', (state) => state.powerCut('nothing')],
-  ['power cut that lost some', (state, moment) => state.powerCut(simRandom(moment))],
-];
-
 test.for(OPERATIONS.map((operation) => [operation.title, operation] as const))(
   '%s, stopped after any step, leaves every VDI whole and nothing held',
   { timeout: 300_000 },
   async ([, operation]) => {
-    const { disk, model } = await prepared(operation);
-    const recording = new RecordingDisk(disk.kill(), disk);
-    const world = await openCluster(recording);
-    await operation.attach?.(world, model);
-    const before = model.copy();
-    operation.done?.(model);
-    const from = recording.log.length;
-    await operation.act(world);
-    const to = recording.log.length;
-    expect(to).toBeGreaterThan(from + 1);
-    const found: string[] = [];
-    const { stride = 1 } = operation;
-    for (let moment = from; found.length === 0; moment = Math.min(moment + stride, to)) {
-      // Each moment has its way to stop; its end has all.
-      const ways = moment === to ? WAYS : [WAYS[moment % WAYS.length]!];
-      for (const [kind, stop] of ways) {
-        const left = stop(recording.stateAfter(moment), moment);
-        // With a second cut, and until nothing is left: now and then.
-        const how = { answered: moment === to, isThorough: moment % 5 === 0 };
-        const states = { before, after: model };
-        const wrong = await judge(left, operation, states, how).catch((error) => [
-          String(error instanceof Error ? error.stack : error),
-        ]);
-        found.push(...wrong.map((sentence) => `${kind} at ${moment - from}: ${sentence}`));
-      }
-      if (moment === to) break;
-    }
+    const { found, stops } = await walk(operation, {
+      ...{ open: openCluster, ways: WAYS },
+      judge: (left, states, moment) => judge(left, operation, states, moment),
+    });
     expect(found).toEqual([]);
+    expect(stops).toBeGreaterThan(15);
   },
 );

@@ -8,33 +8,27 @@ import {
 } from '../../src/app/cluster-snapshots/removal.ts';
 import { checkStore } from '../../src/farm/snapshots/check.ts';
 import { beginWriting } from '../../src/farm/snapshots/writer.ts';
-import { RecordingDisk } from '../../src/sim/recording-disk.ts';
-import { type Cuttable, SimDisk } from '../../src/sim/sim-disk.ts';
-import { simRandom } from '../../src/sim/sim-random.ts';
+import type { SimDisk } from '../../src/sim/sim-disk.ts';
 import { saveNow } from '../app-unit/cluster-saves.ts';
 import { type ClusterWorld, openCluster } from '../app-unit/cluster-world.ts';
 import { all } from '../farm/snapshots/backups.ts';
 import { content } from '../farm/snapshots/store-world.ts';
-import { create, FamilyModel, write } from '../vdi/family-model.ts';
-import { leaks, OBJECT_BLOCKS, STORE } from '../vdi/family-world.ts';
+import { create, type FamilyModel, write } from '../vdi/family-model.ts';
+import { leaks, OBJECT_BLOCKS } from '../vdi/family-world.ts';
+import { eitherState, type Operation, remove, type States, walk } from './operation-steps.ts';
+import { WAYS } from './steps.ts';
 
 /**
  * What is done with snapshots of the cluster, stopped after every step of the disk's log, by a kill
  * and by power cuts. What is found is all of it or none: no VDI is half there, none that it is not
  * about is touched, nothing saved is lost; it can be done again, and then nothing is left over.
  */
-interface Operation {
-  readonly title: string;
-  /** The cluster that `act` meets. */
-  readonly prepare: (world: ClusterWorld, model: FamilyModel) => Promise<void>;
-  readonly act: (world: ClusterWorld) => Promise<unknown>;
-  readonly done: (model: FamilyModel) => void;
+interface SnapshotOperation extends Operation<ClusterWorld> {
   /** Tags of the snapshots that are there before and after. */
   readonly tags: readonly [before: string, after: string];
 }
 
 const BLOCKS = OBJECT_BLOCKS + 5;
-const DELETE = { dryRun: false };
 
 /** other, which nothing is about; base with a snapshot, saved as mon, changed, and saved as tue. */
 async function cluster(world: ClusterWorld, model: FamilyModel): Promise<void> {
@@ -50,12 +44,7 @@ async function cluster(world: ClusterWorld, model: FamilyModel): Promise<void> {
   await saveNow(world, 'mon');
   await write(world, model, 'base', { first: 9, count: 2, value: 30 });
   await saveNow(world, 'tue');
-}
-
-async function remove(world: ClusterWorld, model: FamilyModel, name: string, tag?: string) {
-  const what = tag === undefined ? DELETE : { ...DELETE, snapshot: tag };
-  await world.deletions.finish(await world.volumes.delete(name, what));
-  model.delete(tag === undefined ? name : `${name}@${tag}`);
+  await world.leaveAll();
 }
 
 async function load({ parts }: ClusterWorld, tag: string, options: LoadOptions): Promise<void> {
@@ -77,12 +66,15 @@ function asSaved(model: FamilyModel, name: string): void {
   model.fill(name, 2, 2, 20);
 }
 
-const OPERATIONS: readonly Operation[] = [
+const OPERATIONS: readonly SnapshotOperation[] = [
   {
     title: 'a load of what is gone',
     prepare: async (world, model) => {
-      await remove(world, model, 'base');
-      await remove(world, model, 'base', 'one');
+      await cluster(world, model);
+      await remove(world, 'base');
+      model.delete('base');
+      await remove(world, 'base', 'one');
+      model.delete('base@one');
     },
     act: (world) => load(world, 'mon', { vdi: 'base' }),
     done: (model) => asSaved(model, 'base'),
@@ -90,76 +82,58 @@ const OPERATIONS: readonly Operation[] = [
   },
   {
     title: 'a load that replaces a VDI whose snapshot is there',
-    prepare: () => Promise.resolve(),
+    prepare: cluster,
     act: (world) => load(world, 'mon', { vdi: 'base', replace: true }),
     done: (model) => asSaved(model, 'base'),
     tags: ['mon tue', 'mon tue'],
   },
   {
     title: 'a load under another name',
-    prepare: () => Promise.resolve(),
+    prepare: cluster,
     act: (world) => load(world, 'mon', { vdi: 'base', as: 'new' }),
     done: (model) => asSaved(model, 'new'),
     tags: ['mon tue', 'mon tue'],
   },
   {
     title: 'the deletion of a snapshot of the cluster',
-    prepare: () => Promise.resolve(),
+    prepare: cluster,
     act: (world) =>
       writing(world, (parts, call, progress) => deleteSnapshot(parts, 'mon', call, progress)),
-    done: () => undefined,
     tags: ['mon tue', 'tue'],
   },
   {
     title: 'a collection of what a save that was stopped has left',
-    prepare: async ({ parts: { store } }) => {
-      await using writer = await beginWriting(store);
+    prepare: async (world, model) => {
+      await cluster(world, model);
+      await using writer = await beginWriting(world.parts.store);
       for (let seed = 1; seed < 9; seed += 1) await writer.put('data', content(seed));
       await writer.barrier();
     },
     act: (world) => writing(world, collectSnapshots),
-    done: () => undefined,
     tags: ['mon tue', 'mon tue'],
   },
 ];
 
-async function prepared({ prepare }: Operation): Promise<{ disk: SimDisk; model: FamilyModel }> {
-  const disk = new SimDisk({ directories: [STORE] });
-  const model = new FamilyModel();
-  const world = await openCluster(disk);
-  await cluster(world, model);
-  await world.leaveAll();
-  await prepare(world, model);
-  await world.settle();
-  await world.stop();
-  return { disk: disk.powerCut('nothing'), model };
-}
-
-interface States {
-  readonly before: FamilyModel;
-  readonly after: FamilyModel;
-}
+/** Somebody is at work on what nothing is about. */
+const attach = async (world: ClusterWorld) => (await world.device('other')).flush();
 
 async function judge(
   disk: SimDisk,
-  operation: Operation,
-  { before, after }: States,
+  operation: SnapshotOperation,
+  states: States,
   answered: boolean,
 ): Promise<string[]> {
+  const { after } = states;
   const world = await openCluster(disk);
-  const found = await tagsAndDamage(world, operation, answered);
-  const asAfter = await after.compare(world);
-  const asBefore = answered ? asAfter : await before.compare(world);
-  if (asAfter.length > 0 && asBefore.length > 0) {
-    found.push('neither as before:', ...asBefore, 'nor as after:', ...asAfter);
-  }
+  const { found, state } = await eitherState(world, states, answered);
+  found.push(...(await tagsAndDamage(world, operation, answered)));
   await world.leaveAll();
   await world.settle();
   found.push(...(await leaks(disk, world)));
   if (found.length > 0) return found;
 
   // Done again, or for the first time.
-  const isDone = asAfter.length === 0 && tagsOf(world) === operation.tags[1];
+  const isDone = state === after && tagsOf(world) === operation.tags[1];
   if (!isDone) await operation.act(world);
   await world.settle();
   found.push(...(await leaks(disk, world)), ...(await after.compare(world)));
@@ -180,7 +154,7 @@ async function judge(
 /** Which snapshots there are, and whether all that they need is. */
 async function tagsAndDamage(
   world: ClusterWorld,
-  { tags: [before, after] }: Operation,
+  { tags: [before, after] }: SnapshotOperation,
   answered: boolean,
 ): Promise<string[]> {
   const found = (await all(checkStore(world.parts.store))).map(({ message }) => message);
@@ -197,40 +171,18 @@ function tagsOf({ parts: { store } }: ClusterWorld): string {
     .join(' ');
 }
 
-type Stop = (state: Cuttable, moment: number) => SimDisk;
-const WAYS: readonly [string, Stop][] = [
-  ['kill', (state, moment) => state.kill(simRandom(moment))],
-  ['power cut', (state) => state.powerCut('nothing')],
-  ['power cut that lost some', (state, moment) => state.powerCut(simRandom(moment))],
-];
-
 test.for(OPERATIONS.map((operation) => [operation.title, operation] as const))(
   '%s, stopped after any step, happened or did not, and can be done again',
   { timeout: 300_000 },
   async ([, operation]) => {
-    const { disk, model: before } = await prepared(operation);
-    const recording = new RecordingDisk(disk.kill(), disk);
-    const world = await openCluster(recording);
-    const device = await world.device('other'); // somebody is at work
-    await device.flush();
-    const after = before.copy();
-    operation.done(after);
-    const from = recording.log.length;
-    await operation.act(world);
-    const to = recording.log.length;
-    expect(to).toBeGreaterThan(from + 1);
-    const found: string[] = [];
-    for (let moment = from; moment <= to && found.length === 0; moment += 1) {
-      // Each moment has its way to stop; its end has all.
-      const ways = moment === to ? WAYS : [WAYS[moment % WAYS.length]!];
-      for (const [kind, stop] of ways) {
-        const left = stop(recording.stateAfter(moment), moment);
-        const wrong = await judge(left, operation, { before, after }, moment === to).catch(
-          (error) => [String(error instanceof Error ? error.stack : error)],
-        );
-        found.push(...wrong.map((sentence) => `${kind} at ${moment - from}: ${sentence}`));
-      }
-    }
+    const { found, stops } = await walk(
+      { ...operation, attach },
+      {
+        ...{ open: openCluster, ways: WAYS },
+        judge: (left, states, { answered }) => judge(left, operation, states, answered),
+      },
+    );
     expect(found).toEqual([]);
+    expect(stops).toBeGreaterThan(50);
   },
 );

@@ -1,18 +1,23 @@
 import { expect, test } from 'vitest';
 import { BLOCK_BYTES } from '../../src/base/units.ts';
-import { RecordingDisk } from '../../src/sim/recording-disk.ts';
-import { SimDisk } from '../../src/sim/sim-disk.ts';
-import { simRandom } from '../../src/sim/sim-random.ts';
-import { create, FamilyModel, write } from '../vdi/family-model.ts';
+import type { SimDisk } from '../../src/sim/sim-disk.ts';
+import { create, type FamilyModel, write } from '../vdi/family-model.ts';
 import {
   differences,
   type FamilyWorld,
   leaks,
   OBJECT_BLOCKS,
-  objectFiles,
   openWorld,
-  STORE,
 } from '../vdi/family-world.ts';
+import {
+  allGoes,
+  eitherState,
+  type Operation,
+  remove,
+  type States,
+  walk,
+} from './operation-steps.ts';
+import { LOSES_NOTHING, WAYS } from './steps.ts';
 
 /**
  * Every operation that changes a family, stopped after every step of the disk's log, by a kill and
@@ -20,14 +25,7 @@ import {
  * of it or none, block by block, in every member; nothing is left that nobody can reach; and all of
  * it can still be deleted.
  */
-interface Operation {
-  readonly title: string;
-  /** Also: the family that `act` meets, closed and stable. */
-  readonly prepare?: (world: FamilyWorld, model: FamilyModel) => Promise<void>;
-  /** What is open and under way when it begins. */
-  readonly attach?: (world: FamilyWorld, model: FamilyModel) => Promise<void>;
-  readonly act: (world: FamilyWorld) => Promise<unknown>;
-  readonly done: (model: FamilyModel) => void;
+interface FamilyOperation extends Operation<FamilyWorld> {
   /** A change of data is there block by block, and not as one: until it is answered, or for good. */
   readonly blockwise?: 'until-answered' | 'always';
 }
@@ -49,6 +47,7 @@ async function family(world: FamilyWorld, model: FamilyModel): Promise<void> {
   const device = await world.device('base');
   await device.trim(3 * OBJECT_BLOCKS * BLOCK_BYTES, 5 * BLOCK_BYTES, { durable: false });
   model.fill('base', 3 * OBJECT_BLOCKS, 5, 0);
+  await world.leaveAll();
 }
 
 async function snapshot(world: FamilyWorld, model: FamilyModel, name: string, tag: string) {
@@ -64,6 +63,7 @@ async function clone(world: FamilyWorld, model: FamilyModel, from: string, targe
 
 /** And a clone of it, changed, with a snapshot of its own, of which there is a clone too. */
 async function clones(world: FamilyWorld, model: FamilyModel): Promise<void> {
+  await family(world, model);
   await clone(world, model, 'base@one', 'c1');
   await write(world, model, 'c1', { first: 1, count: 1, value: 31 });
   await snapshot(world, model, 'c1', 'two');
@@ -71,26 +71,24 @@ async function clones(world: FamilyWorld, model: FamilyModel): Promise<void> {
   await write(world, model, 'c2', { first: 2, count: 2, value: 41 });
 }
 
-async function remove(world: FamilyWorld, name: string, tag?: string): Promise<void> {
-  const what = tag === undefined ? DELETE : { ...DELETE, snapshot: tag };
-  await world.deletions.finish(await world.volumes.delete(name, what));
-}
-
 const attachBase = async (world: FamilyWorld) => void (await world.device('base'));
 
-const OPERATIONS: readonly Operation[] = [
+const OPERATIONS: readonly FamilyOperation[] = [
   {
     title: 'a create',
+    prepare: family,
     act: ({ volumes }) => volumes.create({ name: 'new', sizeBytes: 2 ** 21, objectBytes: 2 ** 20 }),
     done: (model) => model.create('new', 2 * OBJECT_BLOCKS),
   },
   {
     title: 'a snapshot of a VDI that nobody uses',
+    prepare: family,
     act: ({ volumes }) => volumes.snapshot('base', 'new'),
     done: (model) => model.snapshot('base', 'new'),
   },
   {
     title: 'a snapshot of a VDI in use, with writes that no flush has covered',
+    prepare: family,
     attach: async (world, model) => {
       await attachBase(world);
       await write(world, model, 'base', { first: 5, count: 2, value: 51 });
@@ -102,6 +100,7 @@ const OPERATIONS: readonly Operation[] = [
   },
   {
     title: 'a clone',
+    prepare: family,
     act: ({ volumes }) => volumes.clone({ name: 'base', snapshot: 'one' }, 'new'),
     done: (model) => model.clone('base@one', 'new'),
   },
@@ -113,6 +112,7 @@ const OPERATIONS: readonly Operation[] = [
   },
   {
     title: 'a rollback',
+    prepare: family,
     act: async ({ volumes, settle }) => {
       await volumes.rollback('base', 'one');
       await settle();
@@ -122,7 +122,7 @@ const OPERATIONS: readonly Operation[] = [
   {
     title: 'a rollback that brings a deleted VDI back',
     prepare: async (world, model) => {
-      await world.leave('base');
+      await family(world, model);
       await remove(world, 'base');
       model.delete('base');
     },
@@ -131,26 +131,31 @@ const OPERATIONS: readonly Operation[] = [
   },
   {
     title: 'growing',
+    prepare: family,
     act: ({ volumes }) => volumes.resize('base', 4 * 2 ** 20, DELETE),
     done: (model) => model.resize('base', 4 * OBJECT_BLOCKS),
   },
   {
     title: 'shrinking, into an object that is inherited',
+    prepare: family,
     act: ({ volumes }) => volumes.resize('base', 2 * BLOCK_BYTES, DELETE),
     done: (model) => model.resize('base', 2),
   },
   {
     title: 'shrinking, into an object of its own',
+    prepare: family,
     act: ({ volumes }) => volumes.resize('base', 2 ** 20 + 2 * BLOCK_BYTES, DELETE),
     done: (model) => model.resize('base', OBJECT_BLOCKS + 2),
   },
   {
     title: 'the deletion of a snapshot, of which its VDI needs a part',
+    prepare: family,
     act: (world) => remove(world, 'base', 'one'),
     done: (model) => model.delete('base@one'),
   },
   {
     title: 'the deletion of a snapshot whose VDI has just let go of it, with no flush since',
+    prepare: family,
     attach: async (world, model) => {
       await write(world, model, 'base', { first: 0, count: OBJECT_BLOCKS, value: 71 });
       await write(world, model, 'base', { first: 2 * OBJECT_BLOCKS, count: 3, value: 72 });
@@ -164,6 +169,7 @@ const OPERATIONS: readonly Operation[] = [
   },
   {
     title: 'the deletion of a VDI, of which its snapshot needs nothing',
+    prepare: family,
     act: (world) => remove(world, 'base'),
     done: (model) => model.delete('base'),
   },
@@ -192,6 +198,7 @@ const OPERATIONS: readonly Operation[] = [
   },
   {
     title: 'the first write to a leaf and an object of the parent',
+    prepare: family,
     attach: attachBase,
     act: async (world) => {
       const device = await world.device('base');
@@ -215,64 +222,42 @@ const OPERATIONS: readonly Operation[] = [
   },
 ];
 
-async function prepared({ prepare }: Operation): Promise<{ disk: SimDisk; model: FamilyModel }> {
-  const disk = new SimDisk({ directories: [STORE] });
-  const model = new FamilyModel();
-  const world = await openWorld(disk);
-  await family(world, model);
-  await world.leaveAll();
-  await prepare?.(world, model);
-  await world.stop();
-  return { disk: disk.powerCut('nothing'), model };
-}
-
 /** What is wrong with the family that a stop has left. */
 async function judge(
   disk: SimDisk,
-  operation: Operation,
-  { before, after }: { before: FamilyModel; after: FamilyModel },
+  operation: FamilyOperation,
+  states: States,
   answered: boolean,
 ): Promise<string[]> {
   const world = await openWorld(disk);
-  const look = async () => {
-    const asAfter = await compared(world, operation, before, after, answered);
-    if (answered || asAfter.length === 0) return asAfter;
-    const asBefore = await before.compare(world);
-    return asBefore.length === 0 ? [] : [...asAfter, 'nor is it as before:', ...asBefore];
-  };
-  const found = await look();
+  const found = await compared(world, operation, states, answered);
   await world.settle();
-  found.push(...(await leaks(disk, world)), ...(await look()));
-  if (found.length > 0) return found;
-
-  // All of it goes, in the order of age, and nothing is left.
-  await world.leaveAll();
-  for (const { name } of await world.directory.list()) await remove(world, name);
-  for (const { name, tag } of await world.directory.snapshots()) await remove(world, name, tag);
-  const records = await world.directory.all();
-  const left = await objectFiles(disk);
-  await world.stop();
-  return [...records.map(({ vid }) => `record ${vid} is left`), ...left];
+  found.push(...(await leaks(disk, world)));
+  found.push(...(await compared(world, operation, states, answered)));
+  return found.length > 0 ? found : allGoes(disk, world);
 }
 
 /** Against what the answered operation must show; blockwise against both states. */
 async function compared(
   world: FamilyWorld,
-  { blockwise }: Operation,
-  before: FamilyModel,
-  after: FamilyModel,
+  { blockwise }: FamilyOperation,
+  states: States,
   answered: boolean,
 ): Promise<string[]> {
-  if (blockwise === undefined || (answered && blockwise !== 'always')) return after.compare(world);
+  if (blockwise === undefined || (answered && blockwise !== 'always')) {
+    return (await eitherState(world, states, answered)).found;
+  }
+  const { after } = states;
+  const before = blockwise === 'always' ? states.stable : states.before;
   const shown = (await world.volumes.list()).map(({ name }) => name).sort();
   const found: string[] = [];
   for (const name of shown) {
-    const states = [before, after]
+    const either = [before, after]
       .filter((model) => model.has(name))
       .map((model) => model.of(name));
     const device = await world.device(name);
-    const allowed = (block: number) => states.map((contents) => contents[block] ?? 0);
-    found.push(...(await differences(device, states[0]?.length ?? 0, allowed)));
+    const allowed = (block: number) => either.map((contents) => contents[block] ?? 0);
+    found.push(...(await differences(device, either[0]?.length ?? 0, allowed)));
   }
   const right = answered ? [after] : [before, after];
   const named = right.map((model) => [...model.names, ...model.snapshots].sort().join());
@@ -284,36 +269,11 @@ test.for(OPERATIONS.map((operation) => [operation.title, operation] as const))(
   '%s, stopped after any step, happened or did not',
   { timeout: 300_000 },
   async ([, operation]) => {
-    const { disk, model } = await prepared(operation);
-    const recording = new RecordingDisk(disk.kill(), disk);
-    const world = await openWorld(recording);
-    const stable = model.copy();
-    await operation.attach?.(world, model);
-    const before = operation.blockwise === 'always' ? stable : model.copy();
-    const after = model.copy();
-    operation.done(after);
-    const from = recording.log.length;
-    await operation.act(world);
-    const to = recording.log.length;
-    expect(to).toBeGreaterThan(from + 1);
-    const random = simRandom(to);
-    const found: string[] = [];
-    for (let moment = from; moment <= to; moment += 1) {
-      const state = recording.stateAfter(moment);
-      const cuts = {
-        kill: state.kill(random),
-        'power cut': state.powerCut('nothing'),
-        'power cut that lost nothing': state.powerCut('everything'),
-        'power cut that lost some': state.powerCut(random),
-      };
-      for (const [kind, left] of Object.entries(cuts)) {
-        const wrong = await judge(left, operation, { before, after }, moment === to).catch(
-          (error) => [String(error instanceof Error ? error.stack : error)],
-        );
-        found.push(...wrong.map((sentence) => `${kind} at ${moment - from}: ${sentence}`));
-      }
-      if (found.length > 0) break;
-    }
+    const { found, stops } = await walk(operation, {
+      ...{ open: openWorld, ways: [...WAYS, LOSES_NOTHING], isThorough: true },
+      judge: (left, states, { answered }) => judge(left, operation, states, answered),
+    });
     expect(found).toEqual([]);
+    expect(stops).toBeGreaterThan(15);
   },
 );

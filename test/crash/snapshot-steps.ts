@@ -1,5 +1,4 @@
 import type { Disk } from '../../src/contracts/disk.ts';
-import type { Random } from '../../src/contracts/seams.ts';
 import { captureDisk } from '../../src/farm/snapshots/capture.ts';
 import { checkStore } from '../../src/farm/snapshots/check.ts';
 import { collect, planCollection } from '../../src/farm/snapshots/collect.ts';
@@ -7,11 +6,11 @@ import type { ByteRange } from '../../src/farm/snapshots/slice-runs.ts';
 import type { SnapshotStore } from '../../src/farm/snapshots/store.ts';
 import { beginWriting, type StoreWriter } from '../../src/farm/snapshots/writer.ts';
 import { RecordingDisk } from '../../src/sim/recording-disk.ts';
-import { type Cuttable, SimDisk } from '../../src/sim/sim-disk.ts';
-import { simRandom } from '../../src/sim/sim-random.ts';
+import { SimDisk } from '../../src/sim/sim-disk.ts';
 import type { MemoryDevice } from '../app-unit/memory-device.ts';
 import { all, backUp, bytesOf, change, OBJECT, someDisk } from '../farm/snapshots/backups.ts';
 import { openStore, SMALL } from '../farm/snapshots/store-world.ts';
+import { type Stopped, stopAfterEachStep, WAYS, type Way } from './steps.ts';
 
 /** Its parent is not there before it. */
 const DIRECTORY = '/backups/deep/store';
@@ -134,39 +133,39 @@ interface StopsOptions {
  * Lives through `LIFE` on a recorded disk and stops it after each step of the log, by a kill or by
  * a power cut that loses all or some of what was not synced. What is left is opened,
  * held against what was promised, used, and cut again.
- * @returns what the promises forbid: empty if all is well
+ * @returns how often it was stopped, and what the promises forbid: nothing if all is well
  */
-export async function stops(options: StopsOptions): Promise<string[]> {
+export async function stops(options: StopsOptions): Promise<Stopped> {
   const { wrap = (disk: Disk) => disk } = options;
   const start = new SimDisk({ directories: ['/backups'] });
   const recording = new RecordingDisk(start.kill(), start);
   const shape = { hash: options.hash, codec: 'none', sliceBytes: 4096 } as const;
   const open = (disk: Disk) =>
     openStore({ disk: wrap(disk), directory: DIRECTORY, create: shape, limits: LIMITS });
-  const found: string[] = [];
+  const ways = stopsOf(options.kills === true);
   let before: Backups = new Map();
-  let from = 0;
-  const steps = [OPENING, ...LIFE];
-  for (const step of steps) {
+  let [from, count] = [0, 0];
+  for (const step of [OPENING, ...LIFE]) {
     {
       await using store = await open(recording);
       await step.act(store);
     }
-    const to = recording.log.length;
     const after = step.done(before);
-    const promised = { step, before, after, frees: step.frees === true };
-    for (const moment of momentsOf(from, to, options.stride ?? 1)) {
-      const answered = moment === to;
-      for (const [kind, stop, next] of stopsAt(moment, answered, options.kills === true)) {
-        const left = stop(recording.stateAfter(moment), simRandom(moment));
-        const wrong = await judge(left, open, { ...promised, answered }, next).catch(describe);
-        if (wrong !== undefined) found.push(`${step.title}, ${kind} at ${moment - from}: ${wrong}`);
-      }
-      if (found.length > 0) return found;
-    }
-    [before, from] = [after, to];
+    const { found, stops } = await stopAfterEachStep(
+      {
+        ...{ recording, from, ways, stride: options.stride ?? 1 },
+        isThorough: options.kills === true,
+      },
+      async (left, { way, answered }) => {
+        const wrong = await judge(left, open, { step, before, after, answered }, way.next);
+        return wrong === undefined ? [] : [`${step.title}: ${wrong}`];
+      },
+    );
+    count += stops;
+    if (found.length > 0) return { found, stops: count };
+    [before, from] = [after, recording.log.length];
   }
-  return found;
+  return { found: [], stops: count };
 }
 
 interface Promised {
@@ -174,35 +173,16 @@ interface Promised {
   readonly before: Backups;
   readonly after: Backups;
   readonly answered: boolean;
-  readonly frees: boolean;
 }
-
-type Stop = (state: Cuttable, random: Random) => SimDisk;
-const WAYS: readonly [string, Stop][] = [
-  ['kill', (state, random) => state.kill(random)],
-  ['power cut', (state) => state.powerCut('nothing')],
-  ['power cut that lost some', (state, random) => state.powerCut(random)],
-];
 
 /** How a store goes on that was stopped, as if nothing had been; and what is there then. */
 type Next = 'another backup' | 'a collection' | 'the same again';
 const NEXT: readonly Next[] = ['another backup', 'a collection', 'the same again'];
 
-function momentsOf(from: number, to: number, stride: number): number[] {
-  const moments = Array.from(
-    { length: Math.ceil((to - from) / stride) },
-    (_, n) => from + n * stride,
-  );
-  return [...moments, to];
-}
-
-/** In the middle of a step one way for each moment, in turn with how it goes on; at its end all. */
-function stopsAt(moment: number, answered: boolean, kills: boolean): [string, Stop, Next][] {
-  const all = WAYS.flatMap(([kind, stop]) =>
-    NEXT.map((next): [string, Stop, Next] => [kind, stop, next]),
-  );
-  if (kills) return all.filter(([kind]) => kind === 'kill');
-  return answered ? all : [all[(moment * 4) % all.length]!];
+/** Each way to stop with each way to go on. */
+function stopsOf(kills: boolean): (Way & { readonly next: Next })[] {
+  const ways = kills ? WAYS.filter(({ kind }) => kind === 'kill') : WAYS;
+  return NEXT.flatMap((next) => ways.map((way) => ({ ...way, next })));
 }
 
 async function goOn(
@@ -236,7 +216,7 @@ async function judge(
     await using store = await open(disk);
     const first = await compare(store, promised);
     if (typeof first === 'string') return first;
-    if (promised.answered && promised.frees) {
+    if (promised.answered && promised.step.frees === true) {
       const { freedBytes } = await planCollection(store, NOW);
       if (freedBytes > 0) return `${freedBytes} bytes are there that were freed`;
     }
@@ -276,8 +256,4 @@ async function compare(store: SnapshotStore, promised: Promised): Promise<Backup
   }
   const findings = await all(checkStore(store));
   return findings.length > 0 ? findings.map(({ message }) => message).join('; ') : found;
-}
-
-function describe(error: unknown): string {
-  return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }

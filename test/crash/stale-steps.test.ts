@@ -1,7 +1,6 @@
 import { expect, test } from 'vitest';
 import type { ObjectName } from '../../src/base/ids.ts';
 import type { Disk } from '../../src/contracts/disk.ts';
-import type { Random } from '../../src/contracts/seams.ts';
 import { checkStore } from '../../src/farm/snapshots/check.ts';
 import { collect, planCollection } from '../../src/farm/snapshots/collect.ts';
 import { keepStale, releaseStale } from '../../src/farm/snapshots/stale-objects.ts';
@@ -9,8 +8,7 @@ import { openStale } from '../../src/farm/snapshots/stale-snap.ts';
 import type { SnapshotStore } from '../../src/farm/snapshots/store.ts';
 import { beginWriting, type StoreWriter } from '../../src/farm/snapshots/writer.ts';
 import { RecordingDisk } from '../../src/sim/recording-disk.ts';
-import { type Cuttable, SimDisk } from '../../src/sim/sim-disk.ts';
-import { simRandom } from '../../src/sim/sim-random.ts';
+import { SimDisk } from '../../src/sim/sim-disk.ts';
 import { all } from '../farm/snapshots/backups.ts';
 import {
   bytesOfMade,
@@ -21,6 +19,7 @@ import {
   object,
 } from '../farm/snapshots/stale-world.ts';
 import { openStore, SHAPE, SMALL } from '../farm/snapshots/store-world.ts';
+import { stopAfterEachStep, WAYS } from './steps.ts';
 
 const NOW = { graceMs: 0 };
 
@@ -133,18 +132,6 @@ async function judge(
   return wrongIn(await stateOf(store), after, after);
 }
 
-/** Every second one, and the end. */
-function momentsOf(from: number, to: number): number[] {
-  const moments = Array.from({ length: Math.ceil((to - from) / 2) }, (_, n) => from + 2 * n);
-  return [...moments, to];
-}
-
-const STOPS: readonly ((state: Cuttable, random: Random) => SimDisk)[] = [
-  (state, random) => state.kill(random),
-  (state) => state.powerCut('nothing'),
-  (state, random) => state.powerCut(random),
-];
-
 test('what epochs left behind is kept, released and collected, stopped at any moment', async () => {
   const start = new SimDisk({ directories: ['/backups'] });
   const recording = new RecordingDisk(start.kill(), start);
@@ -159,18 +146,19 @@ test('what epochs left behind is kept, released and collected, stopped at any mo
       await writing(store, step.act);
       expect(await stateOf(store)).toEqual(step.done(before));
     }
-    const to = recording.log.length;
     const after = step.done(before);
-    for (const moment of momentsOf(from, to)) {
-      const stop = STOPS[stops % STOPS.length]!;
-      const left = stop(recording.stateAfter(moment), simRandom(moment));
-      // What was answered is there, and stays.
-      const promised = { before: moment === to ? after : before, after };
-      expect(await judge(left, step, promised), `${step.title}, ${moment - from}`).toBeUndefined();
-      stops += 1;
-    }
-    [before, from] = [after, to];
+    const walked = await stopAfterEachStep(
+      { recording, from, ways: WAYS, stride: 2 },
+      async (left, { answered }) => {
+        // What was answered is there, and stays.
+        const wrong = await judge(left, step, { before: answered ? after : before, after });
+        return wrong === undefined ? [] : [`${step.title}: ${wrong}`];
+      },
+    );
+    expect(walked.found).toEqual([]);
+    stops += walked.stops;
+    [before, from] = [after, recording.log.length];
   }
   expect([...before.keys()].filter((place) => !place.startsWith('6'))).toEqual(STAYS);
-  expect(stops).toBeGreaterThan(100);
+  expect(stops).toBeGreaterThan(400);
 });

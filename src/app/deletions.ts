@@ -5,6 +5,8 @@ import type { Log } from '../base/log.ts';
 import type { ObjectStore } from '../contracts/object-store.ts';
 import type { Clock } from '../contracts/seams.ts';
 import type { VdiDirectory } from '../vdi/directory.ts';
+import { removeFreed } from '../vdi/freed.ts';
+import { type DeadMember, isBeingCopied } from '../vdi/readers.ts';
 import { exportName, isLeaving, type VolumeRecord } from '../vdi/record.ts';
 import { sweep } from '../vdi/sweep.ts';
 
@@ -23,8 +25,11 @@ export interface DeletionProgress {
 
 /**
  * Removes the objects of deleted VDIs and snapshots, also those that an earlier process has left. An
- * object that others of the family read stays, and so does what is left of its VDI: a *ghost*, which
- * is looked at again whenever one of its descendants is deleted.
+ * object that others of the family read stays, and so does what is left of its VDI: a *ghost*. There
+ * may be thousands, so a deletion looks only at what it can have freed of them.
+ *
+ * They take their turns in a family, and until then each counts as if it lived: so what the turn of
+ * one frees, it frees alone.
  */
 export class Deletions implements AsyncDisposable {
   readonly #directory: VdiDirectory;
@@ -33,8 +38,16 @@ export class Deletions implements AsyncDisposable {
   readonly #log: Log;
   readonly #running = new Map<Vid, Promise<void>>();
   readonly #progress = new Map<Vid, DeletionProgress>();
-  /** Ghosts of which nothing can be removed before a descendant is deleted. */
-  readonly #resting = new Set<Vid>();
+  /**
+   * Of what was deleted: ghosts that were swept and rest until something below them is freed, and what
+   * is to be swept as a whole whatever may have freed it. Any other one waits for its turn.
+   */
+  readonly #swept = new Map<Vid, 'resting' | 'again'>();
+  /**
+   * VDIs that were written to while what they stem from was a ghost already. What they let go of then
+   * nobody else had, and no inode tells: when such a one is deleted its ghosts are swept.
+   */
+  readonly #untold = new Set<Vid>();
   /** One deletion of a family at a time. */
   readonly #families = new KeyedGates<Vid>();
   readonly #stop = new AbortController();
@@ -50,6 +63,10 @@ export class Deletions implements AsyncDisposable {
   /** Finishes what was left, in the background; before the first VDI is made. */
   async start(): Promise<void> {
     await this.#directory.abandonUnfinished();
+    const records = await this.#directory.all();
+    const left = new Set(records.filter(isLeaving).map(({ vid }) => vid));
+    for (const vid of left) this.#swept.set(vid, 'again');
+    for (const each of records) if (left.has(each.parent)) this.#noteUntold(each);
     this.#rounds = this.#goRound();
   }
 
@@ -105,7 +122,9 @@ export class Deletions implements AsyncDisposable {
   }
 
   async #unfinished(): Promise<VolumeRecord[]> {
-    return (await this.#directory.deletions()).filter(({ vid }) => !this.#resting.has(vid));
+    return (await this.#directory.deletions()).filter(
+      ({ vid }) => this.#swept.get(vid) !== 'resting',
+    );
   }
 
   #failed(error: unknown): void {
@@ -113,15 +132,57 @@ export class Deletions implements AsyncDisposable {
     this.#log.event('error', 'vdi.deletion-failed', { cause: describeError(error) });
   }
 
-  async #remove(record: VolumeRecord): Promise<void> {
+  async #remove({ vid, family }: VolumeRecord): Promise<void> {
     try {
-      // What it alone still needed of its ancestors' can go after it.
-      const ancestors = await this.#directory.ancestors(record);
-      const ghosts = ancestors.filter(isLeaving);
-      for (const ghost of [record, ...ghosts]) await this.#sweep(ghost);
+      const ghosts = await this.#families.pass(family, true, () => this.#takeTurn(vid, family));
+      for (const ghost of ghosts) {
+        await this.#families.pass(family, true, async () => {
+          const dead = await this.#find(ghost, family);
+          if (dead !== undefined) await this.#sweep(dead);
+        });
+      }
     } finally {
-      this.#running.delete(record.vid);
+      this.#running.delete(vid);
     }
+  }
+
+  /** @returns ghosts that are to be swept after it */
+  async #takeTurn(vid: Vid, family: Vid): Promise<readonly Vid[]> {
+    const dead = await this.#find(vid, family);
+    if (dead === undefined) return []; // another one has finished it
+    if (this.#swept.has(vid)) {
+      await this.#sweep(dead);
+      return [];
+    }
+    if (isBeingCopied(dead.record, dead.family)) return []; // its turn comes with a later round
+    const ghosts = ancestors(dead).filter((each) => this.#swept.get(each.vid) === 'resting');
+    const sweepLater = (vids: Iterable<Vid>) => {
+      for (const each of vids) this.#swept.set(each, 'again');
+    };
+    const all = ghosts.map((ghost) => ghost.vid);
+    try {
+      const steps = { signal: this.#stop.signal, pause: this.#pacer() };
+      const touched = this.#untold.has(vid) ? all : await removeFreed(dead, ghosts, steps);
+      sweepLater(touched);
+      await this.#sweep(dead);
+      return [...touched];
+    } catch (error) {
+      // How far it came nobody knows: so what it may have freed is no more than what is not needed.
+      sweepLater([vid, ...all]);
+      throw error;
+    }
+  }
+
+  /** Undefined if it is gone. */
+  async #find(vid: Vid, family: Vid): Promise<DeadMember | undefined> {
+    const records = await this.#directory.family(family);
+    const record = records.find((each) => each.vid === vid);
+    if (record === undefined) return undefined;
+    const waiting = records.filter((each) => isLeaving(each) && !this.#swept.has(each.vid));
+    return {
+      ...{ store: this.#store, record, family: records },
+      waiting: new Set(waiting.map((each) => each.vid)),
+    };
   }
 
   /** So that clients keep most of the disk and of the processors. */
@@ -137,26 +198,38 @@ export class Deletions implements AsyncDisposable {
     };
   }
 
-  #sweep({ vid, family }: VolumeRecord): Promise<void> {
-    return this.#families.pass(family, true, async () => {
-      const records = await this.#directory.family(family);
-      const record = records.find((each) => each.vid === vid);
-      if (record === undefined) return; // another one has finished it
-      this.#resting.delete(vid);
-      const gone = await sweep(
-        { store: this.#store, record, family: records },
-        {
-          signal: this.#stop.signal,
-          progress: (done, total) => void this.#progress.set(vid, { done, total }),
-          pause: this.#pacer(),
-        },
-      ).finally(() => this.#progress.delete(vid));
-      if (gone) await this.#directory.forget(vid);
-      else this.#resting.add(vid);
-      if (record.state === 'released') return; // its VDI goes on under its name
-      const facts = { vdi: exportName(record), vid };
-      if (gone) this.#log.event('info', 'vdi.deleted', facts);
-      else this.#log.event('info', 'vdi.deletion-rests', facts);
-    });
+  /** What this one stems from was deleted. */
+  #noteUntold({ vid, state }: VolumeRecord): void {
+    if (state === 'ready') this.#untold.add(vid);
   }
+
+  async #sweep(dead: DeadMember): Promise<void> {
+    const { record, family } = dead;
+    const { vid } = record;
+    for (const each of family) if (each.parent === vid) this.#noteUntold(each);
+    const gone = await sweep(dead, {
+      signal: this.#stop.signal,
+      progress: (done, total) => void this.#progress.set(vid, { done, total }),
+      pause: this.#pacer(),
+    }).finally(() => this.#progress.delete(vid));
+    if (gone) {
+      await this.#directory.forget(vid);
+      this.#swept.delete(vid);
+      this.#untold.delete(vid);
+    } else this.#swept.set(vid, 'resting');
+    if (record.state === 'released') return; // its VDI goes on under its name
+    const facts = { vdi: exportName(record), vid };
+    if (gone) this.#log.event('info', 'vdi.deleted', facts);
+    else this.#log.event('info', 'vdi.deletion-rests', facts);
+  }
+}
+
+/** The nearest first. */
+function ancestors({ record, family }: DeadMember): VolumeRecord[] {
+  const byVid = new Map(family.map((member) => [member.vid, member]));
+  const found: VolumeRecord[] = [];
+  for (let at = byVid.get(record.parent); at !== undefined; at = byVid.get(at.parent)) {
+    found.push(at);
+  }
+  return found;
 }

@@ -56,7 +56,10 @@ export function formatTime(wallMs: number): string {
   const date = new Date(wallMs);
   // No calendar goes so far; whoever forged it shall not keep the rest of a list from being shown.
   if (Number.isNaN(date.getTime())) return `${wallMs} ms`;
-  return date.toISOString().slice(0, 19).replace('T', ' ');
+  return date
+    .toISOString()
+    .replace('T', ' ')
+    .replace(/\.\d+Z$/, '');
 }
 
 /** `3 d 4 h`, `5 h 6 min`, `7 min 8 s`, `9 s`. */

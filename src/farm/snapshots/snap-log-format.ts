@@ -133,8 +133,8 @@ function decodeBody(body: Uint8Array, storeId: Uint8Array, path: string, at: num
   } catch (cause) {
     if (!isFault(cause, 'ERR_BAD_FRAME')) throw cause;
     // Its checksum fits: somebody wrote it so.
-    const why = `its line at byte ${at} cannot be read: ${cause.message}`;
-    throw new SheepError('ERR_VERSION', `${path}: ${why}`, { path, at }, cause);
+    const message = `${path}: its line at byte ${at} cannot be read`;
+    throw new SheepError('ERR_VERSION', message, { path, at }, cause);
   }
 }
 

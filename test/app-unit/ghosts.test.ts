@@ -167,6 +167,37 @@ test('a ghost loses a leaf of which nothing is read any more, and keeps the othe
   expect(await left()).toEqual([]);
 });
 
+test.for([
+  ['a', 'b'],
+  ['b', 'a'],
+])('%s and %s are deleted at once, and what only they read goes', async (order) => {
+  const disk = newDisk();
+  const { world, model } = await withBase(disk);
+  const snapshot = (tag: string) => world.volumes.snapshot('base', tag);
+  for (const [tag, block] of [
+    ['lower', 0],
+    ['upper', 5],
+  ] as const) {
+    await write(world, model, 'base', { first: block, count: 2, value: 1 });
+    await write(world, model, 'base', { first: OBJECT_BLOCKS + block, count: 2, value: 2 });
+    await snapshot(tag);
+  }
+  await snapshot('b'); // has the leaf of the upper ghost, and through its object reads the lower one's
+  await write(world, model, 'base', { first: 0, count: 2, value: 3 });
+  await snapshot('a'); // reads the upper ghost's object, and nothing of the lower one
+  await write(world, model, 'base', { first: 0, count: OBJECT_BLOCKS, value: 4 });
+  await remove(world, 'lower');
+  await remove(world, 'upper');
+  expect(await leaks(disk, world)).toEqual([]);
+  const dead: VolumeRecord[] = [];
+  for (const tag of order) {
+    dead.push(await world.volumes.delete('base', { ...DELETE, snapshot: tag }));
+  }
+  for (const record of dead) await world.deletions.finish(record);
+  expect(await leaks(disk, world)).toEqual([]);
+  expect(await model.compare(world)).toEqual([]);
+});
+
 /** base over two snapshots; the older is a ghost, and only the newer one reads of it. */
 async function overGhost(disk: SimDisk, ask: Parameters<typeof asking>[1], clock?: ManualClock) {
   const world = await openWorld(disk, (store) => asking(store, ask), clock);

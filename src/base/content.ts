@@ -191,7 +191,8 @@ function decompress(codec: CodecName, stored: Uint8Array, rawBytes: number) {
 }
 
 function expand(codec: CodecName, stored: Uint8Array, maxOutputLength: number): Uint8Array {
-  const how = { maxOutputLength, chunkSize: chunkFor(maxOutputLength) };
+  // A byte more than there is: zlib would follow a piece that is full with another one for nothing.
+  const how = { maxOutputLength, chunkSize: chunkFor(maxOutputLength) + 1 };
   switch (codec) {
     case 'zstd':
       return zstdDecompressSync(stored, how);

@@ -4,8 +4,8 @@ import { SheepError } from '../base/errors.ts';
 import { nodeCpuPool } from '../host/node-cpu-pool.ts';
 import { NBD_OPTION } from './argument-texts.ts';
 import type { CreateOptions } from './backup-create.ts';
-import type { Collie } from './collie-command.ts';
-import { vdiRef } from './vdi-names.ts';
+import { askedBefore, type Collie } from './collie-command.ts';
+import { pathOf, vdiRef } from './vdi-names.ts';
 
 /** `collie backup create NAME@TAG --to DIR`. */
 export function createCommand(collie: Collie): Command {
@@ -33,11 +33,12 @@ export function createCommand(collie: Collie): Command {
       const options: CreateOptions = command.optsWithGlobals();
       const { name, snapshot } = vdiRef(text);
       if (snapshot === undefined) throw noSnapshot(name);
-      // A thread begins while what gives it work is still being loaded.
+      // The sheep answers and a thread begins while what has use for them is still being loaded.
+      const asking = askedBefore(collie, ['/v1/info', '/v1/vdis', pathOf({ name, snapshot })]);
       await using pool = nodeCpuPool();
       pool.begin();
       const { create } = await import('./backup-create.ts');
-      await create(collie, options, { name, snapshot, pool });
+      await create(asking, options, { name, snapshot, pool });
     });
 }
 

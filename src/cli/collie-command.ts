@@ -22,3 +22,24 @@ export interface Collie {
   /** The command has told what it had to tell, and the exit status is 1. */
   readonly fail: () => void;
 }
+
+/**
+ * The same, where these have been asked for before they are needed: each answer, or its failure, is
+ * for whoever asks for it first.
+ */
+export function askedBefore<T extends Pick<Collie, 'call'>>(
+  collie: T,
+  paths: readonly string[],
+): T {
+  const answers = new Map(paths.map((path) => [path, collie.call<never>('GET', path)]));
+  for (const answer of answers.values()) answer.catch(() => undefined); // whoever asks is told
+  return {
+    ...collie,
+    call: (method, path, body) => {
+      const answer = method === 'GET' ? answers.get(path) : undefined;
+      if (answer === undefined) return collie.call(method, path, body);
+      answers.delete(path);
+      return answer;
+    },
+  };
+}

@@ -1,9 +1,10 @@
 import { formatHostPort, isLocal, parseAddress, parseAdminAddress } from '../../base/address.ts';
 import { describeError, isFault, SheepError } from '../../base/errors.ts';
+import { allSettled } from '../../base/parallel.ts';
 import type { Call } from '../../contracts/call.ts';
 import type { Address, Net } from '../../contracts/net.ts';
 import type { Tls } from '../../contracts/tls.ts';
-import { connectNbd, type NbdClient } from '../../nbd/client/connect.ts';
+import { connectNbd } from '../../nbd/client/connect.ts';
 import { TRANSFER_LIMITS } from './limits.ts';
 import { type Export, spread } from './spread.ts';
 
@@ -66,10 +67,10 @@ export async function openExport(
     try {
       await using opening = new AsyncDisposableStack();
       const first = opening.use(await connect());
-      const others: NbdClient[] = [];
-      while (first.multiConn && others.length + 1 < TRANSFER_LIMITS.connections) {
-        others.push(opening.use(await connect()));
-      }
+      const length = first.multiConn ? TRANSFER_LIMITS.connections - 1 : 0;
+      const more = Array.from({ length }, async () => opening.use(await connect()));
+      await allSettled(more);
+      const others = await Promise.all(more);
       opening.move();
       return spread(first, others);
     } catch (error) {

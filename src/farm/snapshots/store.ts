@@ -2,6 +2,7 @@ import { assert } from '../../base/assert.ts';
 import { type ContentType, formatName, NAME_BYTES, type StoredPiece } from '../../base/content.ts';
 import { describeError, isFault, SheepError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
+import { allSettled } from '../../base/parallel.ts';
 import type { CpuPool } from '../../contracts/cpu-pool.ts';
 import type { Disk } from '../../contracts/disk.ts';
 import type { Clock, Random } from '../../contracts/seams.ts';
@@ -115,7 +116,7 @@ export class SnapshotStore implements AsyncDisposable {
   /** What other programs have stored or collected since is seen from now on. */
   async refresh(): Promise<void> {
     // Logs first: what a line names was stable before it was written.
-    for (const log of Object.values(this.logs)) await log.load();
+    await allSettled(Object.values(this.logs).map((log) => log.load()));
     await this.packs.refresh();
     await this.#adoptSnaps();
   }

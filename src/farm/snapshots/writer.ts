@@ -1,6 +1,7 @@
 import { assert } from '../../base/assert.ts';
 import { type Compressed, type ContentType, isZero, NAME_BYTES } from '../../base/content.ts';
 import { isFault } from '../../base/errors.ts';
+import { allSettled } from '../../base/parallel.ts';
 import type { CpuPool } from '../../contracts/cpu-pool.ts';
 import { decodeObjectHeader, OBJECT_HEADER_BYTES } from './pack-format.ts';
 import { type OnItsWay, PackStream } from './pack-stream.ts';
@@ -44,10 +45,13 @@ export async function beginWriting(
   await store.refresh();
   // What a killed writer named and did not sync is used from now on, and must stay.
   const { disk, directory } = store.options;
-  await disk.syncDirectory(store.packs.directory);
-  await disk.syncDirectory(directory);
-  await store.packs.removeDrafts();
-  for (const log of Object.values(store.logs)) await log.mend();
+  await allSettled([
+    disk.syncDirectory(store.packs.directory),
+    disk.syncDirectory(directory),
+    store.packs.removeDrafts(),
+  ]);
+  // A log that is written anew may name what has become stable only now.
+  await allSettled(Object.values(store.logs).map((log) => log.mend()));
   beginning.move();
   return new StoreWriter(store, lock, options);
 }

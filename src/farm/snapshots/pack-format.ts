@@ -207,14 +207,7 @@ function checkFrame(bytes: Uint8Array, magic: bigint, path: string, what: string
   if (view.getUint32(60) !== crc32(bytes.subarray(0, 60))) {
     throw damaged(path, `its ${what} does not fit its checksum`);
   }
-  const version = view.getUint32(8);
-  if (version === PACK_VERSION) return;
-  throw new SheepError(
-    'ERR_VERSION',
-    `${path} is of format ${version}, this program knows format ${PACK_VERSION}; ` +
-      'use the one that wrote it',
-    { path, found: version, known: PACK_VERSION },
-  );
+  checkVersion(path, view.getUint32(8), PACK_VERSION);
 }
 
 function kindAt(view: DataView, at: number, path: string): Pick<PackHeader, 'kind'> {
@@ -230,6 +223,16 @@ function ownerAt(bytes: Uint8Array, at: number): Pick<PackHeader, 'storeId' | 'c
 
 function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+}
+
+/** @throws SheepError `ERR_VERSION` with both versions if it is not the one that is known */
+export function checkVersion(path: string, found: unknown, known: number): void {
+  if (found === known) return;
+  throw new SheepError(
+    'ERR_VERSION',
+    `${path} is of version ${found}, this program knows version ${known}; use the one that wrote it`,
+    { path, found: typeof found === 'number' ? found : String(found), known },
+  );
 }
 
 export function damaged(path: string, why: string): SheepError {

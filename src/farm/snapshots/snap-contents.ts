@@ -1,7 +1,6 @@
 import { NAME_BYTES } from '../../base/content.ts';
-import { SheepError } from '../../base/errors.ts';
 import { parseJson } from '../identity.ts';
-import { damaged } from './pack-format.ts';
+import { checkVersion, damaged } from './pack-format.ts';
 
 const SNAP_VERSION = 2;
 
@@ -82,14 +81,7 @@ export function decodeSnap(bytes: Uint8Array, id: string): Snap {
   const place = `snap ${id}`;
   const value = parseJson(new TextDecoder().decode(bytes), place);
   const { version, log, epoch, timeMs, tag, nodes, disks } = value;
-  if (version !== SNAP_VERSION) {
-    throw new SheepError(
-      'ERR_VERSION',
-      `${place} is of version ${version}, this program knows version ${SNAP_VERSION}; ` +
-        'use the one that made it',
-      { found: String(version), known: SNAP_VERSION },
-    );
-  }
+  checkVersion(place, version, SNAP_VERSION);
   if (log !== 'user' && log !== 'sys') throw damaged(place, 'it is of no log');
   if (!isCount(epoch) || !isCount(timeMs) || typeof tag !== 'string') {
     throw damaged(place, 'it does not say what a snap says');

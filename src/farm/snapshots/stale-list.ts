@@ -1,8 +1,8 @@
 import { assert } from '../../base/assert.ts';
 import { Reader, Writer } from '../../base/bytes.ts';
-import { isFault, SheepError } from '../../base/errors.ts';
+import { isFault } from '../../base/errors.ts';
 import { type ObjectName, oidBits, oidParts, type Stamp } from '../../base/ids.ts';
-import { damaged } from './pack-format.ts';
+import { checkVersion, damaged } from './pack-format.ts';
 
 /**
  * The bytes of the list in the snap of an epoch (FORMATS.md), big-endian: version u16 | reserved u16
@@ -54,15 +54,7 @@ export function decodeStaleList(list: Uint8Array, place: string): StaleObject[] 
 }
 
 function decode(reader: Reader, place: string): StaleObject[] {
-  const version = reader.u16('version');
-  if (version !== LIST_VERSION) {
-    throw new SheepError(
-      'ERR_VERSION',
-      `${place} is of version ${version}, this program knows version ${LIST_VERSION}; ` +
-        'use the one that made it',
-      { found: version, known: LIST_VERSION },
-    );
-  }
+  checkVersion(place, reader.u16('version'), LIST_VERSION);
   if (reader.u16('reserved') !== 0) throw damaged(place, 'it says what nobody knows');
   const count = reader.u32('count');
   if (reader.left !== count * RECORD_BYTES) throw damaged(place, 'its length is wrong');

@@ -5,7 +5,7 @@ import type { Random } from '../../contracts/seams.ts';
 import { isUuid, parseJson, randomUuid } from '../identity.ts';
 import { readText, replaceText } from '../whole-file.ts';
 import { SNAPSHOT_LIMITS } from './limits.ts';
-import { damaged } from './pack-format.ts';
+import { checkVersion, damaged } from './pack-format.ts';
 
 const STORE_VERSION = 1;
 const FILE = 'farm.json';
@@ -89,14 +89,7 @@ export async function makeIdentity(
 export function parseStoreIdentity(text: string, path: string): StoreIdentity {
   const { formatVersion, storeId, hash, codec, sliceBytes } = parseJson(text, path);
   if (typeof formatVersion !== 'number') throw damaged(path, 'formatVersion is not a number');
-  if (formatVersion !== STORE_VERSION) {
-    throw new SheepError(
-      'ERR_VERSION',
-      `the store ${path} is of format ${formatVersion}, this program knows format ` +
-        `${STORE_VERSION}; use the one that made it`,
-      { found: formatVersion, known: STORE_VERSION },
-    );
-  }
+  checkVersion(path, formatVersion, STORE_VERSION);
   if (!isUuid(storeId)) throw damaged(path, 'storeId is not a UUID');
   if (hash !== 'sha256' && hash !== 'sha1') throw damaged(path, 'its hash is none that is known');
   if (codec !== 'zstd' && codec !== 'zlib' && codec !== 'none') {

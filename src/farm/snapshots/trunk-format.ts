@@ -1,7 +1,6 @@
 import { assert } from '../../base/assert.ts';
 import { NAME_BYTES, ZERO_NAME } from '../../base/content.ts';
-import { SheepError } from '../../base/errors.ts';
-import { damaged } from './pack-format.ts';
+import { checkVersion, damaged } from './pack-format.ts';
 
 /** The payload of a `trunk` object (FORMATS.md): version u16 | level u16 | names u32 | names. */
 const TRUNK_VERSION = 1;
@@ -70,15 +69,7 @@ export function decodeTrunk(
   const place = `trunk ${id}`;
   if (bytes.length < TRUNK_HEADER_BYTES) throw damaged(place, 'it is cut off');
   const view = new DataView(bytes.buffer, bytes.byteOffset);
-  const version = view.getUint16(0);
-  if (version !== TRUNK_VERSION) {
-    throw new SheepError(
-      'ERR_VERSION',
-      `${place} is of version ${version}, this program knows version ${TRUNK_VERSION}; ` +
-        'use the one that made it',
-      { found: version, known: TRUNK_VERSION },
-    );
-  }
+  checkVersion(place, view.getUint16(0), TRUNK_VERSION);
   const found = view.getUint16(2);
   if (found !== level) throw damaged(place, `it is of level ${found}, where ${level} must be`);
   const length = view.getUint32(4) * NAME_BYTES;

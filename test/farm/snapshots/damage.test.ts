@@ -167,7 +167,7 @@ describe('a pack', () => {
     await replace(disk, path!, bytes);
     await using store = await openStore({ disk });
     const { messages } = await judge(store);
-    expect(messages[0]).toContain('is of format 2, this program knows format 1');
+    expect(messages[0]).toContain('is of version 2, this program knows version 1');
   });
 
   test('that is damaged and may hold what is missing is not collected', async () => {

@@ -46,7 +46,7 @@ export interface FreezeParts {
  *
  * What takes long comes first: all that was written is flushed, and what nobody has attached, and
  * so does not change, is made ready as a whole. Then changes of all that is attached wait while the
- * last of it is flushed and the children's roots are written, until all of them are at that point.
+ * last of it is flushed, until all of them are at that point.
  * @throws what fails of any before the instant: then nothing has happened to any. What fails later
  *         leaves some of them held.
  */

@@ -68,6 +68,11 @@ export class Inode {
     return new Inode(store, expected, await readRoot(store, expected), call);
   }
 
+  /** The entries of the root as they stand, while they may change. */
+  rootNow(): Entries {
+    return this.#root.slice();
+  }
+
   /** The entries of the root, for the root of a child. Nothing is being changed. */
   async rootEntries(): Promise<Entries> {
     for (const leaf of this.#unnamed) await this.#nameLeaf(leaf);

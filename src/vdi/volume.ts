@@ -25,10 +25,7 @@ import { ownerIn } from './levels.ts';
 import { ObjectChanges } from './object-changes.ts';
 import { plainCall, type VolumeRecord } from './record.ts';
 
-/**
- * While writers are slowed down for a snapshot, after the bulk of what they wrote is stable: each of
- * these finds a fraction of what the one before did.
- */
+/** While writers are slowed down for a snapshot: each finds a fraction of what the one before did. */
 const FLUSHES_BEFORE_PAUSE = 3;
 /** A flush of a range that spans more objects is a flush of everything. */
 const RANGE_FLUSH_OBJECTS = 16;
@@ -258,13 +255,13 @@ export class Volume implements BlockDevice {
 
   /**
    * A snapshot: what was written so far stays behind under the vid it has, and the volume goes on as
-   * a child of it. Reads never wait; what changes the disk waits from the last flush to the end.
-   * @param prepare  makes the child's inode, with these entries in its root; if it fails, nothing
-   *                 has happened
+   * a child of it. Reads never wait; what changes the disk waits from the last flush to the end. If
+   * anything fails before the commit, nothing has happened.
+   * @param prepare  makes the child's inode with this root: early, and again if that has changed
    * @param commit   says who is who from now on
    * @param pace     what each change waits before that, so that little is left for the last flush
-   * @param together waits for others that freeze too: when the bulk is stable, when little is left, and
-   *                 when nothing changes any more; if it fails, nothing has happened
+   * @param together waits for others that freeze too: when the bulk is stable, when little is left,
+   *                 and when nothing changes any more
    */
   async freeze(
     prepare: (root: Entries) => Promise<void>,
@@ -276,6 +273,8 @@ export class Volume implements BlockDevice {
     await frees.shut();
     try {
       await this.flush();
+      const begun = this.#inode.rootNow();
+      await prepare(begun);
       await together();
       writers.slow(pace);
       for (let round = 0; round < FLUSHES_BEFORE_PAUSE; round += 1) await this.flush();
@@ -283,7 +282,7 @@ export class Volume implements BlockDevice {
       await writers.shut();
       const root = await this.#inode.rootEntries();
       await this.flush();
-      await prepare(root);
+      if (root.some((owner, leaf) => owner !== begun[leaf])) await prepare(root);
       await together();
       this.#become(await commit().catch((error) => this.#stopUnlessUndone(error)));
     } finally {

@@ -62,12 +62,17 @@ export class Deletions implements AsyncDisposable {
 
   /** Finishes what was left, in the background; before the first VDI is made. */
   async start(): Promise<void> {
+    await this.takeOver();
+    this.#rounds = this.#goRound();
+  }
+
+  /** Notes what an earlier process has left; before the first VDI is made, and once. */
+  async takeOver(): Promise<void> {
     await this.#directory.abandonUnfinished();
     const records = await this.#directory.all();
     const left = new Set(records.filter(isLeaving).map(({ vid }) => vid));
     for (const vid of left) this.#swept.set(vid, 'again');
     for (const each of records) if (left.has(each.parent)) this.#noteUntold(each);
-    this.#rounds = this.#goRound();
   }
 
   /** Settles once no object is left that only the deleted one needs; shared by all who ask. */

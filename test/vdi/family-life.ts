@@ -175,6 +175,10 @@ export class Life<World extends FamilyWorld> {
     }
     // Each for itself, as after each command: what one frees of another's is its own to remove.
     for (const finish of unfinished) await finish();
+    // What was held of them was released, and nobody has begun to remove it here.
+    for (const record of await this.world.directory.deletions()) {
+      if (record.state === 'released') await this.world.deletions.finish(record);
+    }
   }
 
   async #restart(kind: 'stop' | 'kill' | 'power-cut'): Promise<void> {

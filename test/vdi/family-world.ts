@@ -66,7 +66,7 @@ export async function openWorld(
   const directory = new VdiDirectory(coordinator, clock);
   const store = wrap(farm);
   const deletions = new Deletions(directory, store, clock, silentLog);
-  await directory.abandonUnfinished();
+  await deletions.takeOver();
   const volumes = new Volumes(directory, store, silentLog);
   const devices = new Map<string, BlockDevice>();
   const leave = async (name: string) => {

@@ -4,6 +4,7 @@ import { type RestoreCounts, restoreDisk } from '../../farm/snapshots/restore.ts
 import { parseVdiName } from '../../vdi/names.ts';
 import { deviceSink } from '../transfer/ends.ts';
 import type { Backup } from './backups.ts';
+import { FlushBehind } from './flush-behind.ts';
 import { sparing } from './sparing.ts';
 import type { BackupStore } from './store.ts';
 
@@ -29,13 +30,14 @@ export async function restoreBackup(
   // What goes in whole objects goes at once, and then only what is data is written.
   await deviceSink(device, fresh).zero(0, device.info.sizeBytes);
   const disk = { root, sizeBytes, objectBytes };
+  const behind = new FlushBehind(device);
   const counts = await restoreDisk({
     store,
-    device: sparing(device, true),
+    device: sparing(behind, true),
     ...disk,
     progress,
     ...call,
   });
-  await device.flush();
+  await behind.flush();
   return counts;
 }

@@ -16,6 +16,8 @@ const RETRY_MS = 60_000;
  * so many milliseconds: with one rest a writer beside it kept 0.57 of its speed. */
 const RESTS_PER_WORK = 4;
 const REST_MS_MAX = 400;
+/** Ghosts are swept for so long before their family is read again. */
+const READ_AGAIN_MS = 1000;
 
 /** How far a deletion is: objects that were looked at, of so many. */
 export interface DeletionProgress {
@@ -115,14 +117,24 @@ export class Deletions implements AsyncDisposable {
     const { signal } = this.#stop;
     while (!signal.aborted) {
       try {
-        // One that cannot be finished does not keep the others.
-        for (const record of await this.#unfinished()) {
-          await this.finish(record).catch((error) => this.#failed(error));
-        }
+        await this.#finishAll(await this.#unfinished());
       } catch (error) {
         this.#failed(error);
       }
       await this.#clock.sleep(RETRY_MS, { signal }).catch(() => undefined);
+    }
+  }
+
+  /** One that cannot be finished does not keep the others. */
+  async #finishAll(records: readonly VolumeRecord[]): Promise<void> {
+    const ghosts = records.filter(({ vid }) => this.#swept.has(vid));
+    for (const [family, members] of Map.groupBy(ghosts, (ghost) => ghost.family)) {
+      const vids = members.map(({ vid }) => vid);
+      for (const error of await this.#sweepAgain(vids, family)) this.#failed(error);
+    }
+    for (const record of records) {
+      if (this.#swept.has(record.vid)) continue;
+      await this.finish(record).catch((error) => this.#failed(error));
     }
   }
 
@@ -140,12 +152,7 @@ export class Deletions implements AsyncDisposable {
   async #remove({ vid, family }: VolumeRecord): Promise<void> {
     try {
       const ghosts = await this.#families.pass(family, true, () => this.#takeTurn(vid, family));
-      for (const ghost of ghosts) {
-        await this.#families.pass(family, true, async () => {
-          const dead = await this.#find(ghost, family);
-          if (dead !== undefined) await this.#sweep(dead);
-        });
-      }
+      for (const error of await this.#sweepAgain(ghosts, family)) throw error;
     } finally {
       this.#running.delete(vid);
     }
@@ -153,14 +160,15 @@ export class Deletions implements AsyncDisposable {
 
   /** @returns ghosts that are to be swept after it */
   async #takeTurn(vid: Vid, family: Vid): Promise<readonly Vid[]> {
-    const dead = await this.#find(vid, family);
-    if (dead === undefined) return []; // another one has finished it
-    if (this.#swept.has(vid)) {
-      await this.#sweep(dead);
-      return [];
-    }
-    if (isBeingCopied(dead.record, dead.family)) return []; // its turn comes with a later round
-    const ghosts = ancestors(dead).filter((each) => this.#swept.get(each.vid) === 'resting');
+    const records = await this.#directory.family(family);
+    const record = records.find((each) => each.vid === vid);
+    if (record === undefined) return []; // another one has finished it
+    if (this.#swept.has(vid)) return [vid];
+    const dead = this.#dead(record, records);
+    if (isBeingCopied(record, records)) return []; // its turn comes with a later round
+    const ghosts = ancestors(record, records).filter(
+      (each) => this.#swept.get(each.vid) === 'resting',
+    );
     const sweepLater = (vids: Iterable<Vid>) => {
       for (const each of vids) this.#swept.set(each, 'again');
     };
@@ -178,16 +186,36 @@ export class Deletions implements AsyncDisposable {
     }
   }
 
-  /** Undefined if it is gone. */
-  async #find(vid: Vid, family: Vid): Promise<DeadMember | undefined> {
-    const records = await this.#directory.family(family);
-    const record = records.find((each) => each.vid === vid);
-    if (record === undefined) return undefined;
-    const waiting = records.filter((each) => isLeaving(each) && !this.#swept.has(each.vid));
-    return {
-      ...{ store: this.#store, record, family: records },
-      waiting: new Set(waiting.map((each) => each.vid)),
-    };
+  /**
+   * Sweeps ghosts, each by itself. There may be thousands, and to read the family takes as long as it
+   * is large: so it is read once for as many as are swept in a second. What dies meanwhile still counts
+   * as live.
+   * @returns what failed: a later round tries it again
+   */
+  async #sweepAgain(ghosts: readonly Vid[], family: Vid): Promise<unknown[]> {
+    const failures: unknown[] = [];
+    for (let next = 0; next < ghosts.length; ) {
+      await this.#families.pass(family, true, async () => {
+        const records = await this.#directory.family(family);
+        const byVid = new Map(records.map((record) => [record.vid, record]));
+        const others = records.filter(({ vid }) => !this.#swept.has(vid)); // nobody reads by these
+        const until = this.#clock.monotonicMs() + READ_AGAIN_MS;
+        do {
+          this.#stop.signal.throwIfAborted();
+          const record = byVid.get(ghosts[next] as Vid);
+          next += 1;
+          if (record === undefined) continue; // another one has finished it
+          await this.#sweep(this.#dead(record, others)).catch((error) => failures.push(error));
+        } while (next < ghosts.length && this.#clock.monotonicMs() < until);
+      });
+    }
+    return failures;
+  }
+
+  #dead(record: VolumeRecord, family: readonly VolumeRecord[]): DeadMember {
+    const waiting = family.filter((each) => isLeaving(each) && !this.#swept.has(each.vid));
+    const vids = new Set(waiting.map(({ vid }) => vid));
+    return { store: this.#store, record, family, waiting: vids };
   }
 
   /** So that clients keep most of the disk and of the processors. */
@@ -230,7 +258,7 @@ export class Deletions implements AsyncDisposable {
 }
 
 /** The nearest first. */
-function ancestors({ record, family }: DeadMember): VolumeRecord[] {
+function ancestors(record: VolumeRecord, family: readonly VolumeRecord[]): VolumeRecord[] {
   const byVid = new Map(family.map((member) => [member.vid, member]));
   const found: VolumeRecord[] = [];
   for (let at = byVid.get(record.parent); at !== undefined; at = byVid.get(at.parent)) {

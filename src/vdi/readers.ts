@@ -14,7 +14,7 @@ export interface DeadMember {
   readonly store: ObjectStore;
   /** Deleted or released. */
   readonly record: VolumeRecord;
-  /** Every record of its family, read after it began to be deleted. */
+  /** The records of its family, read after it began to be deleted; without ghosts is enough. */
   readonly family: readonly VolumeRecord[];
   /** Others that were deleted or released and count as live, because their own turn is still to come. */
   readonly waiting?: ReadonlySet<Vid>;

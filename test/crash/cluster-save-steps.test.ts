@@ -1,46 +1,25 @@
 import { expect, test } from 'vitest';
 import { newestSnap } from '../../src/app/cluster-snapshots/bases.ts';
 import { releaseHeld } from '../../src/app/cluster-snapshots/held.ts';
-import { checkStore } from '../../src/farm/snapshots/check.ts';
 import type { SimDisk } from '../../src/sim/sim-disk.ts';
 import { heldIn, saveNow, wrongIn } from '../app-unit/cluster-saves.ts';
 import { type ClusterWorld, openCluster } from '../app-unit/cluster-world.ts';
-import { all } from '../farm/snapshots/backups.ts';
-import { create, type FamilyModel, write } from '../vdi/family-model.ts';
+import { type FamilyModel, write } from '../vdi/family-model.ts';
 import { leaks, OBJECT_BLOCKS } from '../vdi/family-world.ts';
+import { type ClusterOperation, otherAndBase, tagsAndDamage } from './cluster-operations.ts';
 import {
-  allGoes,
   eitherState,
-  type Operation,
   remove,
+  removeAll,
   type States,
   walk,
+  whatIsLeft,
 } from './operation-steps.ts';
 import { type Moment, WAYS, type Way } from './steps.ts';
 
-/**
- * What freezes the cluster and lets go of what it froze, stopped after every step of the disk's log,
- * by a kill and by power cuts. Every VDI is whole; the snapshot is there as a whole, or is not; what
- * was frozen for it is let go by the next start; the next save works, and all can still be deleted.
- */
-interface SaveOperation extends Operation<ClusterWorld> {
-  /** Tags of the snapshots that are there before and after. */
-  readonly tags: readonly [before: string, after: string];
-}
-
-const BLOCKS = OBJECT_BLOCKS + 5;
-
 /** base with a snapshot and a clone of it, and other, of which there is nothing. */
 async function cluster(world: ClusterWorld, model: FamilyModel): Promise<void> {
-  await create(world, model, 'other', 20);
-  await write(world, model, 'other', { first: 1, count: 9, value: 5 });
-  await create(world, model, 'base', BLOCKS);
-  for (const first of [0, OBJECT_BLOCKS]) {
-    await write(world, model, 'base', { first, count: 3, value: 10 + first });
-  }
-  await world.volumes.snapshot('base', 'one');
-  model.snapshot('base', 'one');
-  await write(world, model, 'base', { first: 2, count: 2, value: 20 });
+  await otherAndBase(world, model);
   await world.volumes.clone({ name: 'base', snapshot: 'one' }, 'web');
   model.clone('base@one', 'web');
   await write(world, model, 'web', { first: OBJECT_BLOCKS + 1, count: 2, value: 40 });
@@ -57,7 +36,12 @@ async function saved(world: ClusterWorld, model: FamilyModel): Promise<void> {
 
 const save = (world: ClusterWorld) => saveNow(world, 'tue');
 
-const OPERATIONS: readonly SaveOperation[] = [
+/**
+ * What freezes the cluster and lets go of what it froze, stopped after every step of the disk's log,
+ * by a kill and by power cuts. Every VDI is whole; the snapshot is there as a whole, or is not; what
+ * was frozen for it is let go by the next start; the next save works, and all can still be deleted.
+ */
+const OPERATIONS: readonly ClusterOperation[] = [
   { title: 'a first save', prepare: cluster, act: save, tags: ['', 'tue'], stride: 4 },
   {
     title: 'a save of what changed since the last',
@@ -110,7 +94,7 @@ const OPERATIONS: readonly SaveOperation[] = [
 
 async function judge(
   disk: SimDisk,
-  operation: SaveOperation,
+  operation: ClusterOperation,
   states: States,
   { answered, step }: Moment<Way>,
 ): Promise<string[]> {
@@ -140,23 +124,21 @@ async function judge(
   if (again === undefined) return [...found, 'the next snapshot is not there after a power cut'];
   const kept = await next.parts.store.readSnap(again.name);
   found.push(...(await wrongIn(next.parts.store, kept, model)), ...(await model.compare(next)));
-  return [...found, ...(await allGoes(cut, next))];
+  await removeAll(next);
+  await next.settle();
+  return [...found, ...(await whatIsLeft(cut, next))];
 }
 
 /** Which snapshots there are; and that of the save, if it is there, is all that there was. */
 async function snapsAre(
-  { parts: { store } }: ClusterWorld,
-  { tags: [before, after] }: SaveOperation,
+  world: ClusterWorld,
+  operation: ClusterOperation,
   model: FamilyModel,
   answered: boolean,
 ): Promise<string[]> {
-  const found = (await all(checkStore(store))).map(({ message }) => message);
-  const snaps = store.snaps();
-  // Clocks of these worlds begin anew.
-  const tags = snaps.map(({ tag }) => tag).sort();
-  const shown = tags.join(' ');
-  if (shown !== after && (answered || shown !== before)) found.push(`there are ${shown}`);
-  const saved = snaps.find(({ tag }) => tag === 'tue');
+  const found = await tagsAndDamage(world, operation, answered);
+  const { store } = world.parts;
+  const saved = store.snaps().find(({ tag }) => tag === 'tue');
   if (saved === undefined) return found;
   return [...found, ...(await wrongIn(store, await store.readSnap(saved.name), model))];
 }

@@ -6,41 +6,26 @@ import {
   deleteSnapshot,
   planCollecting,
 } from '../../src/app/cluster-snapshots/removal.ts';
-import { checkStore } from '../../src/farm/snapshots/check.ts';
 import { beginWriting } from '../../src/farm/snapshots/writer.ts';
 import type { SimDisk } from '../../src/sim/sim-disk.ts';
 import { saveNow } from '../app-unit/cluster-saves.ts';
 import { type ClusterWorld, openCluster } from '../app-unit/cluster-world.ts';
-import { all } from '../farm/snapshots/backups.ts';
 import { content } from '../farm/snapshots/store-world.ts';
-import { create, type FamilyModel, write } from '../vdi/family-model.ts';
+import { type FamilyModel, write } from '../vdi/family-model.ts';
 import { leaks, OBJECT_BLOCKS } from '../vdi/family-world.ts';
-import { eitherState, type Operation, remove, type States, walk } from './operation-steps.ts';
+import {
+  BLOCKS,
+  type ClusterOperation,
+  otherAndBase,
+  tagsAndDamage,
+  tagsOf,
+} from './cluster-operations.ts';
+import { eitherState, remove, type States, walk } from './operation-steps.ts';
 import { WAYS } from './steps.ts';
-
-/**
- * What is done with snapshots of the cluster, stopped after every step of the disk's log, by a kill
- * and by power cuts. What is found is all of it or none: no VDI is half there, none that it is not
- * about is touched, nothing saved is lost; it can be done again, and then nothing is left over.
- */
-interface SnapshotOperation extends Operation<ClusterWorld> {
-  /** Tags of the snapshots that are there before and after. */
-  readonly tags: readonly [before: string, after: string];
-}
-
-const BLOCKS = OBJECT_BLOCKS + 5;
 
 /** other, which nothing is about; base with a snapshot, saved as mon, changed, and saved as tue. */
 async function cluster(world: ClusterWorld, model: FamilyModel): Promise<void> {
-  await create(world, model, 'other', 20);
-  await write(world, model, 'other', { first: 1, count: 9, value: 5 });
-  await create(world, model, 'base', BLOCKS);
-  for (const first of [0, OBJECT_BLOCKS]) {
-    await write(world, model, 'base', { first, count: 3, value: 10 + first });
-  }
-  await world.volumes.snapshot('base', 'one');
-  model.snapshot('base', 'one');
-  await write(world, model, 'base', { first: 2, count: 2, value: 20 });
+  await otherAndBase(world, model);
   await saveNow(world, 'mon');
   await write(world, model, 'base', { first: 9, count: 2, value: 30 });
   await saveNow(world, 'tue');
@@ -66,7 +51,12 @@ function asSaved(model: FamilyModel, name: string): void {
   model.fill(name, 2, 2, 20);
 }
 
-const OPERATIONS: readonly SnapshotOperation[] = [
+/**
+ * What is done with snapshots of the cluster, stopped after every step of the disk's log, by a kill
+ * and by power cuts. What is found is all of it or none: no VDI is half there, none that it is not
+ * about is touched, nothing saved is lost; it can be done again, and then nothing is left over.
+ */
+const OPERATIONS: readonly ClusterOperation[] = [
   {
     title: 'a load of what is gone',
     prepare: async (world, model) => {
@@ -119,7 +109,7 @@ const attach = async (world: ClusterWorld) => (await world.device('other')).flus
 
 async function judge(
   disk: SimDisk,
-  operation: SnapshotOperation,
+  operation: ClusterOperation,
   states: States,
   answered: boolean,
 ): Promise<string[]> {
@@ -149,26 +139,6 @@ async function judge(
   if (freedBytes > 0) found.push(`a collection left ${freedBytes} bytes`);
   await next.stop();
   return found;
-}
-
-/** Which snapshots there are, and whether all that they need is. */
-async function tagsAndDamage(
-  world: ClusterWorld,
-  { tags: [before, after] }: SnapshotOperation,
-  answered: boolean,
-): Promise<string[]> {
-  const found = (await all(checkStore(world.parts.store))).map(({ message }) => message);
-  const shown = tagsOf(world);
-  if (shown !== after && (answered || shown !== before)) found.push(`there are ${shown}`);
-  return found;
-}
-
-function tagsOf({ parts: { store } }: ClusterWorld): string {
-  return store
-    .snaps()
-    .map(({ tag }) => tag)
-    .sort()
-    .join(' ');
 }
 
 test.for(OPERATIONS.map((operation) => [operation.title, operation] as const))(

@@ -8,6 +8,7 @@ import type { LogEntry } from '../../src/sim/disk-log.ts';
 import { RecordingDisk } from '../../src/sim/recording-disk.ts';
 import { SimDisk } from '../../src/sim/sim-disk.ts';
 import { simRandom } from '../../src/sim/sim-random.ts';
+import { thrown } from './steps.ts';
 
 const KEYS = ['a', 'b', 'c', 'd', 'e', 'f'];
 /** Every coordinator here lies in this directory, which survives. */
@@ -58,7 +59,7 @@ export async function runCoordinatorCuts(options: {
     const answered = story.answers.filter(({ at }) => at <= moment).at(-1)?.revision ?? 0n;
     const unknown = refusedAt(recording.log, moment);
     const wrong = await checkTwice(left, wrap, { ...story, unknown }, answered, random).catch(
-      describe,
+      thrown,
     );
     if (wrong !== undefined) found.push(`seed ${seed}, stopped at ${moment} of ${now()}: ${wrong}`);
   }
@@ -192,8 +193,4 @@ function shownOf(entries: readonly Entry[]): Shown {
 function shownKey(key: string, revision: bigint, value: Uint8Array): string {
   const same = value.every((byte) => byte === value[0]);
   return `${key}@${revision}=${same ? `${value.length}x${value[0]}` : 'mixed'}`;
-}
-
-function describe(error: unknown): string {
-  return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }

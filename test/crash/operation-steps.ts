@@ -98,11 +98,15 @@ export async function remove(world: FamilyWorld, name: string, tag?: string): Pr
   await world.deletions.finish(await world.volumes.delete(name, what));
 }
 
-/** All of it goes, in the order of age; what is left then. */
-export async function allGoes(disk: SimDisk, world: FamilyWorld): Promise<string[]> {
+/** Deletes all of it, in the order of age. */
+export async function removeAll(world: FamilyWorld): Promise<void> {
   await world.leaveAll();
   for (const { name } of await world.directory.list()) await remove(world, name);
   for (const { name, tag } of await world.directory.snapshots()) await remove(world, name, tag);
+}
+
+/** What is there, where nothing must be; and stops the world. */
+export async function whatIsLeft(disk: SimDisk, world: FamilyWorld): Promise<string[]> {
   const left = (await world.directory.all()).map(({ vid, state }) => `${state} ${vid} is left`);
   left.push(...(await objectFiles(disk)));
   await world.stop();

@@ -11,6 +11,7 @@ import { DISK_BLOCKS, openDisk, orphans, valuesOf, violations } from './disk-wor
 import { type Family, openFamily } from './family.ts';
 import { restless } from './jitter.ts';
 import { runLoad } from './load.ts';
+import { thrown } from './steps.ts';
 
 type Stop = 'kill' | 'power-cut';
 type Allowed = (block: number, stop: Stop) => ReadonlySet<number>;
@@ -65,7 +66,7 @@ export async function runPowerCuts(options: {
           : await checkAndGoOn(left, { open, wrap, random, allowed, kind, stories, moment });
       found.push(...sentences.map((sentence) => `${label}: ${sentence}`));
     } catch (error) {
-      found.push(`${label}: ${error instanceof Error ? error.stack : String(error)}`);
+      found.push(`${label}: ${thrown(error)}`);
     }
     if (options.stopAtFirst === true && found.length > 0) break;
   }

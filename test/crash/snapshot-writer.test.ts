@@ -16,6 +16,7 @@ import {
 } from '../vdi/family-world.ts';
 import { BlockModel } from './block-model.ts';
 import { restless } from './jitter.ts';
+import { thrown } from './steps.ts';
 
 /** Replay: `SEEDS=3,17 npx vitest run --project sim test/crash/snapshot-writer`. */
 const fresh = () => Array.from({ length: 12 }, () => Math.floor(Math.random() * 2 ** 31));
@@ -167,9 +168,7 @@ test.for(seeds)(
       const stop = random.below(3) === 0 ? 'kill' : 'power-cut';
       const state = recording.stateAfter(moment);
       const left = stop === 'kill' ? state.kill(random) : state.powerCut(random);
-      const wrong = await judge(left, load, moment, stop).catch((error) => [
-        String(error instanceof Error ? error.stack : error),
-      ]);
+      const wrong = await judge(left, load, moment, stop).catch((error) => [thrown(error)]);
       found.push(...wrong.map((sentence) => `${stop} at ${moment} of ${now()}: ${sentence}`));
     }
     expect(found).toEqual([]);

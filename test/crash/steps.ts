@@ -65,7 +65,8 @@ export async function stopAfterEachStep<Stop extends Way>(
     const all = answered || steps.isThorough === true;
     for (const way of all ? ways : [ways[at % ways.length]!]) {
       const left = way.stop(recording.stateAfter(at), simRandom(at));
-      const wrong = await judge(left, { way, step: at - from, answered }).catch(describe);
+      const moment = { way, step: at - from, answered };
+      const wrong = await judge(left, moment).catch((error) => [thrown(error)]);
       found.push(...wrong.map((sentence) => `${way.kind} at ${at - from}: ${sentence}`));
       stops += 1;
     }
@@ -74,6 +75,7 @@ export async function stopAfterEachStep<Stop extends Way>(
   return { stops, found };
 }
 
-function describe(error: unknown): string[] {
-  return [error instanceof Error ? (error.stack ?? error.message) : String(error)];
+/** What was thrown, with where. */
+export function thrown(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }

@@ -54,16 +54,30 @@ export async function change(
   changedBytes: number,
   seed: number,
 ): Promise<void> {
+  const changes = await changeVdi(imagePath, socket, exportName, pattern, changedBytes, seed);
   await using image = await open(imagePath, 'r+');
-  await using device = await connectNbd(await openNodeNet(), `unix:${socket}`, exportName);
+  for (const { at, bytes } of changes) await image.write(bytes, 0, bytes.length, at);
+  await image.sync();
+}
+
+/** Changes of a VDI that is as full as an image, stable afterwards; the image stays as it is. */
+export async function changeVdi(
+  imagePath: string,
+  socket: string,
+  exportName: string,
+  pattern: Pattern,
+  changedBytes: number,
+  seed: number,
+): Promise<readonly Change[]> {
+  await using image = await open(imagePath);
   const changes: Change[] = [];
   for await (const one of changesOf(image, pattern, changedBytes, seed)) changes.push(one);
-  // In order: of two changes of one place the later one stays, here as there.
-  for (const { at, bytes } of changes) await image.write(bytes, 0, bytes.length, at);
-  const last = new Map(changes.map((one) => [one.at, one]));
-  await forEachAtMost(16, last.values(), async ({ at, bytes }) => {
+  // Of two changes of one place the later one stays.
+  const last = [...new Map(changes.map((one) => [one.at, one])).values()];
+  await using device = await connectNbd(await openNodeNet(), `unix:${socket}`, exportName);
+  await forEachAtMost(16, last, async ({ at, bytes }) => {
     await device.write(at, bytes, { durable: false });
   });
   await device.flush();
-  await image.sync();
+  return last;
 }

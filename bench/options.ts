@@ -38,8 +38,9 @@ npm run bench -- memory [options]      a 4 TiB VDI with 100,000 objects: start, 
 npm run bench -- fairness [options]    small reads beside a writer at full speed; cold beside hot
 npm run bench -- flush [options]       what a flush costs by each of three ways
 npm run bench -- snapshots [options]   snapshots and clones: making, reading, writing, deleting
-npm run bench -- farm [options]        backups of an image with this machine's /usr, beside restic; a
-                                       snapshot beside a writer
+npm run bench -- farm [options]        backups of an image with this machine's /usr, beside restic:
+                                       --only backups, clones, verify, restore; and, with --only
+                                       beside, a snapshot of the cluster beside a writer
 npm run bench -- slices [options]      what slices of a backup cost, by their size and zstd's level
 npm run bench -- packs [options]       objects of backups as files and in packs; a million slices
 npm run bench -- door [options]        what strangers and bad clients cost: memory, others' throughput

@@ -3,13 +3,19 @@ import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Scope } from './scope.ts';
 
+/** How long a restore took, and how long with a sync of what was written. */
+export interface Restored {
+  readonly ms: number;
+  readonly stableMs: number;
+}
+
 /** A repository of restic's, with its cache beside it, and the defaults for all else. */
 export interface ResticRepository {
   readonly directory: string;
   /** Backs a file up. @returns how long that took, the program's start included */
   backup(file: string): Promise<number>;
   /** Writes the latest state of a file to a new one, and removes that, unmeasured. */
-  restore(file: string): Promise<number>;
+  restore(file: string): Promise<Restored>;
   /** Reads and proves everything. */
   check(): Promise<number>;
   remove(): Promise<void>;
@@ -35,9 +41,12 @@ export async function resticRepository(scope: Scope, name: string): Promise<Rest
     backup: (file) => restic('backup', file),
     restore: async (file) => {
       const target = join(place, 'restored');
+      const began = performance.now();
       const ms = await restic('restore', 'latest', '--target', target, '--include', file);
+      await scope.children.run('sync', ['-f', target]);
+      const stableMs = performance.now() - began;
       await rm(target, { recursive: true });
-      return ms;
+      return { ms, stableMs };
     },
     check: () => restic('check', '--read-data'),
     remove: () => rm(place, { recursive: true, force: true }),

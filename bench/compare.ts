@@ -1,9 +1,9 @@
-import { join, matchesGlob } from 'node:path';
+import { join } from 'node:path';
 import { MiB } from '../src/base/units.ts';
 import { CASES, type Case } from './cases.ts';
 import { type FioResult, runFio } from './fio.ts';
 import { writeImage } from './image.ts';
-import type { Options } from './options.ts';
+import { isAsked, type Options } from './options.ts';
 import { cpuSeconds, memoryBytes, resetPeak } from './process-stats.ts';
 import type { Scope } from './scope.ts';
 import { type Server, type ServerName, startServer } from './servers.ts';
@@ -47,7 +47,7 @@ export async function compare(
   options: Options,
   say: (line: string) => void,
 ): Promise<CaseResult[]> {
-  const cases = CASES.filter(({ name }) => options.only.some((glob) => matchesGlob(name, glob)));
+  const cases = CASES.filter(({ name }) => isAsked(options, name));
   if (cases.length === 0) throw new Error(`no case is called ${options.only.join(' or ')}`);
   const image = join(scope.directory, 'image.raw');
   await writeImage(image, imageBytes(options));

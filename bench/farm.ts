@@ -1,9 +1,9 @@
 import { copyFile, constants as files, mkdir, rm, stat } from 'node:fs/promises';
-import { join, matchesGlob, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { MiB } from '../src/base/units.ts';
 import { change, changeVdi, type Pattern } from './disk-changes.ts';
 import { farmBeside } from './farm-beside.ts';
-import type { Options } from './options.ts';
+import { isAsked, type Options } from './options.ts';
 import {
   bytesBelow,
   type ResticRepository,
@@ -59,8 +59,6 @@ export async function farm(
   const head = ['backups and snapshots', 'sheepdog-nbd', other, 'ratio', 'goal'];
   return { rows, text: table(head, cells) };
 }
-
-const isAsked = ({ only }: Options, part: string) => only.some((glob) => matchesGlob(part, glob));
 
 async function beside(scope: Scope, { sizeBytes, rounds }: Options, say: Say): Promise<Row[]> {
   const image = await rootImage(scope, sizeBytes, say);

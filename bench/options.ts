@@ -1,4 +1,5 @@
 import { freemem, tmpdir } from 'node:os';
+import { matchesGlob } from 'node:path';
 import { parseArgs } from 'node:util';
 import { GiB, KiB, MiB, TiB } from '../src/base/units.ts';
 import { SERVER_NAMES, type ServerName } from './servers.ts';
@@ -33,6 +34,11 @@ export interface Options {
   readonly json?: string;
 }
 
+/** Whether a part of a scenario is to be measured. */
+export function isAsked({ only }: Options, part: string): boolean {
+  return only.some((glob) => matchesGlob(part, glob));
+}
+
 export const USAGE = `npm run bench -- [compare] [options]   sheep beside nbdkit and qemu-nbd (default)
 npm run bench -- memory [options]      a 4 TiB VDI with 100,000 objects: start, resident memory
 npm run bench -- fairness [options]    small reads beside a writer at full speed; cold beside hot
@@ -42,7 +48,8 @@ npm run bench -- farm [options]        backups of an image with this machine's /
                                        --only backups, clones, verify, restore; and, with --only
                                        beside, a snapshot of the cluster beside a writer
 npm run bench -- slices [options]      what slices of a backup cost, by their size and zstd's level
-npm run bench -- packs [options]       objects of backups as files and in packs; a million slices
+npm run bench -- packs [options]       objects of backups as files and in packs (--only ways); a store
+                                       of a million slices (--only million)
 npm run bench -- door [options]        what strangers and bad clients cost: memory, others' throughput
 npm run bench -- tls [options]         inside TLS, beside qemu-nbd with the same certificates
 

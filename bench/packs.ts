@@ -8,7 +8,7 @@ import { beginWriting } from '../src/farm/snapshots/writer.ts';
 import { nodeDisk } from '../src/host/node-disk.ts';
 import { nodeRandom } from '../src/host/node-random.ts';
 import { type Asked, openBenchStore, type Told } from './million.ts';
-import type { Options } from './options.ts';
+import { isAsked, type Options } from './options.ts';
 import type { Scope } from './scope.ts';
 import { median, rotated } from './statistics.ts';
 import { table } from './table.ts';
@@ -21,6 +21,8 @@ const MILLION = 1_000_000;
 
 const WAYS = ['a file each, synced', 'a file each, syncfs', 'packs'] as const;
 type Way = (typeof WAYS)[number];
+
+type Say = (line: string) => void;
 
 interface Row {
   readonly what: string;
@@ -37,9 +39,21 @@ interface Row {
 export async function packs(
   scope: Scope,
   options: Options,
-  say: (line: string) => void,
+  say: Say,
 ): Promise<{ rows: Row[]; text: string }> {
   const rows: Row[] = [];
+  if (isAsked(options, 'ways')) rows.push(...(await ways(scope, options, say)));
+  if (isAsked(options, 'million')) rows.push(...(await million(scope, say)));
+  const shown = rows.map(({ what, seconds, files, residentMiB }) => [
+    what,
+    `${seconds.toFixed(1)} s`,
+    files === undefined ? '' : `${files}`,
+    residentMiB === undefined ? '' : `${residentMiB} MiB`,
+  ]);
+  return { rows, text: table(['what', 'time', 'files', 'memory at most'], shown) };
+}
+
+async function ways(scope: Scope, options: Options, say: Say): Promise<Row[]> {
   const times = new Map<Way, number[]>(WAYS.map((way) => [way, []]));
   const files = new Map<Way, number>();
   for (let round = 0; round < options.rounds; round += 1) {
@@ -52,26 +66,22 @@ export async function packs(
       say(`${way}: ${((performance.now() - begun) / 1000).toFixed(1)} s`);
     }
   }
-  for (const way of WAYS) {
+  return WAYS.map((way) => {
     const seconds = median(times.get(way) ?? []);
-    rows.push({ what: `${OBJECTS} objects, ${way}`, seconds, files: files.get(way) ?? 0 });
-  }
+    return { what: `${OBJECTS} objects, ${way}`, seconds, files: files.get(way) ?? 0 };
+  });
+}
+
+async function million(scope: Scope, say: Say): Promise<Row[]> {
+  const rows: Row[] = [];
   const directory = join(scope.directory, 'million');
   for (const asked of ['make', 'open', 'plan', 'check'] as const) {
     const { seconds, residentBytes } = await ask(asked, directory);
     say(`${MILLION} slices, ${asked}: ${seconds.toFixed(1)} s`);
-    rows.push({
-      what: `${MILLION} slices, ${asked}`,
-      ...{ seconds, residentMiB: Math.round(residentBytes / MiB) },
-    });
+    const residentMiB = Math.round(residentBytes / MiB);
+    rows.push({ what: `${MILLION} slices, ${asked}`, seconds, residentMiB });
   }
-  const shown = rows.map(({ what, seconds, files: count, residentMiB }) => [
-    what,
-    `${seconds.toFixed(1)} s`,
-    count === undefined ? '' : `${count}`,
-    residentMiB === undefined ? '' : `${residentMiB} MiB`,
-  ]);
-  return { rows, text: table(['what', 'time', 'files', 'memory at most'], shown) };
+  return rows;
 }
 
 async function store(way: Way, directory: string): Promise<void> {
@@ -112,7 +122,9 @@ function folder(low: number): string {
 /** In a process of its own, so that its memory is what this takes. */
 async function ask(asked: Asked, directory: string): Promise<Told> {
   const path = join(import.meta.dirname, 'million.ts');
-  const env = { ...process.env, MALLOC_ARENA_MAX: '1' }; // as bin/launch.sh
-  const { stdout } = await promisify(execFile)(process.execPath, [path, asked, directory], { env });
+  // As bin/launch.sh starts a program.
+  const env = { ...process.env, MALLOC_ARENA_MAX: '1' };
+  const args = ['--max-semi-space-size=4', path, asked, directory];
+  const { stdout } = await promisify(execFile)(process.execPath, args, { env });
   return JSON.parse(stdout) as Told;
 }

@@ -1,9 +1,8 @@
-import { matchesGlob } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BLOCK_BYTES, GiB, KiB, MiB, TiB } from '../src/base/units.ts';
 import { askAdmin, listedObjects } from './admin.ts';
 import { type FioJob, type FioResult, runFio } from './fio.ts';
-import type { Options } from './options.ts';
+import { isAsked, type Options } from './options.ts';
 import { bytesWritten, memoryBytes } from './process-stats.ts';
 import type { Scope } from './scope.ts';
 import { adminSocket, type Server, startSheep } from './servers.ts';
@@ -39,7 +38,7 @@ export async function snapshots(
 ): Promise<{ rows: Row[]; text: string }> {
   const rows: Row[] = [];
   for (const [name, part] of Object.entries(PARTS)) {
-    if (options.only.some((glob) => matchesGlob(name, glob))) {
+    if (isAsked(options, name)) {
       rows.push(...(await part(scope, options, say)));
     }
   }

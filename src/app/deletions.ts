@@ -152,7 +152,8 @@ export class Deletions implements AsyncDisposable {
   async #remove({ vid, family }: VolumeRecord): Promise<void> {
     try {
       const ghosts = await this.#families.pass(family, true, () => this.#takeTurn(vid, family));
-      for (const error of await this.#sweepAgain(ghosts, family)) throw error;
+      const [failure] = await this.#sweepAgain(ghosts, family);
+      if (failure !== undefined) throw failure;
     } finally {
       this.#running.delete(vid);
     }

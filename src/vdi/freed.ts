@@ -29,8 +29,8 @@ type Candidates = ReadonlyMap<number, Set<Vid>>;
  * however many there are. Comes before its own sweep, which takes away what tells all this.
  * @param dead    it was deleted just now: nothing of it is missing
  * @param ghosts  deleted before it, and swept since
- * @returns those of them that have to be swept, because they may be gone, or all of them if damage
- *          keeps it from being told what is freed
+ * @returns those of them that have to be swept, because they may be gone; all of them if nobody reads
+ *          anything any more, or if damage keeps it from being told what is freed
  */
 export async function removeFreed(
   dead: DeadMember,
@@ -38,11 +38,14 @@ export async function removeFreed(
   steps: Steps = {},
 ): Promise<ReadonlySet<Vid>> {
   if (ghosts.length === 0) return new Set();
+  const all = new Set(ghosts.map(({ vid }) => vid));
+  const readers = new Readers(dead);
+  if (!readers.some) return all;
   try {
-    return await new Freed(dead, ghosts, steps).run();
+    return await new Freed(dead, ghosts, readers, steps).run();
   } catch (error) {
     if (!isDamage(error)) throw error;
-    return new Set(ghosts.map(({ vid }) => vid));
+    return all;
   }
 }
 
@@ -55,12 +58,12 @@ class Freed {
   /** Ghosts of which a leaf came to nothing. */
   readonly #emptied = new Set<Vid>();
 
-  constructor(dead: DeadMember, ghosts: readonly VolumeRecord[], steps: Steps) {
+  constructor(dead: DeadMember, ghosts: readonly VolumeRecord[], readers: Readers, steps: Steps) {
     this.#dead = dead;
     this.#names = new DataNames(dead.record.family);
     const remains = (ghost: VolumeRecord) => new Remains(dead.store, ghost, steps, this.#names);
     this.#ghosts = new Map(ghosts.map((ghost) => [ghost.vid, remains(ghost)]));
-    this.#readers = new Readers(dead);
+    this.#readers = readers;
     this.#steps = steps;
   }
 

@@ -63,6 +63,11 @@ export class Readers {
     this.#names = new DataNames(record.family);
   }
 
+  /** Whether there are any. */
+  get some(): boolean {
+    return this.#members.length > 0;
+  }
+
   /** @throws SheepError `ERR_MISSING`, `ERR_CORRUPT` */
   async at(leaf: number): Promise<LeafReaders> {
     const owners = new Set<Vid>();

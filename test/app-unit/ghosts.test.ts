@@ -215,6 +215,21 @@ async function overGhost(disk: SimDisk, ask: Parameters<typeof asking>[1], clock
   return { world, model };
 }
 
+test('the last of a family goes, and no object is asked for what it inherits', async () => {
+  let asked = 0;
+  const disk = newDisk();
+  const { world } = await overGhost(disk, (call) => {
+    if (call === 'sources') asked += 1;
+  });
+  await world.leaveAll();
+  await world.deletions.finish(await world.volumes.delete('base', DELETE));
+  asked = 0;
+  await remove(world, 'b');
+  expect(asked).toBe(0);
+  expect(await world.directory.all()).toEqual([]);
+  expect(await objectFiles(disk)).toEqual([]);
+});
+
 test.for(['ERR_CORRUPT', 'ERR_MISSING'] as const)(
   'where it cannot be told what is freed, for %s, all of it goes all the same',
   async (code) => {

@@ -5,6 +5,7 @@ import { checkRestoreName, restoreBackup } from '../app/backup/restore.ts';
 import type { BackupStore } from '../app/backup/store.ts';
 import { quoted } from '../app/transfer/image-formats.ts';
 import { SheepError } from '../base/errors.ts';
+import { nodeCpuPool } from '../host/node-cpu-pool.ts';
 import { DIRECTORY, ID, NBD_OPTION } from './argument-texts.ts';
 import { withBackups } from './backup-store.ts';
 import type { Collie } from './collie-command.ts';
@@ -29,7 +30,10 @@ export function restoreCommand(collie: Collie): Command {
       async (directory: string, id: string, name: string, _options: unknown, command: Command) => {
         const options: RestoreOptions = command.optsWithGlobals();
         checkRestoreName(name);
-        await withBackups(collie, { directory }, async (store) => {
+        // A thread begins while the store is opened.
+        await using pool = nodeCpuPool();
+        pool.begin();
+        await withBackups(collie, { directory, pool }, async (store) => {
           const backup = findBackup(await backupsIn(store), id);
           await TransferSession.run(collie, options, async (session) => {
             const existing = await session.find({ name });

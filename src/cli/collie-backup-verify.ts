@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { backupsIn, findEntry } from '../app/backup/backups.ts';
 import { type FindingView, type VerifyProgress, verifyBackups } from '../app/backup/verify.ts';
+import { nodeCpuPool } from '../host/node-cpu-pool.ts';
 import { printable } from './admin-client.ts';
 import { DIRECTORY } from './argument-texts.ts';
 import { withBackups } from './backup-store.ts';
@@ -21,7 +22,10 @@ export function verifyCommand(collie: Collie): Command {
     .option('--sample <percent>', 'read only so many of a hundred slices, drawn by chance')
     .action(async (directory: string, id: string | undefined, options: VerifyOptions) => {
       const samplePercent = percentOf(options.sample);
-      await withBackups(collie, { directory }, async (store) => {
+      // A thread begins while the store is opened.
+      await using pool = nodeCpuPool();
+      pool.begin();
+      await withBackups(collie, { directory, pool }, async (store) => {
         const entries = id === undefined ? store.snaps() : [findEntry(await backupsIn(store), id)];
         using shown = collie.progress('verifying');
         let readBytes = 0;

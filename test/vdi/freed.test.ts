@@ -78,6 +78,6 @@ class TidyLife extends Life<FamilyWorld> {
 test('a deletion leaves nothing that only the deleted needed, whatever lies below it', async () => {
   await fc.assert(
     fc.asyncProperty(stepsOf(KINDS), (life) => new TidyLife((disk) => openWorld(disk)).run(life)),
-    { numRuns: Number(process.env['RUNS'] ?? 60) },
+    { numRuns: 100 },
   );
 }, 300_000);

@@ -7,7 +7,7 @@ import { KiB, MiB } from '../src/base/units.ts';
 import { beginWriting } from '../src/farm/snapshots/writer.ts';
 import { nodeDisk } from '../src/host/node-disk.ts';
 import { nodeRandom } from '../src/host/node-random.ts';
-import { type Asked, openBenchStore, type Told } from './million.ts';
+import { type Asked, openBenchStore, STEPS, type Told } from './million.ts';
 import { isAsked, type Options } from './options.ts';
 import type { Scope } from './scope.ts';
 import { median, rotated } from './statistics.ts';
@@ -34,7 +34,7 @@ interface Row {
 /**
  * Why objects are kept in packs: the same objects stored as files and in packs, until all of it is
  * stable. And what a store of a million slices takes: time and memory of a process of its own that
- * opens it, plans a collection and checks all of it.
+ * opens it, plans a collection, checks all of it, and moves what stays of it.
  */
 export async function packs(
   scope: Scope,
@@ -75,7 +75,7 @@ async function ways(scope: Scope, options: Options, say: Say): Promise<Row[]> {
 async function million(scope: Scope, say: Say): Promise<Row[]> {
   const rows: Row[] = [];
   const directory = join(scope.directory, 'million');
-  for (const asked of ['make', 'open', 'plan', 'check'] as const) {
+  for (const asked of STEPS) {
     const { seconds, residentBytes } = await ask(asked, directory);
     say(`${MILLION} slices, ${asked}: ${seconds.toFixed(1)} s`);
     const residentMiB = Math.round(residentBytes / MiB);

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type FileHandle, open, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { constants, zstdCompressSync } from 'node:zlib';
+import { contentWork } from '../src/base/content.ts';
 import { BLOCK_BYTES, GiB, KiB, MiB } from '../src/base/units.ts';
 import type { Options } from './options.ts';
 import { bytesBelow, resticRepository } from './restic.ts';
@@ -138,13 +138,13 @@ function distinct(disks: readonly Uint8Array[], sliceBytes: number, known = new 
 }
 
 function stored(parts: readonly Uint8Array[], level: number): number {
-  const params = { [constants.ZSTD_c_compressionLevel]: level };
-  let bytes = 0;
+  let total = 0;
   for (const part of parts) {
-    const { length } = zstdCompressSync(part, { params });
-    bytes += Math.min(length, part.length) + OVERHEAD_BYTES;
+    const bytes = part.slice(); // it is compressed where it stands
+    const job = { codec: 'zstd', level, sliceBytes: part.length, bytes, which: [0] } as const;
+    for (const { length } of contentWork.compress(job)) total += length + OVERHEAD_BYTES;
   }
-  return bytes;
+  return total;
 }
 
 const secondsSince = (began: NodeJS.CpuUsage) => {

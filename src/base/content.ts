@@ -146,6 +146,8 @@ function compress(codec: CodecName, level: number, payload: Uint8Array): Uint8Ar
     case 'zstd':
       return zstdCompressSync(payload, {
         params: { [constants.ZSTD_c_compressionLevel]: level },
+        // Without it zstd takes tables for something long, which fit no cache.
+        pledgedSrcSize: payload.length,
         chunkSize: chunkFor(payload.length),
       });
     case 'zlib':

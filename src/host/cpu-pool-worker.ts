@@ -1,15 +1,29 @@
-import { readlinkSync } from 'node:fs';
-import { setPriority } from 'node:os';
-import { basename } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
-import { contentWork } from '../base/content.ts';
+import { type CodecName, contentWork } from '../base/content.ts';
 import type { WorkAnswer, WorkerData, WorkRequest } from './cpu-work.ts';
+import { yieldToOthers } from './thread-priority.ts';
+
+/** With less of a processor than this, compressing less makes up for some of it. */
+const HURRIED_BELOW = 0.7;
+/** zstd takes 0.8 of its time at these, and half of it for what hardly gets shorter. */
+const HURRIED_LEVEL: Readonly<Record<CodecName, number>> = { zstd: 1, zlib: 1, none: 0 };
+/** How much the latest job says of it. */
+const WEIGHT = 0.25;
 
 /** One thread of node-cpu-pool.ts. It does the jobs that it is sent, one after the other. */
-const { nice }: WorkerData = workerData;
-if (nice > 0) beNice();
+const { yielding }: WorkerData = workerData;
+if (yielding !== undefined) yieldToOthers(yielding);
+/** How much of a processor this thread has had lately while it worked. */
+let share = 1;
+
 parentPort?.on('message', (request: WorkRequest) => {
-  parentPort?.postMessage(answerTo(request));
+  const beganMs = performance.now();
+  const began = process.threadCpuUsage();
+  const answer = answerTo(request);
+  const { user, system } = process.threadCpuUsage(began);
+  const tookMs = performance.now() - beganMs;
+  if (tookMs > 0) share += WEIGHT * (Math.min(1, (user + system) / 1000 / tookMs) - share);
+  parentPort?.postMessage(answer);
 });
 
 function answerTo({ number, kind, job }: WorkRequest): WorkAnswer {
@@ -18,7 +32,7 @@ function answerTo({ number, kind, job }: WorkRequest): WorkAnswer {
       case 'name':
         return { number, result: contentWork.name(job) };
       case 'compress':
-        return { number, result: contentWork.compress(job) };
+        return { number, result: contentWork.compress({ ...job, level: levelOf(job) }) };
       case 'prove':
         return { number, result: contentWork.prove(job) };
     }
@@ -27,11 +41,7 @@ function answerTo({ number, kind, job }: WorkRequest): WorkAnswer {
   }
 }
 
-/** Linux keeps a priority for each thread, and setpriority(2) takes the ID of one. */
-function beNice(): void {
-  try {
-    setPriority(Number(basename(readlinkSync('/proc/thread-self'))), nice);
-  } catch {
-    // Without /proc or the right to it: the work counts, at whatever priority.
-  }
+function levelOf({ codec, level }: { codec: CodecName; level: number }): number {
+  const hurried = yielding !== undefined && share < HURRIED_BELOW;
+  return hurried ? Math.min(level, HURRIED_LEVEL[codec]) : level;
 }

@@ -1,9 +1,10 @@
 import type { Compressed, CompressJob, Flaw, NameJob, ProveJob } from '../base/content.ts';
+import type { Yielding } from './thread-priority.ts';
 
 /** What a thread is started with. */
 export interface WorkerData {
-  /** As of nice(1). */
-  readonly nice: number;
+  /** Absent: it has the priority of all others. */
+  readonly yielding?: Yielding;
 }
 /** What a thread is sent. */
 export type WorkRequest = { readonly number: number } & (

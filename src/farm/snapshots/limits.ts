@@ -24,7 +24,7 @@ export const SNAPSHOT_LIMITS = {
   smallPackShare: 0.25,
   smallPacksMax: 32,
   /** How hard to compress: measured in ARCHITECTURE.md. */
-  level: { zstd: 3, zlib: 6, none: 0 },
+  level: { zstd: 4, zlib: 6, none: 0 },
   /** One job of a thread: some milliseconds of work. */
   batchBytes: 1 * MiB,
   /** And no more slices than that, however short: some objects of JavaScript's for each. */

@@ -1,7 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { type CodecName, contentWork } from '../base/content.ts';
 import type { WorkAnswer, WorkerData, WorkRequest } from './cpu-work.ts';
-import { yieldToOthers } from './thread-priority.ts';
 
 /** With less of a processor than this, compressing less makes up for some of it. */
 const HURRIED_BELOW = 0.7;
@@ -12,7 +11,11 @@ const WEIGHT = 0.25;
 
 /** One thread of node-cpu-pool.ts. It does the jobs that it is sent, one after the other. */
 const { yielding }: WorkerData = workerData;
-if (yielding !== undefined) yieldToOthers(yielding);
+// What it takes is loaded only where it is used: a backup of little is over in half a second.
+if (yielding !== undefined) {
+  const { yieldToOthers } = await import('./thread-priority.ts');
+  yieldToOthers(yielding);
+}
 /** How much of a processor this thread has had lately while it worked. */
 let share = 1;
 

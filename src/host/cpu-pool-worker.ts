@@ -1,32 +1,30 @@
+import { readlinkSync } from 'node:fs';
+import { setPriority } from 'node:os';
+import { basename } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
 import { type CodecName, contentWork } from '../base/content.ts';
 import type { WorkAnswer, WorkerData, WorkRequest } from './cpu-work.ts';
 
 /** With less of a processor than this, compressing less makes up for some of it. */
 const HURRIED_BELOW = 0.7;
-/** zstd takes 0.8 of its time at these, and half of it for what hardly gets shorter. */
+/** zstd takes 0.7 of its time at this, and half of it for what hardly gets shorter. */
 const HURRIED_LEVEL: Readonly<Record<CodecName, number>> = { zstd: 1, zlib: 1, none: 0 };
-/** How much the latest job says of it. */
+/** How much the latest job says of the share. */
 const WEIGHT = 0.25;
 
 /** One thread of node-cpu-pool.ts. It does the jobs that it is sent, one after the other. */
-const { yielding }: WorkerData = workerData;
-// What it takes is loaded only where it is used: a backup of little is over in half a second.
-if (yielding !== undefined) {
-  const { yieldToOthers } = await import('./thread-priority.ts');
-  yieldToOthers(yielding);
-}
+const { nice }: WorkerData = workerData;
+if (nice > 0) beNice();
 /** How much of a processor this thread has had lately while it worked. */
 let share = 1;
 
 parentPort?.on('message', (request: WorkRequest) => {
   const beganMs = performance.now();
   const began = process.threadCpuUsage();
-  const answer = answerTo(request);
+  parentPort?.postMessage(answerTo(request));
   const { user, system } = process.threadCpuUsage(began);
   const tookMs = performance.now() - beganMs;
   if (tookMs > 0) share += WEIGHT * (Math.min(1, (user + system) / 1000 / tookMs) - share);
-  parentPort?.postMessage(answer);
 });
 
 function answerTo({ number, kind, job }: WorkRequest): WorkAnswer {
@@ -44,7 +42,19 @@ function answerTo({ number, kind, job }: WorkRequest): WorkAnswer {
   }
 }
 
+/** Who yields is in nobody's way for long: what is compressed less is done sooner. */
 function levelOf({ codec, level }: { codec: CodecName; level: number }): number {
-  const hurried = yielding !== undefined && share < HURRIED_BELOW;
-  return hurried ? Math.min(level, HURRIED_LEVEL[codec]) : level;
+  return nice > 0 && share < HURRIED_BELOW ? Math.min(level, HURRIED_LEVEL[codec]) : level;
+}
+
+/**
+ * Linux keeps a priority for each thread, and setpriority(2) takes the ID of one. Not SCHED_IDLE: locks
+ * of the C library and of Node are also those of the threads that serve, and might be held for a second.
+ */
+function beNice(): void {
+  try {
+    setPriority(Number(basename(readlinkSync('/proc/thread-self'))), nice);
+  } catch {
+    // Without /proc or the right to it: the work counts, at whatever priority.
+  }
 }

@@ -1,10 +1,9 @@
 import type { Compressed, CompressJob, Flaw, NameJob, ProveJob } from '../base/content.ts';
-import type { Yielding } from './thread-priority.ts';
 
 /** What a thread is started with. */
 export interface WorkerData {
-  /** Absent: it has the priority of all others. */
-  readonly yielding?: Yielding;
+  /** As of nice(1). */
+  readonly nice: number;
 }
 /** What a thread is sent. */
 export type WorkRequest = { readonly number: number } & (

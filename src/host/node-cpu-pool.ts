@@ -12,14 +12,11 @@ import {
 import { describeError, SheepError } from '../base/errors.ts';
 import type { CpuPool } from '../contracts/cpu-pool.ts';
 import type { WorkAnswer, WorkerData, WorkRequest, WorkResult } from './cpu-work.ts';
-import type { Yielding } from './thread-priority.ts';
 
 interface Waiting {
   /** When it began to wait. */
   readonly sinceMs: number;
   readonly request: WorkRequest;
-  /** When it was sent to a thread. */
-  sentMs: number;
   readonly resolve: (result: WorkResult) => void;
   readonly reject: (error: Error) => void;
 }
@@ -27,8 +24,6 @@ interface Waiting {
 /** A thread and what it was sent, in order. One job is worked on while the next is on its way. */
 interface Thread {
   readonly worker: Worker;
-  /** Undefined: it does not yield. */
-  readonly yielding: Yielding | undefined;
   /** When it gave its first answer; undefined: it is still starting. */
   worksSinceMs: number | undefined;
   readonly sent: Map<number, Waiting>;
@@ -36,10 +31,6 @@ interface Thread {
 const SENT_MAX = 2;
 /** A job that waits longer than it takes to start a thread is worth one more. */
 const WAITS_MAX_MS = 50;
-/** A job takes milliseconds: where none is done for this long, nobody leaves anything to spare. */
-const STARVES_MS = 1_000;
-/** After so long on their share, threads try again with what is to spare. */
-const SPARE_AGAIN_MS = 30_000;
 
 /** What a job leaves behind is garbage at once, and the codecs' memory goes with it: collected often. */
 const YOUNG = { maxYoungGenerationSizeMb: 2 };
@@ -54,31 +45,25 @@ export interface ThreadPool extends CpuPool {
 
 /**
  * Threads of this process: one is started with the first job, others when jobs have to wait.
- * @param yields  to whoever else wants the processors, our own other threads among them: jobs take
- *                what these leave; and where that is nothing for a second, other threads do them, which
- *                have a tenth of a processor each
+ * @param nice  of them alone, as of nice(1): above 0 they yield to whoever else wants the processor,
+ *              our own other threads among them
  */
-export function nodeCpuPool(threads: number = availableParallelism(), yields = false): ThreadPool {
-  return new NodeCpuPool(threads, yields);
+export function nodeCpuPool(threads: number = availableParallelism(), nice = 0): ThreadPool {
+  return new NodeCpuPool(threads, nice);
 }
 
 class NodeCpuPool implements ThreadPool {
   readonly threads: number;
   readonly here = contentWork;
-  readonly #yields: boolean;
+  readonly #nice: number;
   readonly #running: Thread[] = [];
   readonly #queue: Waiting[] = [];
   #next = 0;
   #disposed = false;
-  /** Since when there has been nothing to spare. */
-  #starvedMs: number | undefined;
-  /** When a job was done last. */
-  #answeredMs = 0;
-  #watch: NodeJS.Timeout | undefined;
 
-  constructor(threads: number, yields: boolean) {
+  constructor(threads: number, nice: number) {
     this.threads = threads;
-    this.#yields = yields;
+    this.#nice = nice;
   }
 
   begin(): void {
@@ -100,7 +85,6 @@ class NodeCpuPool implements ThreadPool {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#disposed = true;
-    clearInterval(this.#watch);
     const gone = new SheepError('ERR_SHUTDOWN', 'the threads are gone');
     for (const { reject } of this.#queue.splice(0)) reject(gone);
     const threads = this.#running.splice(0);
@@ -118,8 +102,7 @@ class NodeCpuPool implements ThreadPool {
       return Promise.reject(new SheepError('ERR_SHUTDOWN', 'the threads are gone'));
     }
     const { promise, resolve, reject } = Promise.withResolvers<WorkResult>();
-    const sinceMs = performance.now();
-    this.#queue.push({ request, resolve, reject, sinceMs, sentMs: sinceMs });
+    this.#queue.push({ request, resolve, reject, sinceMs: performance.now() });
     this.#send();
     return promise as Promise<T>; // a thread answers a job with its kind of result
   }
@@ -130,10 +113,9 @@ class NodeCpuPool implements ThreadPool {
       const [next] = this.#queue;
       if (next === undefined) return;
       if (this.#isWorthAThread(next)) this.#start();
-      const thread = this.#mine().toSorted((a, b) => a.sent.size - b.sent.size)[0];
+      const thread = this.#running.toSorted((a, b) => a.sent.size - b.sent.size)[0];
       if (thread === undefined || thread.sent.size >= SENT_MAX) return;
       this.#queue.shift();
-      next.sentMs = performance.now();
       thread.sent.set(next.request.number, next);
       thread.worker.ref(); // the process lives as long as it waits for an answer
       thread.worker.postMessage(next.request);
@@ -142,52 +124,20 @@ class NodeCpuPool implements ThreadPool {
 
   /** One at a time is started, and the next only if that did not help. */
   #isWorthAThread({ sinceMs }: Waiting): boolean {
-    const mine = this.#mine();
-    if (mine.length === 0) return true;
-    if (mine.length >= this.threads) return false;
+    if (this.#running.length === 0) return true;
+    if (this.#running.length >= this.threads) return false;
     let fromMs = sinceMs;
-    for (const { worksSinceMs } of mine) {
+    for (const { worksSinceMs } of this.#running) {
       if (worksSinceMs === undefined) return false;
       fromMs = Math.max(fromMs, worksSinceMs);
     }
     return performance.now() - fromMs >= WAITS_MAX_MS;
   }
 
-  get #yielding(): Yielding | undefined {
-    if (!this.#yields) return undefined;
-    return this.#starvedMs === undefined ? 'spare' : 'share';
-  }
-
-  /** The threads that get jobs now. */
-  #mine(): Thread[] {
-    const yielding = this.#yielding;
-    return this.#running.filter((thread) => thread.yielding === yielding);
-  }
-
-  /** Whether what is to spare is enough, now and then. */
-  #look(): void {
-    const nowMs = performance.now();
-    const spare = this.#running.filter(({ yielding }) => yielding === 'spare');
-    const sent = spare.flatMap((thread) => [...thread.sent.values()]);
-    if (this.#starvedMs === undefined) {
-      // One thread may wait long while the others go on.
-      const isLate = (job: Waiting) => nowMs - Math.max(job.sentMs, this.#answeredMs) >= STARVES_MS;
-      if (sent.some(isLate)) this.#starvedMs = nowMs;
-    } else if (sent.length === 0 && nowMs - this.#starvedMs >= SPARE_AGAIN_MS) {
-      this.#starvedMs = undefined;
-    }
-    this.#send();
-  }
-
   #start(): void {
-    const yielding = this.#yielding;
-    if (yielding !== undefined) {
-      this.#watch ??= setInterval(() => this.#look(), STARVES_MS / 4).unref();
-    }
-    const workerData: WorkerData = yielding === undefined ? {} : { yielding };
+    const workerData: WorkerData = { nice: this.#nice };
     const thread: Thread = {
       worker: new Worker(WORKER, { resourceLimits: YOUNG, workerData }),
-      yielding,
       worksSinceMs: undefined,
       sent: new Map(),
     };
@@ -201,8 +151,7 @@ class NodeCpuPool implements ThreadPool {
   #answered(thread: Thread, answer: WorkAnswer): void {
     const waiting = thread.sent.get(answer.number);
     thread.sent.delete(answer.number);
-    this.#answeredMs = performance.now();
-    thread.worksSinceMs ??= this.#answeredMs;
+    thread.worksSinceMs ??= performance.now();
     if (thread.sent.size === 0) thread.worker.unref();
     if ('result' in answer) waiting?.resolve(answer.result);
     else waiting?.reject(new Error(answer.failure));

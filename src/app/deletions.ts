@@ -128,12 +128,13 @@ export class Deletions implements AsyncDisposable {
   /** One that cannot be finished does not keep the others. */
   async #finishAll(records: readonly VolumeRecord[]): Promise<void> {
     const ghosts = records.filter(({ vid }) => this.#swept.has(vid));
+    const again = new Set(ghosts.map(({ vid }) => vid));
     for (const [family, members] of Map.groupBy(ghosts, (ghost) => ghost.family)) {
       const vids = members.map(({ vid }) => vid);
       for (const error of await this.#sweepAgain(vids, family)) this.#failed(error);
     }
     for (const record of records) {
-      if (this.#swept.has(record.vid)) continue;
+      if (again.has(record.vid) || this.#swept.has(record.vid)) continue;
       await this.finish(record).catch((error) => this.#failed(error));
     }
   }
@@ -165,6 +166,8 @@ export class Deletions implements AsyncDisposable {
     const record = records.find((each) => each.vid === vid);
     if (record === undefined) return []; // another one has finished it
     if (this.#swept.has(vid)) return [vid];
+    // Whatever comes of this: before a ghost is swept, it is known who writes over it.
+    for (const each of records) if (each.parent === vid) this.#noteUntold(each);
     const dead = this.#dead(record, records);
     if (isBeingCopied(record, records)) return []; // its turn comes with a later round
     const ghosts = ancestors(record, records).filter(

@@ -28,8 +28,6 @@ import { stopSignal } from './stop-signals.ts';
 import { programVersion } from './version.ts';
 
 const STDERR = 2;
-/** Of threads that hash and compress: who serves clients gets the processor when he wants it. */
-const POOL_NICE = 10;
 
 /** The daemon from its arguments to its exit status: 0 stopped as asked, 1 failed, 2 wrong usage. */
 export async function main(args: readonly string[]): Promise<void> {
@@ -129,7 +127,7 @@ async function realHost(log: NodeLog): Promise<Host> {
     openTls: openServerTls,
     openPool: async () => {
       const { nodeCpuPool } = await import('../host/node-cpu-pool.ts');
-      return nodeCpuPool(availableParallelism(), POOL_NICE);
+      return nodeCpuPool(availableParallelism(), true);
     },
     holder: { host: hostname(), pid: process.pid },
     processStats: watchProcess(),

@@ -3,57 +3,61 @@ import { setPriority } from 'node:os';
 import { basename } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
 import { type CodecName, contentWork } from '../base/content.ts';
-import type { WorkAnswer, WorkerData, WorkRequest } from './cpu-work.ts';
+import type { WorkAnswer, WorkerData, WorkRequest, WorkResult } from './cpu-work.ts';
 
 /** With less of a processor than this, compressing less makes up for some of it. */
 const HURRIED_BELOW = 0.7;
-/** zstd takes 0.7 of its time at this, and half of it for what hardly gets shorter. */
+/** zstd takes 0.7 of its time at these, and half of it for what hardly gets shorter. */
 const HURRIED_LEVEL: Readonly<Record<CodecName, number>> = { zstd: 1, zlib: 1, none: 0 };
 /** How much the latest job says of the share. */
 const WEIGHT = 0.25;
+/** As of nice(1): beside a thread of the usual priority that never rests, a tenth of a processor. */
+const NICE = 10;
 
 /** One thread of node-cpu-pool.ts. It does the jobs that it is sent, one after the other. */
-const { nice }: WorkerData = workerData;
-if (nice > 0) beNice();
+const { yields }: WorkerData = workerData;
+if (yields) yieldToOthers();
 /** How much of a processor this thread has had lately while it worked. */
 let share = 1;
 
 parentPort?.on('message', (request: WorkRequest) => {
   const beganMs = performance.now();
   const began = process.threadCpuUsage();
-  parentPort?.postMessage(answerTo(request));
+  const outcome = outcomeOf(request);
   const { user, system } = process.threadCpuUsage(began);
   const tookMs = performance.now() - beganMs;
   if (tookMs > 0) share += WEIGHT * (Math.min(1, (user + system) / 1000 / tookMs) - share);
+  const answer: WorkAnswer = { number: request.number, share, ...outcome };
+  parentPort?.postMessage(answer);
 });
 
-function answerTo({ number, kind, job }: WorkRequest): WorkAnswer {
+function outcomeOf({ kind, job }: WorkRequest): { result: WorkResult } | { failure: string } {
   try {
     switch (kind) {
       case 'name':
-        return { number, result: contentWork.name(job) };
+        return { result: contentWork.name(job) };
       case 'compress':
-        return { number, result: contentWork.compress({ ...job, level: levelOf(job) }) };
+        return { result: contentWork.compress({ ...job, level: levelOf(job) }) };
       case 'prove':
-        return { number, result: contentWork.prove(job) };
+        return { result: contentWork.prove(job) };
     }
   } catch (error) {
-    return { number, failure: error instanceof Error ? error.message : String(error) };
+    return { failure: error instanceof Error ? error.message : String(error) };
   }
 }
 
-/** Who yields is in nobody's way for long: what is compressed less is done sooner. */
 function levelOf({ codec, level }: { codec: CodecName; level: number }): number {
-  return nice > 0 && share < HURRIED_BELOW ? Math.min(level, HURRIED_LEVEL[codec]) : level;
+  const hurried = yields && share < HURRIED_BELOW;
+  return hurried ? Math.min(level, HURRIED_LEVEL[codec]) : level;
 }
 
 /**
  * Linux keeps a priority for each thread, and setpriority(2) takes the ID of one. Not SCHED_IDLE: locks
  * of the C library and of Node are also those of the threads that serve, and might be held for a second.
  */
-function beNice(): void {
+function yieldToOthers(): void {
   try {
-    setPriority(Number(basename(readlinkSync('/proc/thread-self'))), nice);
+    setPriority(Number(basename(readlinkSync('/proc/thread-self'))), NICE);
   } catch {
     // Without /proc or the right to it: the work counts, at whatever priority.
   }

@@ -2,8 +2,8 @@ import type { Compressed, CompressJob, Flaw, NameJob, ProveJob } from '../base/c
 
 /** What a thread is started with. */
 export interface WorkerData {
-  /** As of nice(1). */
-  readonly nice: number;
+  /** To whoever else wants the processors. */
+  readonly yields: boolean;
 }
 /** What a thread is sent. */
 export type WorkRequest = { readonly number: number } & (
@@ -13,7 +13,8 @@ export type WorkRequest = { readonly number: number } & (
 );
 export type WorkResult = Uint8Array | Compressed[] | (Flaw | undefined)[];
 /** What it answers. */
-export type WorkAnswer = { readonly number: number } & (
-  | { readonly result: WorkResult }
-  | { readonly failure: string }
-);
+export type WorkAnswer = {
+  readonly number: number;
+  /** How much of a processor the thread has had lately while it worked, at most 1. */
+  readonly share: number;
+} & ({ readonly result: WorkResult } | { readonly failure: string });

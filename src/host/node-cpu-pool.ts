@@ -31,6 +31,10 @@ interface Thread {
 const SENT_MAX = 2;
 /** A job that waits longer than it takes to start a thread is worth one more. */
 const WAITS_MAX_MS = 50;
+/** Others want the processors while a job gets less of one than this: then one thread is enough. */
+const CROWDED_BELOW = 0.7;
+/** After so long with one, it is tried again with all. */
+const CROWDED_MS = 2_000;
 
 /** What a job leaves behind is garbage at once, and the codecs' memory goes with it: collected often. */
 const YOUNG = { maxYoungGenerationSizeMb: 2 };
@@ -45,25 +49,27 @@ export interface ThreadPool extends CpuPool {
 
 /**
  * Threads of this process: one is started with the first job, others when jobs have to wait.
- * @param nice  of them alone, as of nice(1): above 0 they yield to whoever else wants the processor,
- *              our own other threads among them
+ * @param yields  to whoever else wants the processors, our own other threads among them: at nice 10, and
+ *                all but one rest while others do
  */
-export function nodeCpuPool(threads: number = availableParallelism(), nice = 0): ThreadPool {
-  return new NodeCpuPool(threads, nice);
+export function nodeCpuPool(threads: number = availableParallelism(), yields = false): ThreadPool {
+  return new NodeCpuPool(threads, yields);
 }
 
 class NodeCpuPool implements ThreadPool {
   readonly threads: number;
   readonly here = contentWork;
-  readonly #nice: number;
+  readonly #yields: boolean;
   readonly #running: Thread[] = [];
   readonly #queue: Waiting[] = [];
   #next = 0;
   #disposed = false;
+  /** When others wanted the processors last. */
+  #crowdedMs = Number.NEGATIVE_INFINITY;
 
-  constructor(threads: number, nice: number) {
+  constructor(threads: number, yields: boolean) {
     this.threads = threads;
-    this.#nice = nice;
+    this.#yields = yields;
   }
 
   begin(): void {
@@ -102,7 +108,8 @@ class NodeCpuPool implements ThreadPool {
       return Promise.reject(new SheepError('ERR_SHUTDOWN', 'the threads are gone'));
     }
     const { promise, resolve, reject } = Promise.withResolvers<WorkResult>();
-    this.#queue.push({ request, resolve, reject, sinceMs: performance.now() });
+    const sinceMs = performance.now();
+    this.#queue.push({ request, resolve, reject, sinceMs });
     this.#send();
     return promise as Promise<T>; // a thread answers a job with its kind of result
   }
@@ -113,7 +120,7 @@ class NodeCpuPool implements ThreadPool {
       const [next] = this.#queue;
       if (next === undefined) return;
       if (this.#isWorthAThread(next)) this.#start();
-      const thread = this.#running.toSorted((a, b) => a.sent.size - b.sent.size)[0];
+      const [thread] = this.#working().toSorted((a, b) => a.sent.size - b.sent.size);
       if (thread === undefined || thread.sent.size >= SENT_MAX) return;
       this.#queue.shift();
       thread.sent.set(next.request.number, next);
@@ -125,7 +132,7 @@ class NodeCpuPool implements ThreadPool {
   /** One at a time is started, and the next only if that did not help. */
   #isWorthAThread({ sinceMs }: Waiting): boolean {
     if (this.#running.length === 0) return true;
-    if (this.#running.length >= this.threads) return false;
+    if (this.#running.length >= this.#wanted) return false;
     let fromMs = sinceMs;
     for (const { worksSinceMs } of this.#running) {
       if (worksSinceMs === undefined) return false;
@@ -134,8 +141,17 @@ class NodeCpuPool implements ThreadPool {
     return performance.now() - fromMs >= WAITS_MAX_MS;
   }
 
+  /** How many threads are to have jobs now. */
+  get #wanted(): number {
+    return performance.now() - this.#crowdedMs < CROWDED_MS ? 1 : this.threads;
+  }
+
+  #working(): Thread[] {
+    return this.#running.slice(0, this.#wanted);
+  }
+
   #start(): void {
-    const workerData: WorkerData = { nice: this.#nice };
+    const workerData: WorkerData = { yields: this.#yields };
     const thread: Thread = {
       worker: new Worker(WORKER, { resourceLimits: YOUNG, workerData }),
       worksSinceMs: undefined,
@@ -151,7 +167,9 @@ class NodeCpuPool implements ThreadPool {
   #answered(thread: Thread, answer: WorkAnswer): void {
     const waiting = thread.sent.get(answer.number);
     thread.sent.delete(answer.number);
-    thread.worksSinceMs ??= performance.now();
+    const nowMs = performance.now();
+    thread.worksSinceMs ??= nowMs;
+    if (this.#yields && answer.share < CROWDED_BELOW) this.#crowdedMs = nowMs;
     if (thread.sent.size === 0) thread.worker.unref();
     if ('result' in answer) waiting?.resolve(answer.result);
     else waiting?.reject(new Error(answer.failure));

@@ -50,6 +50,8 @@ export interface Seeker {
 export class Readers {
   readonly #store: ObjectStore;
   readonly #members: readonly VolumeRecord[];
+  /** Those whose leaves are all there: one that was given up while it was made may lack some. */
+  readonly #whole: ReadonlySet<Vid>;
   readonly #names: DataNames;
 
   constructor({ store, record, family, waiting }: DeadMember) {
@@ -60,6 +62,8 @@ export class Readers {
       const { vid } = member;
       return vid !== record.vid && (isLive(member) || copied.has(vid) || waiting?.has(vid));
     });
+    const whole = this.#members.filter((each) => isLive(each) || copied.has(each.vid));
+    this.#whole = new Set(whole.map(({ vid }) => vid));
     this.#names = new DataNames(record.family);
   }
 
@@ -71,13 +75,16 @@ export class Readers {
   /** @throws SheepError `ERR_MISSING`, `ERR_CORRUPT` */
   async at(leaf: number): Promise<LeafReaders> {
     const owners = new Set<Vid>();
+    const certain = new Set<Vid>();
     for (const member of this.#members) {
       const reading = readRootEntry(this.#store, member, leaf);
       // One that was given up while it was made may have no root.
-      owners.add(isLive(member) ? await reading : ((await orAbsent(reading)) ?? 0));
+      const owner = isLive(member) ? await reading : ((await orAbsent(reading)) ?? 0);
+      owners.add(owner);
+      if (this.#whole.has(member.vid)) certain.add(owner);
     }
     owners.delete(0);
-    return new LeafReaders({ store: this.#store, names: this.#names, leaf, owners });
+    return new LeafReaders({ store: this.#store, names: this.#names, leaf, owners, certain });
   }
 
   /**
@@ -97,6 +104,8 @@ export class LeafReaders {
   readonly leaf: number;
   /** Whose leaves they have here: each is read once, however many share it. */
   readonly owners: ReadonlySet<Vid>;
+  /** Those of them whose leaf is there. */
+  readonly #certain: ReadonlySet<Vid>;
   readonly #store: ObjectStore;
   readonly #names: DataNames;
 
@@ -105,16 +114,21 @@ export class LeafReaders {
     readonly names: DataNames;
     readonly leaf: number;
     readonly owners: ReadonlySet<Vid>;
+    readonly certain: ReadonlySet<Vid>;
   }) {
     this.leaf = parts.leaf;
     this.owners = parts.owners;
+    this.#certain = parts.certain;
     this.#store = parts.store;
     this.#names = parts.names;
   }
 
   /** @param owner  one of `owners` @throws SheepError `ERR_MISSING`, `ERR_CORRUPT` */
-  entries(owner: Vid): Promise<Entries> {
-    return readLeaf(this.#store, owner, this.#names.family, this.leaf);
+  async entries(owner: Vid): Promise<Entries> {
+    const reading = readLeaf(this.#store, owner, this.#names.family, this.leaf);
+    if (this.#certain.has(owner)) return reading;
+    // It was removed because nobody alive had it.
+    return (await orAbsent(reading)) ?? new Uint32Array(LEAF_ENTRIES);
   }
 
   /** Tells the seeker of everything that is read at these indexes, as long as it matters there. */

@@ -326,8 +326,8 @@ describe('a store of snapshots that is not what it was', () => {
       `${farm()}/farm.json`,
       text.replace(/"formatVersion": \d+/, '"formatVersion": 99'),
     );
-    await refused(snapshot('list'), 1, /format 99.*knows format \d/);
-    await refused(snapshot('save', 'x'), 1, /format 99/);
+    await refused(snapshot('list'), 1, /version 99.*knows version \d/);
+    await refused(snapshot('save', 'x'), 1, /version 99/);
     await rename(farm(), `${world.path}/farm`);
     await shell('mkdir store/farm; touch store/farm/letter.txt');
     await refused(snapshot('save', 'x'), 2, /no store of snapshots.*letter\.txt/);

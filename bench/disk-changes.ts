@@ -46,15 +46,9 @@ async function* changesOf(
 }
 
 /** The same changes to an image file and to a VDI, both stable afterwards. */
-export async function change(
-  imagePath: string,
-  socket: string,
-  exportName: string,
-  pattern: Pattern,
-  changedBytes: number,
-  seed: number,
-): Promise<void> {
-  const changes = await changeVdi(imagePath, socket, exportName, pattern, changedBytes, seed);
+export async function change(...asked: Parameters<typeof changeVdi>): Promise<void> {
+  const [imagePath] = asked;
+  const changes = await changeVdi(...asked);
   await using image = await open(imagePath, 'r+');
   for (const { at, bytes } of changes) await image.write(bytes, 0, bytes.length, at);
   await image.sync();

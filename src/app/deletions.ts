@@ -74,7 +74,7 @@ export class Deletions implements AsyncDisposable {
     const records = await this.#directory.all();
     const left = new Set(records.filter(isLeaving).map(({ vid }) => vid));
     for (const vid of left) this.#swept.set(vid, 'again');
-    for (const each of records) if (left.has(each.parent)) this.#noteUntold(each);
+    this.#noteUntold(records, left);
   }
 
   /** Settles once no object is left that only the deleted one needs; shared by all who ask. */
@@ -167,7 +167,7 @@ export class Deletions implements AsyncDisposable {
     if (record === undefined) return []; // another one has finished it
     if (this.#swept.has(vid)) return [vid];
     // Whatever comes of this: before a ghost is swept, it is known who writes over it.
-    for (const each of records) if (each.parent === vid) this.#noteUntold(each);
+    this.#noteUntold(records, new Set([vid]));
     const dead = this.#dead(record, records);
     if (isBeingCopied(record, records)) return []; // its turn comes with a later round
     const ghosts = ancestors(record, records).filter(
@@ -235,15 +235,17 @@ export class Deletions implements AsyncDisposable {
     };
   }
 
-  /** What this one stems from was deleted. */
-  #noteUntold({ vid, state }: VolumeRecord): void {
-    if (state === 'ready') this.#untold.add(vid);
+  /** VDIs that stem from what was deleted. */
+  #noteUntold(records: readonly VolumeRecord[], deleted: ReadonlySet<Vid>): void {
+    for (const { vid, parent, state } of records) {
+      if (state === 'ready' && deleted.has(parent)) this.#untold.add(vid);
+    }
   }
 
   async #sweep(dead: DeadMember): Promise<void> {
     const { record, family } = dead;
     const { vid } = record;
-    for (const each of family) if (each.parent === vid) this.#noteUntold(each);
+    this.#noteUntold(family, new Set([vid]));
     const gone = await sweep(dead, {
       signal: this.#stop.signal,
       progress: (done, total) => void this.#progress.set(vid, { done, total }),

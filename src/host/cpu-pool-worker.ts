@@ -5,10 +5,10 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { type CodecName, contentWork } from '../base/content.ts';
 import type { WorkAnswer, WorkerData, WorkRequest, WorkResult } from './cpu-work.ts';
 
-/** With less of a processor than this, compressing less makes up for some of it. */
-const HURRIED_BELOW = 0.7;
-/** zstd takes 0.7 of its time at these, and half of it for what hardly gets shorter. */
-const HURRIED_LEVEL: Readonly<Record<CodecName, number>> = { zstd: 1, zlib: 1, none: 0 };
+/** Others want the processors while a job gets less of one than this. */
+const CROWDED_BELOW = 0.7;
+/** Then: zstd takes 0.7 of its time at these, and half of it for what hardly gets shorter. */
+const CROWDED_LEVEL: Readonly<Record<CodecName, number>> = { zstd: 1, zlib: 1, none: 0 };
 /** How much the latest job says of the share. */
 const WEIGHT = 0.25;
 /** As of nice(1): beside a thread of the usual priority that never rests, a tenth of a processor. */
@@ -19,6 +19,7 @@ const { yields }: WorkerData = workerData;
 if (yields) yieldToOthers();
 /** How much of a processor this thread has had lately while it worked. */
 let share = 1;
+const isCrowded = () => yields && share < CROWDED_BELOW;
 
 parentPort?.on('message', (request: WorkRequest) => {
   const beganMs = performance.now();
@@ -27,7 +28,7 @@ parentPort?.on('message', (request: WorkRequest) => {
   const { user, system } = process.threadCpuUsage(began);
   const tookMs = performance.now() - beganMs;
   if (tookMs > 0) share += WEIGHT * (Math.min(1, (user + system) / 1000 / tookMs) - share);
-  const answer: WorkAnswer = { number: request.number, share, ...outcome };
+  const answer: WorkAnswer = { number: request.number, crowded: isCrowded(), ...outcome };
   parentPort?.postMessage(answer);
 });
 
@@ -47,8 +48,7 @@ function outcomeOf({ kind, job }: WorkRequest): { result: WorkResult } | { failu
 }
 
 function levelOf({ codec, level }: { codec: CodecName; level: number }): number {
-  const hurried = yields && share < HURRIED_BELOW;
-  return hurried ? Math.min(level, HURRIED_LEVEL[codec]) : level;
+  return isCrowded() ? Math.min(level, CROWDED_LEVEL[codec]) : level;
 }
 
 /**

@@ -15,6 +15,6 @@ export type WorkResult = Uint8Array | Compressed[] | (Flaw | undefined)[];
 /** What it answers. */
 export type WorkAnswer = {
   readonly number: number;
-  /** How much of a processor the thread has had lately while it worked, at most 1. */
-  readonly share: number;
+  /** Others have lately wanted the processor that the thread yields to them. */
+  readonly crowded: boolean;
 } & ({ readonly result: WorkResult } | { readonly failure: string });

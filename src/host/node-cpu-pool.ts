@@ -31,9 +31,7 @@ interface Thread {
 const SENT_MAX = 2;
 /** A job that waits longer than it takes to start a thread is worth one more. */
 const WAITS_MAX_MS = 50;
-/** Others want the processors while a job gets less of one than this: then one thread is enough. */
-const CROWDED_BELOW = 0.7;
-/** After so long with one, it is tried again with all. */
+/** While others want the processors one thread works; after so long it is tried again with all. */
 const CROWDED_MS = 2_000;
 
 /** What a job leaves behind is garbage at once, and the codecs' memory goes with it: collected often. */
@@ -108,8 +106,7 @@ class NodeCpuPool implements ThreadPool {
       return Promise.reject(new SheepError('ERR_SHUTDOWN', 'the threads are gone'));
     }
     const { promise, resolve, reject } = Promise.withResolvers<WorkResult>();
-    const sinceMs = performance.now();
-    this.#queue.push({ request, resolve, reject, sinceMs });
+    this.#queue.push({ request, resolve, reject, sinceMs: performance.now() });
     this.#send();
     return promise as Promise<T>; // a thread answers a job with its kind of result
   }
@@ -169,7 +166,7 @@ class NodeCpuPool implements ThreadPool {
     thread.sent.delete(answer.number);
     const nowMs = performance.now();
     thread.worksSinceMs ??= nowMs;
-    if (this.#yields && answer.share < CROWDED_BELOW) this.#crowdedMs = nowMs;
+    if (answer.crowded) this.#crowdedMs = nowMs;
     if (thread.sent.size === 0) thread.worker.unref();
     if ('result' in answer) waiting?.resolve(answer.result);
     else waiting?.reject(new Error(answer.failure));

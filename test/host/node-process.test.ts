@@ -6,8 +6,9 @@ import { MiB } from '../../src/base/units.ts';
 const MODULE = resolve(import.meta.dirname, '../../src/host/node-process.ts');
 
 /**
- * How large the heap of a process becomes that keeps replacing objects which live for a while, once
- * it has been collected for the first time; in MiB.
+ * How large the heap of a process is, nine tenths of the time, that keeps replacing objects which live
+ * for a while, once it has been collected for the first time; in MiB. Not its peak: what threads of V8
+ * mark is marked late on a busy machine, once in a while.
  */
 function heapWithGarbage(prepare: string): number {
   const program = `
@@ -15,14 +16,15 @@ function heapWithGarbage(prepare: string): number {
     import { collectOften } from ${JSON.stringify(MODULE)};
     ${prepare}
     const kept = new Array(8192).fill(undefined);
-    let most = 0;
+    const sizes = [];
     for (let made = 0; made < 400_000; made += 1) {
       kept[made % kept.length] = { life: BigInt(made), marks: new Array(200).fill(made) };
       if (made % 256 !== 0) continue;
       await setImmediate();
-      if (made > 200_000) most = Math.max(most, process.memoryUsage().heapTotal);
+      if (made > 200_000) sizes.push(process.memoryUsage().heapTotal);
     }
-    process.stdout.write(String(most));`;
+    sizes.sort((a, b) => a - b);
+    process.stdout.write(String(sizes[Math.floor(sizes.length * 0.9)]));`;
   const args = ['--max-semi-space-size=8', '--input-type=module', '--eval', program];
   return Number(execFileSync(process.execPath, args, { encoding: 'utf8' })) / MiB;
 }

@@ -126,8 +126,8 @@ async function realHost(log: NodeLog): Promise<Host> {
     listenHttp,
     openTls: openServerTls,
     openPool: async () => {
-      const { nodeCpuPool } = await import('../host/node-cpu-pool.ts');
-      return nodeCpuPool(availableParallelism(), true);
+      const { processCpuPool } = await import('../host/process-cpu-pool.ts');
+      return processCpuPool(availableParallelism());
     },
     holder: { host: hostname(), pid: process.pid },
     processStats: watchProcess(),

@@ -1,11 +1,13 @@
-import type { Compressed, CompressJob, Flaw, NameJob, ProveJob } from '../base/content.ts';
+import {
+  type Compressed,
+  type CompressJob,
+  contentWork,
+  type Flaw,
+  type NameJob,
+  type ProveJob,
+} from '../base/content.ts';
 
-/** What a thread is started with. */
-export interface WorkerData {
-  /** To whoever else wants the processors. */
-  readonly yields: boolean;
-}
-/** What a thread is sent. */
+/** What a worker of a pool is sent. */
 export type WorkRequest = { readonly number: number } & (
   | { readonly kind: 'name'; readonly job: NameJob }
   | { readonly kind: 'compress'; readonly job: CompressJob }
@@ -13,8 +15,28 @@ export type WorkRequest = { readonly number: number } & (
 );
 export type WorkResult = Uint8Array | Compressed[] | (Flaw | undefined)[];
 /** What it answers. */
-export type WorkAnswer = {
-  readonly number: number;
-  /** Others have lately wanted the processor that the thread yields to them. */
-  readonly crowded: boolean;
-} & ({ readonly result: WorkResult } | { readonly failure: string });
+export type WorkAnswer = { readonly number: number } & (
+  | { readonly result: WorkResult }
+  | { readonly failure: string }
+);
+
+/** Does what is asked for, at once. */
+export function answerTo(request: WorkRequest): WorkAnswer {
+  const { number } = request;
+  try {
+    return { number, result: resultOf(request) };
+  } catch (error) {
+    return { number, failure: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+function resultOf({ kind, job }: WorkRequest): WorkResult {
+  switch (kind) {
+    case 'name':
+      return contentWork.name(job);
+    case 'compress':
+      return contentWork.compress(job);
+    case 'prove':
+      return contentWork.prove(job);
+  }
+}

@@ -193,7 +193,7 @@ function resultOf(start: (done: Done) => void): Promise<number> {
   });
 }
 
-function systemError(syscall: string, errno: number): NodeJS.ErrnoException {
+export function systemError(syscall: string, errno: number): NodeJS.ErrnoException {
   const code = getSystemErrorName(-errno);
   return Object.assign(new Error(`${code}: ${syscall}`), { code, errno: -errno, syscall });
 }

@@ -1,7 +1,5 @@
 import { once } from 'node:events';
-import { readdirSync, readFileSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { expect, test } from 'vitest';
 import { MiB } from '../../src/base/units.ts';
 import type { CpuPool } from '../../src/contracts/cpu-pool.ts';
@@ -31,9 +29,9 @@ test('memory of the pool is shared: a thread fills it, nothing is copied', async
   expect(bytes[0]).not.toBe(65);
 });
 
-/** So much work that one thread is not enough. */
-function longJobs(pool: CpuPool, mebibytes = 16): Promise<unknown>[] {
-  const bytes = pool.memory(mebibytes * MiB).fill(1);
+/** So much work that some of it is under way when it is asked for. */
+function longJobs(pool: CpuPool): Promise<unknown>[] {
+  const bytes = pool.memory(16 * MiB).fill(1);
   const job = { hash: 'sha256', type: 'data', sliceBytes: MiB, bytes } as const;
   return Array.from({ length: 50 }, () => pool.name(job));
 }
@@ -54,48 +52,3 @@ test('the jobs of a thread that is killed fail and say so; another thread does w
   }
   expect(failed.length).toBeLessThan(jobs.length);
 });
-
-/** The nice value of each thread of this process (proc(5), field 19 of stat). */
-function niceValues(): number[] {
-  return readdirSync('/proc/self/task').map((thread) => {
-    const stat = readFileSync(`/proc/self/task/${thread}/stat`, 'utf8');
-    // Behind the name, which may hold anything, stands field 3.
-    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19 - 3]);
-  });
-}
-const NICE = 10;
-
-const onLinux = test.skipIf(process.platform !== 'linux');
-
-onLinux('threads that are to yield do so, and no others', async () => {
-  await using usual = nodeCpuPool(2);
-  await Promise.all(longJobs(usual));
-  expect(niceValues()).not.toContain(NICE);
-  await using yielding = nodeCpuPool(2, true);
-  await Promise.all(longJobs(yielding));
-  expect(niceValues()).toContain(NICE);
-});
-
-onLinux(
-  'while others want the processors one of them works, and its jobs are done',
-  {
-    timeout: 60_000,
-  },
-  async () => {
-    await using stack = new AsyncDisposableStack();
-    // None of these ever rests.
-    for (let thread = 0; thread < 2 * availableParallelism(); thread += 1) {
-      const greedy = new Worker('for (;;);', { eval: true });
-      stack.defer(async () => void (await greedy.terminate()));
-      await once(greedy, 'online');
-    }
-    await using pool = nodeCpuPool(4, true);
-    const bytes = pool.memory(8 * MiB);
-    crypto.getRandomValues(bytes.subarray(0, 65_536));
-    const job = { codec: 'zstd', level: 19, sliceBytes: 65_536, bytes, which: [0] } as const;
-    for (let jobs = 0; jobs < 100; jobs += 1) await pool.compress(job);
-    await Promise.all(longJobs(pool, 1));
-    // One that is crowded begins no second.
-    expect(niceValues().filter((nice) => nice === NICE)).toHaveLength(1);
-  },
-);

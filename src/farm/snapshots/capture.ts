@@ -85,9 +85,8 @@ export async function captureDisk(options: CaptureOptions): Promise<Captured> {
       await line.add(run);
     }
     await line.finish();
-  } catch (error) {
+  } finally {
     await line.settle();
-    throw error;
   }
   const root = await leaves.finish();
   return { root, counts };
@@ -156,9 +155,13 @@ class CaptureLine {
     while (this.#underWay.length > 0) await this.#useFirst();
   }
 
-  /** Waits for what is under way, whatever becomes of it. */
+  /** Waits for what is under way, whatever becomes of it, and gives the memory back. */
   async settle(): Promise<void> {
     await Promise.allSettled(this.#underWay.map(({ stored }) => stored));
+    const { pool } = this.#options.store.options;
+    for (const { batch } of this.#underWay) pool.giveBack(batch.bytes);
+    for (const bytes of this.#spare) pool.giveBack(bytes);
+    if (this.#filling !== undefined) pool.giveBack(this.#filling.bytes);
   }
 
   async #begin(): Promise<Batch> {
@@ -204,8 +207,10 @@ class CaptureLine {
   async #useFirst(): Promise<void> {
     const first = this.#underWay[0];
     if (first === undefined) return;
-    await this.#use(first.batch, await first.stored);
+    const stored = await first.stored;
     this.#underWay.shift();
+    this.#spare.push(first.batch.bytes);
+    await this.#use(first.batch, stored);
   }
 
   async #use(batch: Batch, stored: Stored): Promise<void> {
@@ -223,7 +228,6 @@ class CaptureLine {
       );
       place = after;
     }
-    this.#spare.push(batch.bytes);
     this.#counts.newBytes += stored.newSlices * sliceBytes;
     this.#counts.sharedBytes += stored.sharedSlices * sliceBytes;
     this.#counts.storedBytes += stored.storedBytes;

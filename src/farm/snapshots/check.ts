@@ -1,6 +1,7 @@
 import { Bitmap } from '../../base/bitmap.ts';
 import { NAME_BYTES } from '../../base/content.ts';
 import { isDamage, isFault, SheepError } from '../../base/errors.ts';
+import { allSettled } from '../../base/parallel.ts';
 import type { Call } from '../../contracts/call.ts';
 import { SliceReader } from './slice-reader.ts';
 import type { SnapDisk } from './snap-contents.ts';
@@ -94,24 +95,28 @@ class StoreCheck {
     const { index } = this.#store.packs;
     const totalBytes = wanted.reduce((sum, entry) => sum + index.storedBytesOf(entry), 0);
     let provenBytes = 0;
-    const { options, identity } = this.#store;
+    const { pool } = this.#store.options;
     const batchSlices = this.#store.batchSlices;
-    const lanes = Array.from({ length: options.pool.threads + 1 }, () => ({
-      reader: new SliceReader(this.#store),
-      into: options.pool.memory(batchSlices * identity.sliceBytes),
-    }));
     let next = 0;
-    const work = async ({ reader, into }: (typeof lanes)[number]) => {
+    const work = async () => {
+      using reader = new SliceReader(this.#store);
       while (next < wanted.length) {
         this.#options.signal?.throwIfAborted();
         const entries = wanted.subarray(next, next + batchSlices);
         next += entries.length;
-        await this.#prove(entries, reader, into);
+        await this.#prove(entries, reader);
         for (const entry of entries) provenBytes += index.storedBytesOf(entry);
         this.#options.progress?.({ provenBytes, totalBytes });
       }
     };
-    await Promise.all(lanes.map(work));
+    const lanes = Array.from({ length: pool.threads + 1 }, async () => {
+      try {
+        await work();
+      } finally {
+        next = wanted.length; // what failed in one is not done in the others
+      }
+    });
+    await allSettled(lanes);
   }
 
   /** What is bad of a snap, by disk and bytes. */
@@ -204,13 +209,13 @@ class StoreCheck {
     return wanted.subarray(0, count);
   }
 
-  async #prove(entries: Uint32Array, reader: SliceReader, into: Uint8Array): Promise<void> {
+  async #prove(entries: Uint32Array, reader: SliceReader): Promise<void> {
     const { index } = this.#store.packs;
     const { sliceBytes } = this.#store.identity;
     const wanted = Array.from(entries, (entry, place) => {
       return { name: index.nameOf(entry), to: place * sliceBytes };
     });
-    for (const { wanted: lost, error } of await reader.read(wanted, into)) {
+    for (const { wanted: lost, error } of await reader.read(wanted)) {
       const entry = entries[lost.to / sliceBytes];
       if (entry !== undefined) this.#bad.set(entry, error);
       this.#anythingBad = true;

@@ -64,9 +64,8 @@ export async function restoreDisk(options: RestoreOptions): Promise<Readonly<Res
   try {
     for await (const { slice, name } of differingSlices(options)) await lanes.add(slice, name);
     await lanes.finish();
-  } catch (error) {
+  } finally {
     await lanes.settle();
-    throw error;
   }
   counts.at = sizeBytes;
   return counts;
@@ -122,7 +121,9 @@ class RestoreLanes {
   readonly #batchSlices: number;
   readonly #lanesMax: number;
   readonly #underWay = new Set<Promise<void>>();
-  readonly #spare: { readonly reader: SliceReader; readonly into: Uint8Array }[] = [];
+  readonly #readers: SliceReader[] = [];
+  /** Those that nobody uses just now. */
+  readonly #spare: SliceReader[] = [];
   #batch: Batch = { wanted: [], runs: [] };
   #failure: unknown;
 
@@ -153,6 +154,7 @@ class RestoreLanes {
 
   async settle(): Promise<void> {
     await Promise.allSettled(this.#underWay);
+    for (const reader of this.#readers) reader[Symbol.dispose]();
   }
 
   async #start(): Promise<void> {
@@ -174,19 +176,20 @@ class RestoreLanes {
   }
 
   async #restore({ wanted, runs }: Batch): Promise<void> {
-    const { store } = this.#options;
-    const { pool } = store.options;
-    const lane = this.#spare.pop() ?? {
-      reader: new SliceReader(store),
-      into: pool.memory(this.#batchSlices * this.#sliceBytes),
-    };
-    const lost = await lane.reader.read(wanted, lane.into);
+    const reader = this.#spare.pop() ?? this.#newReader();
+    const lost = await reader.read(wanted);
     const [first] = lost;
     if (first !== undefined) throw this.#lostSlice(runs, first.wanted.to, first.error);
-    await allSettled(this.#effects(runs, lane.into));
-    this.#spare.push(lane);
+    await allSettled(this.#effects(runs, reader.bytes));
+    this.#spare.push(reader);
     this.#counts.at = Math.max(this.#counts.at, (runs.at(-1)?.first ?? 0) * this.#sliceBytes);
     this.#options.progress?.(this.#counts);
+  }
+
+  #newReader(): SliceReader {
+    const reader = new SliceReader(this.#options.store);
+    this.#readers.push(reader);
+    return reader;
   }
 
   *#effects(runs: readonly Run[], bytes: Uint8Array): Generator<Promise<void>> {

@@ -27,38 +27,47 @@ interface Located extends WantedSlice {
 const GAP_BYTES_MAX = 32 * 1024;
 const READS_AT_ONCE = 4;
 
-/** Reads slices by many at once: proven by the threads of the pool. */
-export class SliceReader {
+/** Reads slices by many at once, proven by the pool, into memory of its own. */
+export class SliceReader implements Disposable {
   readonly #store: SnapshotStore;
+  /** As many slices as are read at once; where one is lost it is not changed. */
+  readonly bytes: Uint8Array;
   /** What is stored of a batch. */
   #stored: Uint8Array;
 
   constructor(store: SnapshotStore) {
+    const { pool } = store.options;
     this.#store = store;
-    this.#stored = store.options.pool.memory(0);
+    this.bytes = pool.memory(store.batchSlices * store.identity.sliceBytes);
+    this.#stored = pool.memory(0);
   }
 
   /**
-   * One call at a time.
-   * @param into  memory of the pool; where a slice is lost it is not changed
+   * One call at a time, of as many slices as a batch has at most.
    * @returns those that are not there or not what their name says
    */
-  async read(wanted: readonly WantedSlice[], into: Uint8Array): Promise<LostSlice[]> {
+  async read(wanted: readonly WantedSlice[]): Promise<LostSlice[]> {
     const { located, others } = this.#locate(wanted);
     const lost: LostSlice[] = [];
     const again = [...others];
     const places = this.#placesFor(located);
     try {
       await this.#readRuns(located, places);
-      again.push(...(await this.#prove(located, places, into)));
+      again.push(...(await this.#prove(located, places)));
     } catch {
       again.push(...located); // a pack went meanwhile, or cannot be read: one by one tells
     }
     for (const each of again) {
-      const error = await this.#readAlone(each, into);
+      const error = await this.#readAlone(each);
       if (error !== undefined) lost.push({ wanted: each, error });
     }
     return lost;
+  }
+
+  [Symbol.dispose](): void {
+    const { pool } = this.#store.options;
+    pool.giveBack(this.bytes);
+    pool.giveBack(this.#stored);
   }
 
   /** In the order of the medium. */
@@ -90,7 +99,11 @@ export class SliceReader {
       last = each;
       return place;
     });
-    if (end > this.#stored.length) this.#stored = this.#store.options.pool.memory(end * 2);
+    if (end > this.#stored.length) {
+      const { pool } = this.#store.options;
+      pool.giveBack(this.#stored);
+      this.#stored = pool.memory(end * 2);
+    }
     return places;
   }
 
@@ -111,11 +124,7 @@ export class SliceReader {
   }
 
   /** @returns those that are not what they should be */
-  async #prove(
-    located: readonly Located[],
-    places: readonly number[],
-    into: Uint8Array,
-  ): Promise<WantedSlice[]> {
+  async #prove(located: readonly Located[], places: readonly number[]): Promise<WantedSlice[]> {
     const bad: WantedSlice[] = [];
     const pieces: StoredPiece[] = [];
     const of: Located[] = [];
@@ -141,7 +150,8 @@ export class SliceReader {
     if (pieces.length === 0) return bad;
     const names = new Uint8Array(pieces.length * NAME_BYTES);
     for (const [index, { name }] of of.entries()) names.set(name, index * NAME_BYTES);
-    const job = { hash: identity.hash, stored: this.#stored, names, pieces, into };
+    const { hash } = identity;
+    const job = { hash, stored: this.#stored, names, pieces, into: this.bytes };
     const flaws = await options.pool.prove(job);
     for (const [index, flaw] of flaws.entries()) {
       const each = of[index];
@@ -151,11 +161,11 @@ export class SliceReader {
   }
 
   /** With all copies that there are; says what is wrong. */
-  async #readAlone({ name, to }: WantedSlice, into: Uint8Array): Promise<SheepError | undefined> {
+  async #readAlone({ name, to }: WantedSlice): Promise<SheepError | undefined> {
     try {
       const payload = await this.#store.read(name, 'data');
       if (payload.length === this.#store.identity.sliceBytes) {
-        into.set(payload, to);
+        this.bytes.set(payload, to);
         return undefined;
       }
       const id = this.#store.format(name);

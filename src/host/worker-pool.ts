@@ -1,0 +1,209 @@
+import { performance } from 'node:perf_hooks';
+import {
+  type Compressed,
+  type CompressJob,
+  contentWork,
+  type Flaw,
+  type NameJob,
+  type ProveJob,
+} from '../base/content.ts';
+import { SheepError } from '../base/errors.ts';
+import type { CpuPool } from '../contracts/cpu-pool.ts';
+import type { WorkAnswer, WorkRequest, WorkResult } from './cpu-work.ts';
+
+/** A thread or a process. */
+export interface PoolWorker {
+  post(request: WorkRequest): void;
+  /** Whether this process lives on as long as it does. */
+  ref(): void;
+  unref(): void;
+  end(): Promise<void>;
+}
+export interface WorkerEvents {
+  answered(answer: WorkAnswer): void;
+  /** May be told more than once. */
+  ended(why: string, cause?: unknown): void;
+}
+/** What the workers of a pool are, and the memory that they see. */
+export interface WorkerKind {
+  /** What people call it, with its article. */
+  readonly one: string;
+  memory(bytes: number): Uint8Array;
+  giveBack(memory: Uint8Array): void;
+  start(events: WorkerEvents): PoolWorker;
+  /** One that gets a processor also where the others get none. */
+  startSpare?(events: WorkerEvents): PoolWorker;
+  /** After all workers. */
+  end(): Promise<void>;
+}
+
+interface Waiting {
+  readonly request: WorkRequest;
+  readonly resolve: (result: WorkResult) => void;
+  readonly reject: (error: Error) => void;
+  /** When it began to wait, for a worker or for an answer. */
+  sinceMs: number;
+}
+
+/** A worker and what it was sent, in order. One job is worked on while the next is on its way. */
+interface Busy {
+  readonly worker: PoolWorker;
+  /** When it gave its first answer; undefined: it is still starting. */
+  worksSinceMs: number | undefined;
+  readonly sent: Map<number, Waiting>;
+}
+const SENT_MAX = 2;
+/** A job that waits longer than it takes to start a worker is worth one more. */
+const WAITS_MAX_MS = 50;
+/** A job takes milliseconds. One that takes longer than this got no processor. */
+const STARVED_MS = 1_000;
+/** So long the spare one works instead of the others; then they are tried again. */
+const SPARE_MS = 30_000;
+
+/** Workers that are started as jobs have to wait for them. */
+export class WorkerPool implements CpuPool {
+  readonly threads: number;
+  readonly here = contentWork;
+  readonly #kind: WorkerKind;
+  readonly #usual: Busy[] = [];
+  readonly #spare: Busy[] = [];
+  readonly #queue: Waiting[] = [];
+  #next = 0;
+  #disposed = false;
+  #starvedMs = Number.NEGATIVE_INFINITY;
+  #watch: NodeJS.Timeout | undefined;
+
+  constructor(threads: number, kind: WorkerKind) {
+    this.threads = threads;
+    this.#kind = kind;
+  }
+
+  /** Starts the first worker, if none runs: for jobs that are not known yet. */
+  begin(): void {
+    if (this.#usual.length === 0) this.#start(this.#usual);
+  }
+
+  memory(bytes: number): Uint8Array {
+    return this.#kind.memory(bytes);
+  }
+  giveBack(memory: Uint8Array): void {
+    this.#kind.giveBack(memory);
+  }
+  name(job: NameJob): Promise<Uint8Array> {
+    return this.#ask({ kind: 'name', job, number: this.#number() });
+  }
+  compress(job: CompressJob): Promise<Compressed[]> {
+    return this.#ask({ kind: 'compress', job, number: this.#number() });
+  }
+  prove(job: ProveJob): Promise<(Flaw | undefined)[]> {
+    return this.#ask({ kind: 'prove', job, number: this.#number() });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#disposed = true;
+    clearInterval(this.#watch);
+    const gone = new SheepError('ERR_SHUTDOWN', `${this.#kind.one} for it is gone`);
+    for (const { reject } of this.#queue.splice(0)) reject(gone);
+    const workers = [...this.#usual.splice(0), ...this.#spare.splice(0)];
+    for (const { sent } of workers) for (const { reject } of sent.values()) reject(gone);
+    await Promise.all(workers.map(({ worker }) => worker.end()));
+    await this.#kind.end();
+  }
+
+  #number(): number {
+    this.#next += 1;
+    return this.#next;
+  }
+
+  #ask<T extends WorkResult>(request: WorkRequest): Promise<T> {
+    if (this.#disposed) {
+      return Promise.reject(new SheepError('ERR_SHUTDOWN', `${this.#kind.one} for it is gone`));
+    }
+    const { promise, resolve, reject } = Promise.withResolvers<WorkResult>();
+    this.#queue.push({ request, resolve, reject, sinceMs: performance.now() });
+    this.#send();
+    return promise as Promise<T>; // a worker answers a job with its kind of result
+  }
+
+  /** To the worker that has least to do; to a new one if jobs wait and there may be more. */
+  #send(): void {
+    for (;;) {
+      const [next] = this.#queue;
+      if (next === undefined) return;
+      const [workers, most] = this.#isStarved ? [this.#spare, 1] : [this.#usual, this.threads];
+      if (isWorthAnother(next, workers, most)) this.#start(workers);
+      const [busy] = workers.toSorted((a, b) => a.sent.size - b.sent.size);
+      if (busy === undefined || busy.sent.size >= SENT_MAX) return;
+      this.#queue.shift();
+      next.sinceMs = performance.now();
+      busy.sent.set(next.request.number, next);
+      busy.worker.ref(); // the process lives as long as it waits for an answer
+      busy.worker.post(next.request);
+    }
+  }
+
+  get #isStarved(): boolean {
+    return performance.now() - this.#starvedMs < SPARE_MS;
+  }
+
+  #start(workers: Busy[]): void {
+    const kind = this.#kind;
+    const starts = workers === this.#spare ? kind.startSpare : kind.start;
+    const worker = starts?.call(kind, {
+      answered: (answer) => this.#answered(busy, answer),
+      ended: (why, cause) => this.#ended(workers, busy, why, cause),
+    });
+    if (worker === undefined) return;
+    const busy: Busy = { worker, worksSinceMs: undefined, sent: new Map() };
+    worker.unref(); // until it is sent a job
+    workers.push(busy);
+    if (kind.startSpare === undefined) return;
+    this.#watch ??= setInterval(() => this.#look(), STARVED_MS / 2).unref();
+  }
+
+  /** Whether any of the usual ones gets no processor. */
+  #look(): void {
+    const nowMs = performance.now();
+    const waits = ({ worksSinceMs, sent }: Busy) => {
+      const [first] = sent.values();
+      return first !== undefined && nowMs - Math.max(first.sinceMs, worksSinceMs ?? 0) > STARVED_MS;
+    };
+    if (!this.#usual.some(waits)) return;
+    this.#starvedMs = nowMs;
+    this.#send();
+  }
+
+  #answered(busy: Busy, answer: WorkAnswer): void {
+    const waiting = busy.sent.get(answer.number);
+    busy.sent.delete(answer.number);
+    const nowMs = performance.now();
+    busy.worksSinceMs ??= nowMs;
+    for (const later of busy.sent.values()) later.sinceMs = nowMs; // it is worked on from now on
+    if (busy.sent.size === 0) busy.worker.unref();
+    if ('result' in answer) waiting?.resolve(answer.result);
+    else waiting?.reject(new Error(answer.failure));
+    this.#send();
+  }
+
+  #ended(workers: Busy[], busy: Busy, why: string, cause?: unknown): void {
+    const place = workers.indexOf(busy);
+    if (place >= 0) workers.splice(place, 1);
+    const message = `${this.#kind.one} that hashes and compresses died: ${why}`;
+    const error = new SheepError('ERR_IO', message, {}, cause);
+    for (const { reject } of busy.sent.values()) reject(error);
+    busy.sent.clear();
+    if (!this.#disposed) this.#send();
+  }
+}
+
+/** One at a time is started, and the next only if that did not help. */
+function isWorthAnother({ sinceMs }: Waiting, workers: readonly Busy[], most: number): boolean {
+  if (workers.length === 0) return true;
+  if (workers.length >= most) return false;
+  let fromMs = sinceMs;
+  for (const { worksSinceMs } of workers) {
+    if (worksSinceMs === undefined) return false;
+    fromMs = Math.max(fromMs, worksSinceMs);
+  }
+  return performance.now() - fromMs >= WAITS_MAX_MS;
+}

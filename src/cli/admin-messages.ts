@@ -1,5 +1,4 @@
 import type { IncomingMessage, RequestOptions } from 'node:http';
-import { connect } from 'node:net';
 import { WebSocket } from 'ws';
 import { formatHostPort } from '../base/address.ts';
 import { MiB } from '../base/units.ts';
@@ -30,7 +29,6 @@ export function openMessages(
   const socket = new WebSocket(`ws://${authority}${path}`, {
     ...(options as object),
     ...{ handshakeTimeout: OPEN_MS, maxPayload: MESSAGE_BYTES_MAX, perMessageDeflate: false },
-    ...(unix && { createConnection: () => connect(socketPath) }),
   });
   // Before it is open: the first messages come together with the opening.
   socket.on('message', (data) => each(String(data)));

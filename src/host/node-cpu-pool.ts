@@ -10,13 +10,17 @@ const YOUNG = { maxYoungGenerationSizeMb: 2 };
 /** The extension of this file: tests run the sources, users what tsc made of them. */
 const WORKER = new URL(`./cpu-pool-worker${extname(import.meta.url)}`, import.meta.url);
 
-/** Threads of this process: one is started with the first job, others when jobs have to wait. */
+/**
+ * Threads of this process, for a program that serves nobody meanwhile: one is started with the first job,
+ * others when jobs have to wait.
+ */
 export function nodeCpuPool(threads: number = availableParallelism()): WorkerPool {
   return new WorkerPool(threads, THREADS);
 }
 
 const THREADS: WorkerKind = {
   one: 'a thread',
+  helps: true,
   memory: (bytes) => new Uint8Array(new SharedArrayBuffer(bytes)),
   giveBack: () => undefined, // what nobody refers to is free
   start: ({ answered, ended }) => {

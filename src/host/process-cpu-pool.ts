@@ -23,6 +23,7 @@ export function processCpuPool(processes: number): WorkerPool {
   const memory = new SharedMemory();
   return new WorkerPool(processes, {
     one: 'a process',
+    helps: false,
     memory: (bytes) => memory.take(bytes),
     giveBack: (piece) => memory.giveBack(piece),
     start: (events) => start(memory, 'idle', events),

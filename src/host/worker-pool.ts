@@ -9,7 +9,7 @@ import {
 } from '../base/content.ts';
 import { SheepError } from '../base/errors.ts';
 import type { CpuPool } from '../contracts/cpu-pool.ts';
-import type { WorkAnswer, WorkRequest, WorkResult } from './cpu-work.ts';
+import { answerTo, type WorkAnswer, type WorkRequest, type WorkResult } from './cpu-work.ts';
 
 /** A thread or a process. */
 export interface PoolWorker {
@@ -31,6 +31,8 @@ export interface WorkerKind {
   memory(bytes: number): Uint8Array;
   giveBack(memory: Uint8Array): void;
   start(events: WorkerEvents): PoolWorker;
+  /** Whether this thread, which serves nobody, does jobs itself while few workers have begun. */
+  readonly helps: boolean;
   /** One that gets a processor also where the others get none. */
   startSpare?(events: WorkerEvents): PoolWorker;
   /** After all workers. */
@@ -55,6 +57,8 @@ interface Busy {
 const SENT_MAX = 2;
 /** A job that waits longer than it takes to start a worker is worth one more. */
 const WAITS_MAX_MS = 50;
+/** Above, this thread has enough to do with what it hands to them. */
+const HELPED_MAX = 1;
 /** A job takes milliseconds. One that takes longer than this got no processor. */
 const STARVED_MS = 1_000;
 /** So long the spare one works instead of the others; then they are tried again. */
@@ -71,6 +75,7 @@ export class WorkerPool implements CpuPool {
   #next = 0;
   #disposed = false;
   #starvedMs = Number.NEGATIVE_INFINITY;
+  #helping = false;
   #watch: NodeJS.Timeout | undefined;
 
   constructor(threads: number, kind: WorkerKind) {
@@ -133,13 +138,29 @@ export class WorkerPool implements CpuPool {
       const [workers, most] = this.#isStarved ? [this.#spare, 1] : [this.#usual, this.threads];
       if (isWorthAnother(next, workers, most)) this.#start(workers);
       const [busy] = workers.toSorted((a, b) => a.sent.size - b.sent.size);
-      if (busy === undefined || busy.sent.size >= SENT_MAX) return;
+      if (busy === undefined || busy.sent.size >= SENT_MAX) return this.#help();
       this.#queue.shift();
       next.sinceMs = performance.now();
       busy.sent.set(next.request.number, next);
       busy.worker.ref(); // the process lives as long as it waits for an answer
       busy.worker.post(next.request);
     }
+  }
+
+  /** The first job that waits, in a turn of its own: what is to be read and written goes on between. */
+  #help(): void {
+    const working = this.#usual.filter(({ worksSinceMs }) => worksSinceMs !== undefined).length;
+    if (!this.#kind.helps || this.#helping || working >= Math.min(this.threads, HELPED_MAX + 1)) {
+      return;
+    }
+    this.#helping = true;
+    setImmediate(() => {
+      this.#helping = false;
+      const waiting = this.#queue.shift();
+      if (waiting === undefined) return;
+      settle(waiting, answerTo(waiting.request));
+      this.#send();
+    });
   }
 
   get #isStarved(): boolean {
@@ -180,8 +201,7 @@ export class WorkerPool implements CpuPool {
     busy.worksSinceMs ??= nowMs;
     for (const later of busy.sent.values()) later.sinceMs = nowMs; // it is worked on from now on
     if (busy.sent.size === 0) busy.worker.unref();
-    if ('result' in answer) waiting?.resolve(answer.result);
-    else waiting?.reject(new Error(answer.failure));
+    if (waiting !== undefined) settle(waiting, answer);
     this.#send();
   }
 
@@ -194,6 +214,11 @@ export class WorkerPool implements CpuPool {
     busy.sent.clear();
     if (!this.#disposed) this.#send();
   }
+}
+
+function settle({ resolve, reject }: Waiting, answer: WorkAnswer): void {
+  if ('result' in answer) resolve(answer.result);
+  else reject(new Error(answer.failure));
 }
 
 /** One at a time is started, and the next only if that did not help. */

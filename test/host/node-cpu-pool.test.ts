@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { setImmediate } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
 import { expect, test } from 'vitest';
 import { MiB } from '../../src/base/units.ts';
@@ -51,4 +52,20 @@ test('the jobs of a thread that is killed fail and say so; another thread does w
     expect(failure).toMatchObject({ code: 'ERR_IO', message });
   }
   expect(failed.length).toBeLessThan(jobs.length);
+});
+
+test('while no thread has begun, jobs that none has taken are done here, one in each turn', async () => {
+  await using pool = nodeCpuPool(2);
+  const bytes = pool.memory(4096).fill(1);
+  const done: number[] = [];
+  const jobs = Array.from({ length: 5 }, async (_, number) => {
+    await pool.name({ hash: 'sha256', type: 'data', sliceBytes: 4096, bytes });
+    done.push(number);
+  });
+  await setImmediate();
+  expect(done).toEqual([2]);
+  await setImmediate();
+  expect(done).toEqual([2, 3]);
+  await Promise.all(jobs);
+  expect(done.toSorted()).toEqual([0, 1, 2, 3, 4]);
 });

@@ -1,5 +1,5 @@
 import { closeSync, fstatSync, readFileSync, writeSync } from 'node:fs';
-import { availableParallelism, hostname } from 'node:os';
+import { hostname } from 'node:os';
 import { CommanderError } from 'commander';
 import type { Host } from '../app/host.ts';
 import { checkVdis, type Sheep, startSheep } from '../app/sheep.ts';
@@ -127,7 +127,7 @@ async function realHost(log: NodeLog): Promise<Host> {
     openTls: openServerTls,
     openPool: async () => {
       const { processCpuPool } = await import('../host/process-cpu-pool.ts');
-      return processCpuPool(availableParallelism());
+      return processCpuPool();
     },
     holder: { host: hostname(), pid: process.pid },
     processStats: watchProcess(),

@@ -24,7 +24,8 @@ let cpuMs = 0;
 process.on('message', (sent: SentRequest) => {
   const beganMs = performance.now();
   const began = process.cpuUsage();
-  process.send?.(answerTo(eased(readPlaces(sent, pieceAt))));
+  // Where nobody is left to be told, the next thing is the end.
+  process.send?.(answerTo(eased(readPlaces(sent, pieceAt))), () => undefined);
   const { user, system } = process.cpuUsage(began);
   workedMs += performance.now() - beganMs;
   cpuMs += (user + system) / 1000;
@@ -32,8 +33,10 @@ process.on('message', (sent: SentRequest) => {
   isCrowded = cpuMs < CROWDED_BELOW * workedMs;
   [workedMs, cpuMs] = [0, 0];
 });
-// With whoever sends jobs they end, whatever became of it.
+// With whoever sends jobs they end, whatever became of it; and not with what is sent to all of a group or
+// a service, because who was asked to stop ends what it does in its own way.
 process.on('disconnect', () => process.exit());
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => undefined);
 
 /** Where memory runs out: what is done here can be done again, and who serves should not be chosen. */
 function dieFirst(): void {

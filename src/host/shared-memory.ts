@@ -2,7 +2,7 @@ import { closeSync, ftruncateSync } from 'node:fs';
 import koffi, { type KoffiFunc } from 'koffi';
 import { assert } from '../base/assert.ts';
 import { MiB } from '../base/units.ts';
-import { FALLOCATE, fallocate, systemError } from './syscalls.ts';
+import { allocateNow, FALLOCATE, fallocate, systemError } from './syscalls.ts';
 
 /**
  * Memory that this process and those that it starts both see, and nothing else of each other: of a
@@ -21,10 +21,14 @@ const munmap: KoffiFunc<(at: bigint, length: number) => number> = libc.func(
   'int munmap(void *at, size_t length)',
 );
 const MFD_CLOEXEC = 1;
+/** Hosts may allow no others; unknown before Linux 6.3. */
+const MFD_NOEXEC_SEAL = 8;
 const PROT_READ_WRITE = 3;
 const MAP_SHARED = 1;
 const MAP_FAILED = 2n ** 64n - 1n;
 
+/** What it is called in lists of open files and mappings. */
+const NAME = 'sheep-snapshots';
 /** Of addresses; memory is only what is used of it. */
 const MAPPED_BYTES = 1024 * MiB;
 /** Pieces are of this or twice, four times, … as many bytes. */
@@ -61,7 +65,8 @@ export class SharedMemory implements AsyncDisposable {
 
   /** @throws Error with `code` */
   constructor() {
-    this.fd = memfdCreate('sheep-snapshots', MFD_CLOEXEC);
+    this.fd = memfdCreate(NAME, MFD_CLOEXEC + MFD_NOEXEC_SEAL);
+    if (this.fd < 0) this.fd = memfdCreate(NAME, MFD_CLOEXEC);
     if (this.fd < 0) throw systemError('memfd_create', koffi.errno());
     try {
       ftruncateSync(this.fd, MAPPED_BYTES);
@@ -72,8 +77,12 @@ export class SharedMemory implements AsyncDisposable {
     }
   }
 
-  /** Whoever takes a piece has it alone until it is given back; of zeroes if it never was. */
+  /**
+   * Whoever takes a piece has it alone until it is given back.
+   * @throws Error with `code` ENOMEM or ENOSPC: later, its use would end the process
+   */
   take(bytes: number): Uint8Array {
+    assert(!this.#mapping.isOver, 'memory is taken before it is over');
     const length = 2 ** Math.ceil(Math.log2(Math.max(bytes, PIECE_BYTES_MIN)));
     const piece = this.#free.get(length)?.pop() ?? this.#carve(length);
     return new Uint8Array(piece, 0, bytes);
@@ -96,6 +105,7 @@ export class SharedMemory implements AsyncDisposable {
 
   /** The memory is free; addresses stay, and show zeroes, as long as anybody here has a piece. */
   async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#mapping.isOver) return;
     this.#free.clear();
     this.#mapping.isOver = true;
     unmapUnused(this.#mapping);
@@ -109,6 +119,7 @@ export class SharedMemory implements AsyncDisposable {
   #carve(length: number): ArrayBuffer {
     const at = this.#end;
     assert(at + length <= MAPPED_BYTES, 'what was taken is given back');
+    allocateNow(this.fd, at, length);
     this.#end += length;
     const piece = koffi.view(this.#mapping.base + BigInt(at), length);
     this.#begins.set(piece, at);

@@ -139,6 +139,14 @@ export async function fallocate(
   await inPool('fallocate', (done) => rawFallocate.async(fd, mode, at, length, done));
 }
 
+/** fallocate(2) of memory, which waits for no medium. */
+export function allocateNow(fd: number, at: number, length: number): void {
+  while (rawFallocate(fd, 0, at, length) !== 0) {
+    const errno = koffi.errno();
+    if (errno !== EINTR) throw systemError('fallocate', errno);
+  }
+}
+
 /**
  * lseek(2), with one of `SEEK`; returns the byte it found. It moves the place of the descriptor, so
  * use it only where everything is read by its offset. ENXIO: no data behind `offset`; ESPIPE: a pipe.

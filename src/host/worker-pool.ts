@@ -1,4 +1,4 @@
-import { performance } from 'node:perf_hooks';
+import { assert } from '../base/assert.ts';
 import {
   type Compressed,
   type CompressJob,
@@ -7,7 +7,7 @@ import {
   type NameJob,
   type ProveJob,
 } from '../base/content.ts';
-import { SheepError } from '../base/errors.ts';
+import { describeError, SheepError } from '../base/errors.ts';
 import type { CpuPool } from '../contracts/cpu-pool.ts';
 import { answerTo, type WorkAnswer, type WorkRequest, type WorkResult } from './cpu-work.ts';
 
@@ -21,7 +21,9 @@ export interface PoolWorker {
 }
 export interface WorkerEvents {
   answered(answer: WorkAnswer): void;
-  /** May be told more than once. */
+  /** It never was, and has done nothing of what it was sent. */
+  failed(cause: unknown): void;
+  /** It is gone, and what it was doing is done in part. May be told more than once. */
   ended(why: string, cause?: unknown): void;
 }
 /** What the workers of a pool are, and the memory that they see. */
@@ -30,6 +32,7 @@ export interface WorkerKind {
   readonly one: string;
   memory(bytes: number): Uint8Array;
   giveBack(memory: Uint8Array): void;
+  /** @throws what keeps it from being started */
   start(events: WorkerEvents): PoolWorker;
   /** Whether this thread, which serves nobody, does jobs itself while few workers have begun. */
   readonly helps: boolean;
@@ -63,6 +66,10 @@ const HELPED_MAX = 1;
 const STARVED_MS = 1_000;
 /** So long the spare one works instead of the others; then they are tried again. */
 const SPARE_MS = 30_000;
+/** Who waits for it, an abort or a stop among them, waits no longer: it is ended. */
+const HUNG_MS = 60_000;
+/** Where one could not be started, or ended at once, the next is not started before this. */
+const START_AGAIN_MS = 1_000;
 
 /** Workers that are started as jobs have to wait for them. */
 export class WorkerPool implements CpuPool {
@@ -76,6 +83,8 @@ export class WorkerPool implements CpuPool {
   #disposed = false;
   #starvedMs = Number.NEGATIVE_INFINITY;
   #helping = false;
+  /** Why the latest start came to nothing, and when. */
+  #notStarted: { readonly error: SheepError; readonly sinceMs: number } | undefined;
   #watch: NodeJS.Timeout | undefined;
 
   constructor(threads: number, kind: WorkerKind) {
@@ -85,7 +94,7 @@ export class WorkerPool implements CpuPool {
 
   /** Starts the first worker, if none runs: for jobs that are not known yet. */
   begin(): void {
-    if (this.#usual.length === 0) this.#start(this.#usual);
+    if (!this.#disposed && this.#usual.length === 0) this.#start(this.#usual);
   }
 
   memory(bytes: number): Uint8Array {
@@ -136,9 +145,20 @@ export class WorkerPool implements CpuPool {
       const [next] = this.#queue;
       if (next === undefined) return;
       const [workers, most] = this.#isStarved ? [this.#spare, 1] : [this.#usual, this.threads];
-      if (isWorthAnother(next, workers, most)) this.#start(workers);
+      if (this.#mayStart && isWorthAnother(next, workers, most)) this.#start(workers);
       const [busy] = workers.toSorted((a, b) => a.sent.size - b.sent.size);
-      if (busy === undefined || busy.sent.size >= SENT_MAX) return this.#help();
+      if (busy === undefined && workers === this.#spare) {
+        this.#starvedMs = Number.NEGATIVE_INFINITY; // then as well as it goes with the others
+        continue;
+      }
+      if (busy === undefined) {
+        this.#giveUp();
+        return;
+      }
+      if (busy.sent.size >= SENT_MAX) {
+        this.#help();
+        return;
+      }
       this.#queue.shift();
       next.sinceMs = performance.now();
       busy.sent.set(next.request.number, next);
@@ -167,29 +187,59 @@ export class WorkerPool implements CpuPool {
     return performance.now() - this.#starvedMs < SPARE_MS;
   }
 
+  get #mayStart(): boolean {
+    const { sinceMs = Number.NEGATIVE_INFINITY } = this.#notStarted ?? {};
+    return performance.now() - sinceMs >= START_AGAIN_MS;
+  }
+
   #start(workers: Busy[]): void {
     const kind = this.#kind;
-    const starts = workers === this.#spare ? kind.startSpare : kind.start;
-    const worker = starts?.call(kind, {
-      answered: (answer) => this.#answered(busy, answer),
-      ended: (why, cause) => this.#ended(workers, busy, why, cause),
-    });
-    if (worker === undefined) return;
-    const busy: Busy = { worker, worksSinceMs: undefined, sent: new Map() };
-    worker.unref(); // until it is sent a job
+    const start = workers === this.#spare ? kind.startSpare : kind.start;
+    let busy: Busy | undefined;
+    try {
+      const worker = start?.call(kind, {
+        answered: (answer) => busy && this.#answered(busy, answer),
+        failed: (cause) => busy && this.#failed(workers, busy, cause),
+        ended: (why, cause) => busy && this.#ended(workers, busy, why, cause),
+      });
+      if (worker === undefined) return;
+      busy = { worker, worksSinceMs: undefined, sent: new Map() };
+    } catch (cause) {
+      this.#remember(cause);
+      return;
+    }
+    busy.worker.unref(); // until it is sent a job
     workers.push(busy);
     if (kind.startSpare === undefined) return;
     this.#watch ??= setInterval(() => this.#look(), STARVED_MS / 2).unref();
   }
 
-  /** Whether any of the usual ones gets no processor. */
+  #remember(cause: unknown): SheepError {
+    const why = describeError(cause);
+    const message = `${this.#kind.one} to hash and compress could not be started: ${why}`;
+    const error = new SheepError('ERR_IO', message, {}, cause);
+    this.#notStarted = { error, sinceMs: performance.now() };
+    return error;
+  }
+
+  /** Nobody is there, and nobody will be for a while. */
+  #giveUp(): void {
+    const error = this.#notStarted?.error;
+    assert(error !== undefined, 'one is started where there is none');
+    for (const { reject } of this.#queue.splice(0)) reject(error);
+  }
+
+  /** Whether any of the usual ones gets no processor, or any at all does not answer any more. */
   #look(): void {
     const nowMs = performance.now();
-    const waits = ({ worksSinceMs, sent }: Busy) => {
+    const waitsMs = ({ worksSinceMs, sent }: Busy) => {
       const [first] = sent.values();
-      return first !== undefined && nowMs - Math.max(first.sinceMs, worksSinceMs ?? 0) > STARVED_MS;
+      return first === undefined ? 0 : nowMs - Math.max(first.sinceMs, worksSinceMs ?? 0);
     };
-    if (!this.#usual.some(waits)) return;
+    for (const busy of [...this.#usual, ...this.#spare]) {
+      if (waitsMs(busy) > HUNG_MS) void busy.worker.end(); // and that is told as its end
+    }
+    if (!this.#usual.some((busy) => waitsMs(busy) > STARVED_MS)) return;
     this.#starvedMs = nowMs;
     this.#send();
   }
@@ -205,15 +255,33 @@ export class WorkerPool implements CpuPool {
     this.#send();
   }
 
+  /** Another one does what it was sent. */
+  #failed(workers: Busy[], busy: Busy, cause: unknown): void {
+    this.#remember(cause);
+    remove(workers, busy);
+    if (this.#disposed) return; // they were told
+    this.#queue.unshift(...busy.sent.values());
+    busy.sent.clear();
+    this.#send();
+  }
+
   #ended(workers: Busy[], busy: Busy, why: string, cause?: unknown): void {
-    const place = workers.indexOf(busy);
-    if (place >= 0) workers.splice(place, 1);
+    if (!remove(workers, busy)) return;
     const message = `${this.#kind.one} that hashes and compresses died: ${why}`;
     const error = new SheepError('ERR_IO', message, {}, cause);
     for (const { reject } of busy.sent.values()) reject(error);
     busy.sent.clear();
+    if (busy.worksSinceMs === undefined) {
+      this.#notStarted = { error, sinceMs: performance.now() };
+    }
     if (!this.#disposed) this.#send();
   }
+}
+
+function remove(workers: Busy[], busy: Busy): boolean {
+  const place = workers.indexOf(busy);
+  if (place >= 0) workers.splice(place, 1);
+  return place >= 0;
 }
 
 function settle({ resolve, reject }: Waiting, answer: WorkAnswer): void {

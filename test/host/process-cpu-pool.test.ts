@@ -69,6 +69,17 @@ describe.skipIf(process.platform !== 'linux')('a pool of processes', () => {
     expect(await good).toHaveLength(64);
   });
 
+  test('what is sent to all of a service leaves them at work', async () => {
+    await using pool = processCpuPool(1);
+    const jobs = longJobs(pool);
+    await jobs[0];
+    for (const { id } of children()) {
+      for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.kill(id, signal);
+    }
+    await Promise.all(jobs);
+    expect(children()).toHaveLength(1);
+  });
+
   test('one that is killed fails its jobs and says so; another does what comes later', async () => {
     await using pool = processCpuPool(1);
     const jobs = longJobs(pool).map((job) => job.catch((error: unknown) => error));

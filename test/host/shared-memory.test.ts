@@ -52,6 +52,11 @@ describe.skipIf(process.platform !== 'linux')('shared memory', () => {
       return bytes;
     })();
     expect(sharedMiB()).toBeLessThan(10);
+    // Twice is once.
+    const over = new SharedMemory();
+    await over[Symbol.asyncDispose]();
+    await over[Symbol.asyncDispose]();
+    expect(() => over.take(1)).toThrow('before it is over');
     expect(piece[5 * MiB]).toBe(0);
     piece[5 * MiB] = 1; // it is nobody else's
   });

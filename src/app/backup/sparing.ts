@@ -28,10 +28,12 @@ export function sparing(
         end += length;
         if (zero && fresh) continue;
         for (const [first, last] of differing(from, there, begin, end)) {
-          const written = zero
-            ? device.writeZeroes(at + first, last - first, { ...ZEROING, ...call })
-            : device.write(at + first, from.subarray(first, last), call);
-          writes.push(Promise.resolve(written));
+          // Also one that fails at once waits for the others: they read `from`.
+          const write = async () =>
+            zero
+              ? device.writeZeroes(at + first, last - first, { ...ZEROING, ...call })
+              : device.write(at + first, from.subarray(first, last), call);
+          writes.push(write());
         }
       }
       await allSettled(writes);

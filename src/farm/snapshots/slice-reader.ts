@@ -55,7 +55,8 @@ export class SliceReader implements Disposable {
       await this.#readRuns(located, places);
       again.push(...(await this.#prove(located, places)));
     } catch {
-      again.push(...located); // a pack went meanwhile, or cannot be read: one by one tells
+      // A pack went meanwhile, or cannot be read, or who proves has died: one by one tells.
+      again.push(...located);
     }
     for (const each of again) {
       const error = await this.#readAlone(each);
@@ -101,8 +102,9 @@ export class SliceReader implements Disposable {
     });
     if (end > this.#stored.length) {
       const { pool } = this.#store.options;
+      const larger = pool.memory(end * 2);
       pool.giveBack(this.#stored);
-      this.#stored = pool.memory(end * 2);
+      this.#stored = larger;
     }
     return places;
   }

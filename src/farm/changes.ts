@@ -33,7 +33,8 @@ export class Changes {
   async #zeroBlocks(object: OpenObject, at: number, length: number, keep: boolean): Promise<void> {
     if (object.origins !== undefined) await this.#parts.inheritance.beforeZero(object, at, length);
     try {
-      this.#changed(object, await object.zero(at, length, keep));
+      await object.zero(at, length, keep);
+      this.#changed(object, object.zeroed(at, length, keep));
     } catch (error) {
       this.#changed(object, object.brokenOff(at, length));
       throw error;

@@ -260,10 +260,14 @@ export class OpenObject {
     }
   }
 
-  /** Whole blocks become holes, or reserved zeroes. */
-  async zero(at: number, length: number, keepAllocated: boolean): Promise<number> {
+  /** Whole blocks of the file become holes, or reserved zeroes; `zeroed` is due then. */
+  async zero(at: number, length: number, keepAllocated: boolean): Promise<void> {
     if (keepAllocated) await this.file.zero(this.#dataAt + at, length);
     else await this.file.punch(this.#dataAt + at, length);
+  }
+
+  /** Returns as `writeNow`; whoever syncs is to be told in the same turn. */
+  zeroed(at: number, length: number, keepAllocated: boolean): number {
     const first = at / BLOCK_BYTES;
     const end = first + length / BLOCK_BYTES;
     this.table.fill(keepAllocated ? ZERO_SUM : HOLE, first, end);

@@ -93,6 +93,15 @@ export function cpuPoolContract(name: string, fresh: () => CpuPool): void {
       expect(into.every((byte) => byte === 0)).toBe(true);
     });
 
+    test('a job that breaks a belief fails alone, with the sentence', async () => {
+      await using pool = fresh();
+      const bytes = pool.memory(10).fill(1);
+      const bad = pool.name({ hash: 'sha256', type: 'data', sliceBytes: 4, bytes });
+      const good = pool.name({ hash: 'sha256', type: 'data', sliceBytes: 5, bytes });
+      await expect(bad).rejects.toThrow('whole slices are named');
+      expect(await good).toHaveLength(64);
+    });
+
     test('does many jobs, each once', async () => {
       await using pool = fresh();
       const names = await Promise.all(

@@ -60,15 +60,6 @@ describe.skipIf(process.platform !== 'linux')('a pool of processes', () => {
     expect(children()).toEqual([]);
   });
 
-  test('a job that breaks a belief fails alone, with the sentence', async () => {
-    await using pool = processCpuPool(1);
-    const bytes = pool.memory(10).fill(1);
-    const bad = pool.name({ hash: 'sha256', type: 'data', sliceBytes: 4, bytes });
-    const good = pool.name({ hash: 'sha256', type: 'data', sliceBytes: 5, bytes });
-    await expect(bad).rejects.toThrow('whole slices are named');
-    expect(await good).toHaveLength(64);
-  });
-
   test('what is sent to all of a service leaves them at work', async () => {
     await using pool = processCpuPool(1);
     const jobs = longJobs(pool);

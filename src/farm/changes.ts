@@ -3,12 +3,11 @@ import type { ActivityLog } from './activity-log.ts';
 import type { Flusher } from './flusher.ts';
 import type { Inheritance } from './inheritance.ts';
 import type { OpenObject } from './open-object.ts';
-import type { Space } from './space.ts';
+import type { Claim } from './space.ts';
 
 export interface ChangesParts {
   readonly activity: ActivityLog;
   readonly flusher: Flusher;
-  readonly space: Space;
   readonly inheritance: Inheritance;
 }
 
@@ -74,9 +73,10 @@ export class Changes {
     at: number,
     length: number,
     keepAllocated: boolean,
+    claim: Claim,
   ): Promise<void> {
     if (object.origins !== undefined && !keepAllocated) {
-      await this.#parts.space.take(this.#parts.inheritance.partsIn(object, at, length));
+      await claim.take(this.#parts.inheritance.partsIn(object, at, length));
     }
     const end = at + length;
     // Of a hole that is to be reserved a part cannot be: all of its block is.

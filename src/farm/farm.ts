@@ -15,7 +15,7 @@ import type { Journal } from './journal.ts';
 import { LiveObjects, type ObjectParts } from './live-objects.ts';
 import { dataAtOf, objectPath, pagesOf } from './object-format.ts';
 import type { OpenObject } from './open-object.ts';
-import type { Space } from './space.ts';
+import type { Claim, Space } from './space.ts';
 
 export interface FarmParts extends ObjectParts {
   readonly identity: Identity;
@@ -125,10 +125,11 @@ export class Farm implements ObjectStore {
     from: Uint8Array,
     call: ObjectWriteCall,
   ): Promise<void> {
-    const { open, flusher } = this.#parts;
+    const { open, flusher, space } = this.#parts;
     const written = await open.pass(key, true, async () => {
       await flusher.room();
-      const object = await this.#forChange(name, key, at, from.length, call);
+      using claim = space.claim();
+      const object = await this.#forChange(name, key, at, from.length, call, claim);
       await this.#changes.write(object, at, from);
       return object;
     });
@@ -136,14 +137,15 @@ export class Farm implements ObjectStore {
   }
 
   zero(name: ObjectName, at: number, length: number, call: ObjectZeroCall): Promise<void> {
-    const { open, flusher } = this.#parts;
+    const { open, flusher, space } = this.#parts;
     const key = objectKey(name.kind, name.vid, name.index);
     return open
       .pass(key, true, async () => {
         await flusher.room();
+        using claim = space.claim();
         const reserved = call.keepAllocated ? length : 0;
-        const object = await this.#forChange(name, key, at, reserved, call);
-        await this.#changes.zero(object, at, length, call.keepAllocated);
+        const object = await this.#forChange(name, key, at, reserved, call, claim);
+        await this.#changes.zero(object, at, length, call.keepAllocated, claim);
         return object;
       })
       .then((object) => (call.durable ? flusher.flush(name.vid, [object]) : undefined));
@@ -284,8 +286,9 @@ export class Farm implements ObjectStore {
     at: number,
     length: number,
     call: ObjectWriteCall,
+    claim: Claim,
   ): Promise<OpenObject> {
-    const { space, activity, flusher } = this.#parts;
+    const { activity, flusher } = this.#parts;
     if (call.createBytes !== undefined) {
       const { createBytes, inherits } = call;
       const origins =
@@ -295,12 +298,12 @@ export class Farm implements ObjectStore {
       const blocks = Math.ceil((at + length) / BLOCK_BYTES) - Math.floor(at / BLOCK_BYTES);
       const originBlocks = origins === undefined ? 0 : pagesOf(createBytes);
       const headBlocks = dataAtOf(createBytes) / BLOCK_BYTES + originBlocks + NAME_BLOCKS;
-      await space.take(blocks + headBlocks);
+      await claim.take(blocks + headBlocks);
       return this.#objects.create(name, key, call, createBytes, origins);
     }
     const object = await this.#objects.load(name, key);
     object.unfold();
-    if (length > 0) await space.take(object.holesIn(at, length));
+    if (length > 0) await claim.take(object.holesIn(at, length));
     if (object.listedUnder !== call.stamp) {
       await activity.list(name, call.stamp, object.objectBytes, object.life);
       object.listedUnder = call.stamp;

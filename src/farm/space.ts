@@ -7,6 +7,14 @@ import { type FarmLimits, reservedBytesOn } from './limits.ts';
 interface Bought {
   readonly wantedBytes: number;
   readonly gotBytes: number;
+  /** Nothing was taken or written meanwhile: it had no more than that. */
+  readonly exact: boolean;
+}
+
+/** Room for one change; what it takes has to be written, or given up, before it is disposed of. */
+export interface Claim extends Disposable {
+  /** @throws SheepError `ERR_NO_SPACE` */
+  take(blocks: number): Promise<void>;
 }
 
 /**
@@ -19,6 +27,12 @@ export class Space {
   readonly #directory: string;
   readonly #limits: FarmLimits;
   #leftBytes = 0;
+  /** Of claims: not all of it is written, and what is not the file system takes for free. */
+  #claimedBytes = 0;
+  /** All that was ever taken. */
+  #takenBytes = 0;
+  /** How many claims ended that had taken something. */
+  #claimsEnded = 0;
   #asking: Promise<Bought> | undefined;
 
   constructor(disk: Disk, directory: string, limits: FarmLimits) {
@@ -27,24 +41,40 @@ export class Space {
     this.#limits = limits;
   }
 
-  /** Takes room for so many blocks if it is there already. */
+  /** Takes room for so many blocks, to be written in this turn, if it is there already. */
   takeNow(blocks: number): boolean {
     const bytes = blocks * BLOCK_BYTES;
     if (bytes > this.#leftBytes) return false;
     this.#leftBytes -= bytes;
+    this.#takenBytes += bytes;
     return true;
   }
 
-  /** @throws SheepError `ERR_NO_SPACE` */
-  async take(blocks: number): Promise<void> {
+  claim(): Claim {
+    let claimedBytes = 0;
+    return {
+      take: async (blocks) => {
+        await this.#take(blocks);
+        claimedBytes += blocks * BLOCK_BYTES;
+      },
+      [Symbol.dispose]: () => {
+        this.#claimedBytes -= claimedBytes;
+        if (claimedBytes > 0) this.#claimsEnded += 1;
+      },
+    };
+  }
+
+  async #take(blocks: number): Promise<void> {
     while (!this.takeNow(blocks)) {
       this.#asking ??= this.#buy(blocks).finally(() => {
         this.#asking = undefined;
       });
-      const { wantedBytes, gotBytes } = await this.#asking;
+      const { wantedBytes, gotBytes, exact } = await this.#asking;
       // Others who waited for it may have taken all that was bought: then it is tried again.
-      if (gotBytes < Math.min(wantedBytes, blocks * BLOCK_BYTES)) await this.#refuse(blocks);
+      const refused = gotBytes < Math.min(wantedBytes, blocks * BLOCK_BYTES);
+      if (refused && exact) await this.#refuse(blocks);
     }
+    this.#claimedBytes += blocks * BLOCK_BYTES;
   }
 
   async #refuse(blocks: number): Promise<never> {
@@ -62,10 +92,15 @@ export class Space {
   }
 
   async #buy(blocks: number): Promise<Bought> {
+    const ended = this.#claimsEnded;
+    const before = this.#takenBytes;
+    const claimedBytes = this.#claimedBytes;
     const { freeBytes, reservedBytes } = await this.state();
+    const sinceBytes = this.#takenBytes - before;
+    const roomBytes = freeBytes - reservedBytes - claimedBytes - sinceBytes;
     const wantedBytes = Math.max(this.#limits.spaceStepBytes, blocks * BLOCK_BYTES);
-    const gotBytes = Math.max(0, Math.min(wantedBytes, freeBytes - reservedBytes));
+    const gotBytes = Math.max(0, Math.min(wantedBytes, roomBytes));
     this.#leftBytes = gotBytes;
-    return { wantedBytes, gotBytes };
+    return { wantedBytes, gotBytes, exact: sinceBytes === 0 && ended === this.#claimsEnded };
   }
 }

@@ -88,6 +88,20 @@ describe('on a full disk', () => {
     expect(await everything(store.disk, `${DIRECTORY}/obj`)).toEqual(before);
   });
 
+  test('many who write at once together leave alone what is reserved', async () => {
+    const store = await smallDisk();
+    // All of them ask how much is free before the first of them has written anything.
+    const write = (index: number) =>
+      codeOf(() => store.farm.write(nameOf(index), 0, blocks(8, 1), CREATE));
+    const codes = await Promise.all(Array.from({ length: 100 }, (_, index) => write(index)));
+    expect(new Set(codes)).toEqual(new Set(['none', 'ERR_NO_SPACE']));
+    const { freeBytes, reservedBytes } = await store.farm.space();
+    // The journal alone may grow into it.
+    expect(freeBytes + store.farm.stats().journalBytes).toBeGreaterThanOrEqual(reservedBytes);
+    await store.farm.write(nameOf(codes.indexOf('none')), 0, blocks(1, 2), DURABLE);
+    await store.rest();
+  });
+
   test('what is written can be written over, read, zeroed, flushed and removed', async () => {
     const store = await smallDisk();
     const names = await fill(store);

@@ -15,6 +15,11 @@ export class KeyedGates<K> {
     return this.#gates.size === 0 ? undefined : this.#gates.get(key);
   }
 
+  /** The keys that anybody is at. */
+  keys(): Iterable<K> {
+    return this.#gates.keys();
+  }
+
   /** Runs `work` behind the gate of `key`. */
   async pass<T>(key: K, exclusive: boolean, work: () => Promise<T> | T): Promise<T> {
     await this.#enter(key, exclusive);

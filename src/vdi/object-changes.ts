@@ -61,13 +61,13 @@ export class ObjectChanges {
 
   /** Whole objects of the range leave the inode; in others the range becomes a hole. */
   async clear(at: number, length: number, sizeBytes: number, call: Call = {}): Promise<void> {
-    const { inode, objectBytes } = this.#parts;
+    const { objectBytes } = this.#parts;
     const whole: number[] = [];
     const end = at + length;
     let index = Math.floor(at / objectBytes);
     const endIndex = objectCount(end, objectBytes);
     for (;;) {
-      index = inode.skipHoles(index, endIndex);
+      index = this.#skipHoles(index, endIndex);
       if (index === endIndex) break;
       call.signal?.throwIfAborted();
       const start = index * objectBytes;
@@ -75,11 +75,23 @@ export class ObjectChanges {
       const to = Math.min(end, start + objectBytes) - start;
       const last = Math.min(objectBytes, sizeBytes - start);
       if (from > 0 || to < last) await this.#clearPart({ index, at: from, length: to - from });
-      else if (inode.ownerNow(index) !== 0) whole.push(index);
+      else whole.push(index);
       if (whole.length === TRIM_BATCH) await this.#free(whole.splice(0));
       index += 1;
     }
     if (whole.length > 0) await this.#free(whole);
+  }
+
+  /**
+   * The next object that may have to be cleared. One that somebody is at is none to skip: an entry
+   * that is being taken out comes back if that fails.
+   */
+  #skipHoles(index: number, endIndex: number): number {
+    const { inode, gates } = this.#parts;
+    let next = inode.skipHoles(index, endIndex);
+    if (next === index) return next;
+    for (const taken of gates.keys()) if (taken >= index && taken < next) next = taken;
+    return next;
   }
 
   /** The range reads as zeroes and keeps its space, in objects that are made for it. */

@@ -171,8 +171,12 @@ class Run implements FaultyRun {
   async #stop({ farm }: OpenDisk): Promise<Stop> {
     const unclean: Stop[] = ['a kill', 'a power cut'];
     const stops: Stop[] = this.#lost ? unclean : [...unclean, 'a clean stop'];
-    const stop = stops[this.#random.below(stops.length)] as Stop;
-    if (stop === 'a clean stop') await farm[Symbol.asyncDispose]();
+    let stop = stops[this.#random.below(stops.length)] as Stop;
+    if (stop === 'a clean stop') {
+      // Of a sync that failed in the background nobody was told yet.
+      const clean = await this.#told(() => farm[Symbol.asyncDispose]());
+      if (!clean) stop = 'a kill';
+    }
     const before = this.#disk;
     this.#disk = stop === 'a power cut' ? before.powerCut(this.#random) : before.kill();
     before.halt();

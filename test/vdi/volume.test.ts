@@ -379,6 +379,33 @@ describe('a request that fails', () => {
     expect((await read(await open(), 0, OBJECT))[0]).toBe(2);
   });
 
+  test('what goes on beside a trim that fails is answered when it has come true', async () => {
+    const { store, open } = await made();
+    const over = hooked(store.farm, () => undefined);
+    const volume = await open(over);
+    await volume.write(0, blocks(16, 1), DURABLE);
+    const { write } = over;
+    const entry = Promise.withResolvers<void>();
+    const asked = new Promise<void>((resolve) => {
+      over.write = (name, ...rest) => {
+        if (name.kind !== KIND.inode) return write(name, ...rest);
+        resolve();
+        return entry.promise;
+      };
+    });
+    const failing = codeOf(() => volume.trim(0, OBJECT, PLAIN));
+    await asked;
+    const part = volume.writeZeroes(B, 2 * B, ZERO);
+    const whole = volume.trim(0, 2 * OBJECT, PLAIN);
+    over.write = write;
+    entry.reject(new SheepError('ERR_NO_SPACE', 'as the test wants'));
+    expect(await failing).toBe('ERR_NO_SPACE');
+    await part;
+    expect((await read(volume, 0, OBJECT)).subarray(B, 3 * B)).toEqual(new Uint8Array(2 * B));
+    await whole;
+    expect(await read(volume, 0, 2 * OBJECT)).toEqual(blocks(16, 0));
+  });
+
   test('a trim whose object does not go leaves it to the next owner', async () => {
     const { store, open } = await made();
     const failing = once('remove', KIND.data);

@@ -24,6 +24,8 @@ export interface FlusherParts {
 /** A flush or sync under way: what comes later and touches the same objects waits for it too. */
 interface Work {
   readonly objects: ReadonlySet<OpenObject>;
+  /** It syncs their files, and waits for no gate and no other work. */
+  readonly homes: boolean;
   readonly done: Promise<void>;
 }
 
@@ -147,13 +149,13 @@ export class Flusher {
     const earlier = [...this.#work]
       .filter((work) => touches(work, vid, only))
       .map((work) => work.done);
-    if (objects.length > 0) earlier.push(this.#begin(objects, () => this.#flushObjects(objects)));
+    if (objects.length > 0) earlier.push(this.#flushObjects(objects));
     return Promise.all(earlier).then(() => undefined);
   }
 
   /** Settles once the files of these objects are stable, whatever the journal holds. */
   home(objects: readonly OpenObject[]): Promise<void> {
-    return this.#begin(objects, () => this.#home(objects));
+    return this.#begin(objects, true, () => this.#home(objects));
   }
 
   /** Settles once nothing is under way any more. */
@@ -161,13 +163,13 @@ export class Flusher {
     while (this.#work.size > 0) await Promise.all([...this.#work].map(({ done }) => done));
   }
 
-  #begin(objects: readonly OpenObject[], run: () => Promise<void>): Promise<void> {
+  #begin(objects: readonly OpenObject[], homes: boolean, run: () => Promise<void>): Promise<void> {
     const done = run()
       .catch((error: unknown) => {
         throw this.#break(error);
       })
       .finally(() => this.#work.delete(work));
-    const work: Work = { objects: new Set(objects), done };
+    const work: Work = { objects: new Set(objects), homes, done };
     this.#work.add(work);
     return done;
   }
@@ -195,8 +197,8 @@ export class Flusher {
     // Few files whose bytes are on their way already: the journal would only send them once more.
     const begun =
       objects.length <= limits.syncsAtOnce && objects.some((each) => each.begunBytes > 0);
-    if (crowded || large || begun) return this.#home(objects);
-    return this.#flushToJournal(objects);
+    if (crowded || large || begun) return this.home(objects);
+    return this.#begin(objects, false, () => this.#flushToJournal(objects));
   }
 
   /** How much of so many objects goes to the journal: to sync many files for little costs more. */
@@ -217,11 +219,16 @@ export class Flusher {
     await allSettled([this.#log(free), ...taken.map((object) => this.#logInside(object))]);
   }
 
-  /** Copied and appended inside, stable outside: nobody waits at the gate for the journal. */
+  /**
+   * Copied and appended inside, stable outside: nobody waits at the gate for the journal. A sync of
+   * its file passes no gate: while we waited it may have taken what we came for, and may have failed.
+   */
   async #logInside(object: OpenObject): Promise<void> {
-    const { stable } = await this.#parts.open.pass(object.key, false, async () => ({
-      stable: this.#log([object]),
-    }));
+    const { stable } = await this.#parts.open.pass(object.key, false, async () => {
+      this.check();
+      const homing = [...this.#work].filter(({ homes, objects }) => homes && objects.has(object));
+      return { stable: allSettled([this.#log([object]), ...homing.map(({ done }) => done)]) };
+    });
     await stable;
   }
 
@@ -246,7 +253,7 @@ export class Flusher {
     }
     const waits: Promise<void>[] = [];
     if (entries.length > 0) waits.push(this.#parts.activity.log(entries, [room.subarray(0, used)]));
-    if (evicted.length > 0) waits.push(this.#home(evicted));
+    if (evicted.length > 0) waits.push(this.home(evicted));
     return allSettled(waits);
   }
 
@@ -273,6 +280,7 @@ export class Flusher {
 
   async #homeOne(object: OpenObject): Promise<void> {
     while (object.homing !== undefined) await object.homing;
+    this.check(); // also of a sync that failed beside us: ours would pass for what that one lost
     if (object.closed) return; // removed in the meantime
     object.homing = this.#syncFile(object).finally(() => {
       object.homing = undefined;
@@ -292,7 +300,7 @@ export class Flusher {
       await object.file.sync();
     } catch (error) {
       object.metaDirty = true; // what is in memory may be all there is: it stays open
-      throw error;
+      throw this.#break(error);
     }
     object.homedUpTo = upTo;
     this.#unsyncedBlocks -= taken;

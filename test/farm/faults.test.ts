@@ -34,6 +34,11 @@ test.for([
     1_290_684_148,
     'a disk that refuses now and then',
   ],
+  [
+    'a flush waits at the gate while a sync in the background takes what it came for, and fails',
+    1_729_149_904,
+    'a disk that refuses now and then',
+  ],
   ['many writes take room before any of them has written', 2_011_388_645, 'a full disk'],
 ] as const)('%s', async ([, seed, misfortune]) => {
   const run = await runOnFaultyDisk(seed, misfortune);

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { SheepError } from '../../src/base/errors.ts';
 import { BLOCK_BYTES } from '../../src/base/units.ts';
 import type { Disk, DiskFile } from '../../src/contracts/disk.ts';
+import type { DiskDelay } from '../../src/sim/sim-process.ts';
 import { SMALL_LIMITS } from '../crash/disk-world.ts';
 import { holding } from '../sim/disk-stories.ts';
 import {
@@ -93,6 +94,41 @@ describe('a flush beside other requests', () => {
     await Promise.all(flushes);
     expect(settled).toHaveLength(3);
   });
+
+  test.for(['is under way', 'fails'] as const)(
+    'waits for a sync that began later, and took what it waited at the gate for: one that %s',
+    async (how) => {
+      const [punching, syncing] = [holding(), holding()];
+      const delay: DiskDelay = (operation, path) =>
+        path === pathOf(A) && operation === 'sync'
+          ? syncing.delay(operation, path)
+          : punching.delay(operation, path);
+      const store = await SimStore.open({ disk: { delay } });
+      await store.farm.write(A, 0, blocks(1, 1), CREATE);
+      punching.hold('punch');
+      const zeroing = store.farm.zero(A, BLOCK_BYTES, BLOCK_BYTES, ZERO);
+      let settled = false;
+      const flushing = codeOf(() => store.farm.flush(VID, [A])).finally(() => {
+        settled = true;
+      });
+      await turn();
+      syncing.hold('sync');
+      // More files than the background leaves alone: it syncs the oldest.
+      for (let index = 2; index < 7; index += 1) {
+        await store.farm.write(nameOf(index), 0, blocks(1, 1), CREATE);
+      }
+      await turn();
+      punching.letGo();
+      await zeroing;
+      await turn();
+      expect(settled).toBe(false);
+      if (how === 'fails') store.disk.failNext('sync', 'ERR_IO');
+      syncing.letGo();
+      expect(await flushing).toBe(how === 'fails' ? 'ERR_LOST' : 'none');
+      await store.powerCut();
+      if (how !== 'fails') expect(await values(store.farm, A)).toBe('1 0 0 0 0 0 0 0');
+    },
+  );
 
   test('leaves nobody at the gate of an object it waited for', async () => {
     const { delay, hold, letGo } = holding();

@@ -71,11 +71,13 @@ describe('damage in an object', () => {
     expect(await client.read(0, 5 * BLOCK)).toBe(7);
     expect(await client.read(6 * BLOCK, 2 * MiB)).toBe(7);
     expect(await client.read(4 * MiB, 4 * MiB)).toBe(7);
-    expect(logged(daemon, 'nbd.request-failed')[0]).toMatchObject({
-      level: 'error',
-      errno: ERRNO.EIO,
-      cause: expect.stringContaining('object 0000000010000000 is damaged at block 5'),
-    });
+    await expect
+      .poll(() => logged(daemon, 'nbd.request-failed')[0])
+      .toMatchObject({
+        level: 'error',
+        errno: ERRNO.EIO,
+        cause: expect.stringContaining('object 0000000010000000 is damaged at block 5'),
+      });
     await using other = await Attached.to(daemon.nbd, 'other');
     expect(await other.read(0, 8 * MiB)).toBe(9);
     expect(await other.write(0, BLOCK, 1)).toBe(0);
@@ -104,9 +106,11 @@ describe('damage in an object', () => {
     expect(await client.read(4 * MiB, BLOCK)).toBe(`errno ${ERRNO.EIO}`);
     expect(await client.write(4 * MiB, BLOCK, 1)).toBe(ERRNO.EIO);
     expect(await client.read(0, 4 * MiB)).toBe(7);
-    expect(logged(daemon, 'nbd.request-failed')[0]).toMatchObject({
-      cause: expect.stringContaining('object 0000000010000001 is damaged'),
-    });
+    await expect
+      .poll(() => logged(daemon, 'nbd.request-failed')[0])
+      .toMatchObject({
+        cause: expect.stringContaining('object 0000000010000001 is damaged'),
+      });
   });
 
   test('an object that is gone is an error, not zeroes', async () => {

@@ -109,10 +109,14 @@ describe.skipIf(!canMount())('on a full disk', () => {
       expect(await client.flush()).toBe(0);
     }
     await full.expectValues();
-    expect(logged(full.daemon, 'nbd.request-failed')[0]).toMatchObject({
-      errno: ERRNO.ENOSPC,
-      cause: expect.stringMatching(/the disk of \S+ is full: \d+ bytes free, \d+ of them reserved/),
-    });
+    await expect
+      .poll(() => logged(full.daemon, 'nbd.request-failed')[0])
+      .toMatchObject({
+        errno: ERRNO.ENOSPC,
+        cause: expect.stringMatching(
+          /the disk of \S+ is full: \d+ bytes free, \d+ of them reserved/,
+        ),
+      });
     expect(full.daemon.log.filter(({ event }) => String(event).startsWith('farm.'))).toHaveLength(
       1,
     );

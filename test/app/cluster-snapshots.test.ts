@@ -171,7 +171,9 @@ describe('a snapshot of the cluster', () => {
     expect(await json('gc')).toMatchObject({ dryRun: false });
     const said = await world.collie('cluster', 'check');
     expect(said).toMatchObject({ status: 0, out: expect.stringMatching(/sound \(.* read\)$/m) });
-    expect(logged(world.daemon, 'cluster.checked')).toMatchObject([{ level: 'info' }]);
+    await expect
+      .poll(() => logged(world.daemon, 'cluster.checked'))
+      .toMatchObject([{ level: 'info' }]);
     const sampled = await world.json('cluster', 'check', '--sample', '10');
     expect(sampled).toMatchObject({ samplePercent: 10, flaws: [], snapshots: 1, exports: 4 });
   });
@@ -306,7 +308,9 @@ describe('a store of snapshots that is not what it was', () => {
     expect(said.status).toBe(1);
     expect(said.out).toMatch(/bytes \d+ to \d+ of disk\S* are lost: object [0-9a-f]{64} in/);
     expect(said.out).toMatch(/not sound/);
-    expect(logged(world.daemon, 'cluster.checked').at(-1)).toMatchObject({ level: 'error' });
+    await expect
+      .poll(() => logged(world.daemon, 'cluster.checked').at(-1))
+      .toMatchObject({ level: 'error' });
     const { flaws } = JSON.parse((await world.collie('--json', 'cluster', 'check')).out);
     expect(flaws[0]).toMatchObject({
       ...{ snapshot: expect.any(String), export: expect.stringMatching(/^disk/) },

@@ -143,8 +143,8 @@ describe('damage in an object', () => {
         expect(['not attached', `errno ${ERRNO.EIO}`]).toContain(shown);
       }
       const oid = `100000001000000${index}`;
-      const causes = daemon.log.map((line) => String(line['cause'] ?? ''));
-      expect(causes.some((cause) => cause.includes(`object ${oid} is damaged`))).toBe(true);
+      const causes = () => daemon.log.map((line) => String(line['cause'] ?? '')).join('\n');
+      await expect.poll(causes).toContain(`object ${oid} is damaged`);
       await using other = await Attached.to(daemon.nbd, 'other');
       expect(await other.read(0, 8 * MiB)).toBe(9);
     },

@@ -13,6 +13,8 @@ export interface Listed extends Suspect {
   suspect: boolean;
   /** Where the journal holds something of it that its file may not: oldest segment, last sequence. */
   redo: { segment: number; sequence: number } | undefined;
+  /** That it is removed is stable: its file has to go. */
+  removed: boolean;
   /** Its file was removed: only the name may still have to become stable. */
   gone: boolean;
   /** The round of maintenance in which it was listed, or got an owner. */
@@ -92,7 +94,8 @@ export class ActivityLog {
     const { name, stamp, objectBytes, life } = made;
     this.#listed.set(keyOf(name), {
       ...{ name, stamp, objectBytes, life },
-      ...{ boot: this.#boot, suspect, redo, gone: false, round: this.#round },
+      ...{ boot: this.#boot, suspect, redo, round: this.#round },
+      ...{ removed: false, gone: false },
     });
     const known = { name, stamp, objectBytes };
     const detail = type === ENTRY.create ? life : this.#boot;
@@ -109,15 +112,18 @@ export class ActivityLog {
   }
 
   /** Settles when its removal is stable; only then may the file go. */
-  remove(name: ObjectName, stamp: Stamp): Promise<void> {
+  async remove(name: ObjectName, stamp: Stamp): Promise<void> {
     const key = keyOf(name);
     const before = this.#listed.get(key);
     const { objectBytes = 0, life = 0n, redo } = before ?? {};
-    this.#listed.set(key, {
+    const listed: Listed = {
       ...{ name, stamp, objectBytes, life, redo },
-      ...{ boot: this.#boot, suspect: false, gone: false, round: this.#round },
-    });
-    return this.#append([{ type: ENTRY.remove, name, stamp, objectBytes, detail: 0n, sum: 0 }]);
+      ...{ boot: this.#boot, suspect: false, round: this.#round },
+      ...{ removed: false, gone: false },
+    };
+    this.#listed.set(key, listed);
+    await this.#append([{ type: ENTRY.remove, name, stamp, objectBytes, detail: 0n, sum: 0 }]);
+    listed.removed = true;
   }
 
   /** Somebody is about to remove it: it stays listed, however clean it is, until he says so. */

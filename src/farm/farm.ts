@@ -12,7 +12,7 @@ import { Changes } from './changes.ts';
 import type { Identity } from './identity.ts';
 import { hasUnsure, Inheritance, sourcesNow, sourcesOf } from './inheritance.ts';
 import type { Journal } from './journal.ts';
-import { LiveObjects, type ObjectParts } from './live-objects.ts';
+import { LiveObjects, type ObjectParts, unlinkObject } from './live-objects.ts';
 import { dataAtOf, objectPath, pagesOf } from './object-format.ts';
 import type { OpenObject } from './open-object.ts';
 import type { Claim, Space } from './space.ts';
@@ -182,21 +182,14 @@ export class Farm implements ObjectStore {
     const key = objectKey(name.kind, name.vid, name.index);
     return open.pass(key, true, async () => {
       const object = open.find(key);
-      const path = objectPath(directory, name);
-      if (object === undefined && !(await disk.exists(path))) {
+      if (object === undefined && !(await disk.exists(objectPath(directory, name)))) {
         activity.withdraw(name);
         return activity.absent(name);
       }
       if (object !== undefined) flusher.end(object);
       await activity.remove(name, call.stamp);
       activity.withdraw(name);
-      if (object !== undefined) {
-        while (object.homing !== undefined) await object.homing;
-        flusher.forget(object);
-        open.drop(object);
-      }
-      await disk.remove(path);
-      activity.unlinked(name);
+      await unlinkObject(this.#parts, name);
     });
   }
 

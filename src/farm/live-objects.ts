@@ -1,4 +1,5 @@
-import { formatOid, type ObjectName } from '../base/ids.ts';
+import { isFault } from '../base/errors.ts';
+import { formatOid, type ObjectName, objectKey } from '../base/ids.ts';
 import type { Log } from '../base/log.ts';
 import type { Disk } from '../contracts/disk.ts';
 import type { ObjectWriteCall } from '../contracts/object-store.ts';
@@ -7,6 +8,7 @@ import type { ActivityLog } from './activity-log.ts';
 import type { BlockSums } from './checksums.ts';
 import type { Flusher } from './flusher.ts';
 import { createObject, loadObject, loadObjectNow } from './load.ts';
+import { objectPath } from './object-format.ts';
 import type { OpenObject } from './open-object.ts';
 import type { OpenSet } from './open-set.ts';
 import type { Origins } from './origins.ts';
@@ -108,4 +110,30 @@ export class LiveObjects {
       throw error;
     }
   }
+}
+
+/**
+ * The file of an object goes whose removal is stable; for whoever is alone at its gate. If that fails
+ * the journal is owed until it is done (maintenance.ts).
+ */
+export async function unlinkObject(
+  {
+    disk,
+    directory,
+    open,
+    activity,
+    flusher,
+  }: Pick<ObjectParts, 'disk' | 'directory' | 'open' | 'activity' | 'flusher'>,
+  name: ObjectName,
+): Promise<void> {
+  const object = open.find(objectKey(name.kind, name.vid, name.index));
+  if (object !== undefined) {
+    while (object.homing !== undefined) await object.homing;
+    flusher.forget(object);
+    open.drop(object);
+  }
+  await disk.remove(objectPath(directory, name)).catch((error: unknown) => {
+    if (!isFault(error, 'ERR_NOT_FOUND')) throw error;
+  });
+  activity.unlinked(name);
 }

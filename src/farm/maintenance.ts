@@ -5,6 +5,7 @@ import type { Disk } from '../contracts/disk.ts';
 import type { ActivityLog, Listed } from './activity-log.ts';
 import type { Flusher } from './flusher.ts';
 import type { Journal } from './journal.ts';
+import { unlinkObject } from './live-objects.ts';
 import { objectDirectory } from './object-format.ts';
 import type { OpenSet } from './open-set.ts';
 
@@ -137,8 +138,23 @@ export class Maintenance {
     while ((journal.segments[0] as number) < oldest) await journal.discardOldest();
   }
 
+  /** Files that did not go when they were removed: as long as one is there, the journal is owed. */
+  async #unlinkRemoved(): Promise<void> {
+    const { activity, open } = this.#parts;
+    const staying = [...activity.values()].filter(({ removed, gone }) => removed && !gone);
+    for (const listed of staying) {
+      const unlink = async () => {
+        // Whoever was at the gate may have removed it, or have made it anew.
+        const same = activity.find(keyOf(listed)) === listed;
+        if (same && !listed.gone) await unlinkObject(this.#parts, listed.name);
+      };
+      await open.pass(keyOf(listed), true, unlink).catch(() => undefined); // the next round tries
+    }
+  }
+
   /** Removed objects owe only their name: once its directory is stable, nothing. */
   async #settleRemoved(): Promise<void> {
+    await this.#unlinkRemoved();
     const { activity, disk, directory, journal } = this.#parts;
     const upTo = journal.reached;
     const removed = [...activity.values()].filter(({ gone, redo }) => gone && redo !== undefined);

@@ -6,6 +6,7 @@ import { holding } from '../sim/disk-stories.ts';
 import {
   blocks,
   CREATE,
+  codeOf,
   contents,
   DIRECTORY,
   DURABLE,
@@ -106,6 +107,26 @@ describe('the activity log', () => {
     const journal = await store.disk.list(`${DIRECTORY}/journal`);
     expect(journal.filter((name) => name !== 'spare')).toHaveLength(1);
     expect(store.disk.tree.names.room.usedBlocks).toBeLessThan(100);
+  });
+
+  test('and the journal do not stay long because of a file that did not go at once', async () => {
+    const store = await SimStore.open();
+    await store.farm.write(A, 0, blocks(1, 1), CREATE);
+    await store.rest();
+    store.disk.failNext('remove', 'ERR_IO');
+    expect(await codeOf(() => store.farm.remove(A, PLAIN))).toBe('ERR_IO');
+    // A reader may still find it, and opens it.
+    expect(await values(store.farm, A, 1)).toBe('1');
+    for (let time = 0; time < 400; time += 1) {
+      await store.farm.write(B, 0, blocks(1, time % 251), time === 0 ? CREATE : DURABLE);
+      if (time % 20 === 0) await store.farm.maintain();
+    }
+    await store.rest();
+    expect(store.farm.stats()).toMatchObject({ listedObjects: 0, openObjects: 1 });
+    expect(store.farm.stats().journalBytes).toBe(SMALL_LIMITS.segmentBytes);
+    expect(await store.disk.exists(pathOf(A))).toBe(false);
+    await store.powerCut();
+    expect(await codeOf(() => values(store.farm, A))).toBe('ERR_MISSING');
   });
 
   test('outlives a clean stop, and what is in doubt or about to go stays however long it rests', async () => {

@@ -1,7 +1,7 @@
 import type { ObjectName, Vid } from '../base/ids.ts';
 import type { KeyedGates } from '../base/keyed-gates.ts';
 import { allSettled, forEachAtMost } from '../base/parallel.ts';
-import type { Call } from '../contracts/call.ts';
+import type { Call, Completion } from '../contracts/call.ts';
 import type { ObjectStore, ObjectWriteCall } from '../contracts/object-store.ts';
 import type { DataNames } from './data-names.ts';
 import { objectCount, type Piece, pieces } from './geometry.ts';
@@ -52,15 +52,18 @@ export class ObjectChanges {
 
   /** A write inside one object, which is made if it is not there or is an ancestor's. */
   write(index: number, at: number, from: Uint8Array): Promise<void> {
-    return this.#alone(index, async (owner) => {
-      const call = this.#changing(owner);
-      await this.#parts.store.write(this.#own(index), at, from, call);
-      if (owner !== this.#changer.vid) await this.#nowOwned(index);
-    });
+    return this.#alone(index, (owner) =>
+      this.#change(index, owner, (call) =>
+        this.#parts.store.write(this.#own(index), at, from, call),
+      ),
+    );
   }
 
-  /** Whole objects of the range leave the inode; in others the range becomes a hole. */
-  async clear(at: number, length: number, sizeBytes: number, call: Call = {}): Promise<void> {
+  /**
+   * Whole objects of the range leave the inode; in others the range becomes a hole.
+   * @param sizeBytes  asked again and again: a disk may grow, and its last object with it
+   */
+  async clear(at: number, length: number, sizeBytes: () => number, call: Call = {}): Promise<void> {
     const { objectBytes } = this.#parts;
     const whole: number[] = [];
     const end = at + length;
@@ -73,9 +76,11 @@ export class ObjectChanges {
       const start = index * objectBytes;
       const from = Math.max(at, start) - start;
       const to = Math.min(end, start + objectBytes) - start;
-      const last = Math.min(objectBytes, sizeBytes - start);
-      if (from > 0 || to < last) await this.#clearPart({ index, at: from, length: to - from });
-      else whole.push(index);
+      const toEnd = () => start + to >= sizeBytes();
+      if (from === 0 && to === objectBytes) whole.push(index);
+      else if (from > 0 || !toEnd() || !(await this.#free([index], toEnd))) {
+        await this.#clearPart({ index, at: from, length: to - from });
+      }
       if (whole.length === TRIM_BATCH) await this.#free(whole.splice(0));
       index += 1;
     }
@@ -100,9 +105,9 @@ export class ObjectChanges {
     await forEachAtMost(8, pieces(at, length, objectBytes), ({ index, at: from, length: bytes }) =>
       this.#alone(index, async (owner) => {
         signal?.throwIfAborted();
-        const call = { ...this.#changing(owner), keepAllocated: true };
-        await store.zero(this.#own(index), from, bytes, call);
-        if (owner !== this.#changer.vid) await this.#nowOwned(index);
+        await this.#change(index, owner, (call) =>
+          store.zero(this.#own(index), from, bytes, { ...call, keepAllocated: true }),
+        );
       }),
     );
   }
@@ -115,30 +120,56 @@ export class ObjectChanges {
         const extents = await store.extents(names.of(owner, index), at, length);
         if (extents.every(({ content }) => content !== 'data')) return;
       }
-      const call = { ...this.#changing(owner), keepAllocated: false };
-      await store.zero(this.#own(index), at, length, call);
-      if (owner !== this.#changer.vid) await this.#nowOwned(index);
+      await this.#change(index, owner, (call) =>
+        store.zero(this.#own(index), at, length, { ...call, keepAllocated: false }),
+      );
     });
   }
 
-  /** The entries stable first, the objects after; an ancestor's object loses only its entry. */
-  #free(indexes: readonly number[]): Promise<void> {
-    const { store, inode, gates, objectBytes } = this.#parts;
+  /**
+   * The entries stable first, the objects after; an ancestor's object loses only its entry.
+   * @param due  asked when nobody else can change them any more; if not, nothing is done
+   */
+  #free(indexes: readonly number[], due: () => boolean = always): Promise<boolean> {
+    const { inode, gates, store, objectBytes } = this.#parts;
     const step = async () => {
+      if (!due()) return false;
       const owners = await Promise.all(indexes.map((index) => inode.owner(index)));
       const { vid, plain } = this.#changer;
       const held = indexes.filter((_, place) => owners[place] !== 0);
-      const names = indexes
-        .filter((_, place) => owners[place] === vid)
-        .map((index) => this.#own(index));
-      if (held.length === 0) return;
+      const own = indexes.filter((_, place) => owners[place] === vid);
+      if (held.length === 0) return true;
+      const names = own.map((index) => this.#own(index));
       if (names.length > 0) await store.announce(names, objectBytes, plain);
-      const nodes = await this.#setOwners(held, 0);
-      if (names.length === 0) return;
-      await store.flush(vid, nodes);
-      await allSettled(names.map(async (name) => store.remove(name, plain)));
+      const nodes = await this.#setOwners(held, 0).catch(async (error: unknown) => {
+        // Some may be out all the same: what comes next finds no entry, and would leave them.
+        await this.#dropFreed(own).catch(() => undefined);
+        throw error;
+      });
+      await this.#dropStable(own, nodes);
+      return true;
     };
     return this.frees.pass(() => this.writers.pass(() => gates.passAll(indexes, step)));
+  }
+
+  /** Those that no entry names go, once that is stable; the others are what they were. */
+  async #dropFreed(own: readonly number[]): Promise<void> {
+    const { inode, store } = this.#parts;
+    const out: number[] = [];
+    for (const index of own) {
+      if ((await inode.owner(index)) === this.#changer.vid) store.owned(this.#own(index));
+      else out.push(index);
+    }
+    await this.#dropStable(out);
+  }
+
+  /** @param nodes  where they were taken out; all of the VDI is flushed if not given */
+  async #dropStable(out: readonly number[], nodes?: readonly ObjectName[]): Promise<void> {
+    if (out.length === 0) return;
+    const { store } = this.#parts;
+    const { vid, plain } = this.#changer;
+    await store.flush(vid, nodes);
+    await allSettled(out.map(async (index) => store.remove(this.#own(index), plain)));
   }
 
   #alone(index: number, work: (owner: Vid) => Promise<void>): Promise<void> {
@@ -148,18 +179,18 @@ export class ObjectChanges {
     );
   }
 
-  /** The call that changes an object of this owner: makes it, unless it is ours. */
-  #changing(owner: Vid): ObjectWriteCall {
+  /** Changes an object of this owner. One that is made for it gets its entry, or goes again. */
+  async #change(
+    index: number,
+    owner: Vid,
+    change: (call: ObjectWriteCall) => Completion,
+  ): Promise<void> {
     const { plain, vid } = this.#changer;
-    if (owner === vid) return plain;
+    if (owner === vid) return change(plain);
     const create = { ...plain, createBytes: this.#parts.objectBytes, unowned: true as const };
-    return owner === 0 ? create : { ...create, inherits: owner };
-  }
-
-  /** The entry of an object that was just made; without one it is nobody's, and goes again. */
-  async #nowOwned(index: number): Promise<void> {
     try {
-      await this.#setOwners([index], this.#changer.vid);
+      await change(owner === 0 ? create : { ...create, inherits: owner });
+      await this.#setOwners([index], vid);
       this.#parts.store.owned(this.#own(index));
     } catch (error) {
       await this.#dropUnowned(index).catch(() => undefined); // the first error is the one to be told
@@ -185,3 +216,5 @@ export class ObjectChanges {
     return this.#parts.names.of(this.#changer.vid, index);
   }
 }
+
+const always = () => true;

@@ -178,7 +178,7 @@ export class Volume implements BlockDevice {
   async trim(at: number, length: number, call: WriteCall): Promise<void> {
     const from = roundUp(at, BLOCK_BYTES);
     const end = roundDown(at + length, BLOCK_BYTES);
-    if (from < end) await this.#changes.clear(from, end - from, this.info.sizeBytes, call);
+    if (from < end) await this.#changes.clear(from, end - from, () => this.info.sizeBytes, call);
     if (call.durable) await this.flush();
   }
 
@@ -187,7 +187,7 @@ export class Volume implements BlockDevice {
       throw new SheepError('ERR_NOT_FAST', 'parts of blocks have to be read and written', { at });
     }
     if (call.keepAllocated) await this.#changes.reserveZeroes(at, length, call);
-    else await this.#changes.clear(at, length, this.info.sizeBytes, call);
+    else await this.#changes.clear(at, length, () => this.info.sizeBytes, call);
     if (call.durable) await this.flush();
   }
 
@@ -313,7 +313,7 @@ export class Volume implements BlockDevice {
   /** After a shrink: what the disk held behind its end, up to its size before, is freed, stable. */
   async clearBehindEnd(formerBytes: number): Promise<void> {
     const { sizeBytes } = this.#info;
-    await this.#changes.clear(sizeBytes, formerBytes - sizeBytes, formerBytes);
+    await this.#changes.clear(sizeBytes, formerBytes - sizeBytes, () => formerBytes);
     await this.flush();
   }
 

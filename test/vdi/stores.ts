@@ -2,8 +2,11 @@ import type { ObjectName } from '../../src/base/ids.ts';
 import { KiB } from '../../src/base/units.ts';
 import type { ObjectStore } from '../../src/contracts/object-store.ts';
 import type { FarmLimits } from '../../src/farm/limits.ts';
+import { makeVolume, openVolume } from '../../src/vdi/open-volume.ts';
 import type { VolumeRecord } from '../../src/vdi/record.ts';
+import type { Volume } from '../../src/vdi/volume.ts';
 import { SMALL_LIMITS } from '../crash/disk-world.ts';
+import { DIRECTORY, SimStore, type StoreOptions } from '../farm/store.ts';
 
 export const VID = 5;
 
@@ -72,4 +75,36 @@ export function hooked(store: ObjectStore, before: StoreFault): ObjectStore {
     extents: (name, at, length) => store.extents(name, at, length),
     [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
   };
+}
+
+/** An empty disk on a store of its own, attached; `open` attaches it anew. */
+export async function made({
+  record = recordOf(),
+  ...options
+}: Pick<StoreOptions, 'disk' | 'limits'> & { readonly record?: VolumeRecord } = {}) {
+  const store = await SimStore.open(options);
+  await makeVolume({ store: store.farm, record });
+  let attachEpoch = 0;
+  const open = (over: ObjectStore = store.farm) => {
+    attachEpoch += 1;
+    return openVolume({ store: over, record: { ...record, attachEpoch } });
+  };
+  return { store, open, volume: await open() };
+}
+
+export async function read(volume: Volume, at: number, length: number): Promise<Uint8Array> {
+  const into = new Uint8Array(length).fill(0xee);
+  await volume.read(at, into);
+  return into;
+}
+
+/** The data objects that have a file. */
+export async function objects({ disk }: SimStore): Promise<number[]> {
+  const found: number[] = [];
+  for (const folder of await disk.list(`${DIRECTORY}/obj`)) {
+    for (const oid of await disk.list(`${DIRECTORY}/obj/${folder}`)) {
+      if (oid.startsWith('0')) found.push(Number.parseInt(oid.slice(-7), 16));
+    }
+  }
+  return found.sort((a, b) => a - b);
 }

@@ -1,20 +1,17 @@
 import { describe, expect, test } from 'vitest';
-import { SheepError } from '../../src/base/errors.ts';
 import { KIND } from '../../src/base/ids.ts';
 import { BLOCK_BYTES, KiB } from '../../src/base/units.ts';
-import type { ObjectStore } from '../../src/contracts/object-store.ts';
 import { nodeDisk } from '../../src/host/node-disk.ts';
 import type { SimDiskOptions } from '../../src/sim/sim-disk.ts';
 import { simRandom } from '../../src/sim/sim-random.ts';
 import { makeVolume, openSnapshot, openVolume } from '../../src/vdi/open-volume.ts';
-import type { Volume } from '../../src/vdi/volume.ts';
 import { scratch } from '../cluster/scratch.ts';
 import { blockDeviceContract, type DeviceWorld } from '../contracts/block-device.ts';
 import { SMALL_LIMITS } from '../crash/disk-world.ts';
-import { blocks, codeOf, DIRECTORY, nameOf, openStore, SimStore } from '../farm/store.ts';
+import { blocks, codeOf, openStore, SimStore } from '../farm/store.ts';
 import { holding } from '../sim/disk-stories.ts';
 import { DiskModel } from './disk-model.ts';
-import { hooked, recordOf, VID } from './stores.ts';
+import { hooked, made, objects, read, recordOf } from './stores.ts';
 
 const B = BLOCK_BYTES;
 const record = recordOf();
@@ -23,34 +20,6 @@ const PLAIN = { durable: false };
 const DURABLE = { durable: true };
 const ZERO = { durable: false, keepAllocated: false, fastOnly: false };
 const KEEP = { ...ZERO, keepAllocated: true };
-
-async function made(disk: SimDiskOptions = {}) {
-  const store = await SimStore.open({ disk });
-  await makeVolume({ store: store.farm, record });
-  let attachEpoch = 0;
-  const open = (over: ObjectStore = store.farm) => {
-    attachEpoch += 1;
-    return openVolume({ store: over, record: recordOf({ attachEpoch }) });
-  };
-  return { store, open, volume: await open() };
-}
-
-async function read(volume: Volume, at: number, length: number): Promise<Uint8Array> {
-  const into = new Uint8Array(length).fill(0xee);
-  await volume.read(at, into);
-  return into;
-}
-
-/** The data objects that have a file. */
-async function objects({ disk }: SimStore): Promise<number[]> {
-  const found: number[] = [];
-  for (const folder of await disk.list(`${DIRECTORY}/obj`)) {
-    for (const oid of await disk.list(`${DIRECTORY}/obj/${folder}`)) {
-      if (oid.startsWith('0')) found.push(Number.parseInt(oid.slice(-7), 16));
-    }
-  }
-  return found.sort((a, b) => a - b);
-}
 
 /** 96 blocks in 12 objects. */
 const contractRecord = recordOf({ sizeBytes: 96 * B });
@@ -101,7 +70,11 @@ blockDeviceContract('a volume on this machine', onThisMachine);
 describe('random requests, some at the same time', () => {
   test.for([1, 2, 3, 4, 5, 6, 7, 8])('leave what a plain array would hold (%i)', async (seed) => {
     const random = simRandom(seed);
-    const { store, open, volume: first } = await made(seed % 2 ? { cached: () => false } : {});
+    const {
+      store,
+      open,
+      volume: first,
+    } = await made(seed % 2 ? { disk: { cached: () => false } } : {});
     const model = new DiskModel(random, record.sizeBytes);
     let volume = first;
     for (let life = 0; life < 4; life += 1) {
@@ -294,7 +267,7 @@ describe('requests to one object at the same time', () => {
 
   test('a read of an object that is being made waits for it', async () => {
     const { delay, hold, letGo } = holding();
-    const { volume } = await made({ delay });
+    const { volume } = await made({ disk: { delay } });
     hold('sync');
     const writing = volume.write(0, blocks(8, 1), PLAIN);
     const reading = read(volume, 0, OBJECT);
@@ -329,107 +302,5 @@ describe('requests to one object at the same time', () => {
       if (round % 20 === 0) await store.farm.maintain();
     }
     expect(errors).toEqual([]);
-  });
-});
-
-describe('a request that fails', () => {
-  /** Fails the next operation of this kind on a node, or on an object. */
-  function once(operation: string, kind: number) {
-    let due = false;
-    return {
-      arm: () => {
-        due = true;
-      },
-      before: (asked: string, names: readonly { kind: number }[]) => {
-        if (!due || asked !== operation || names[0]?.kind !== kind) return;
-        due = false;
-        throw new SheepError('ERR_NO_SPACE', 'as the test wants');
-      },
-    };
-  }
-
-  test.for([
-    ['a write', (volume: Volume) => volume.write(0, blocks(2, 1), PLAIN)],
-    ['a reservation', (volume: Volume) => volume.writeZeroes(0, 2 * B, KEEP)],
-  ] as const)(
-    '%s without its entry leaves no object behind, and the next is kept',
-    async ([, request]) => {
-      const { store, open } = await made();
-      const failing = once('write', KIND.inode);
-      const volume = await open(hooked(store.farm, failing.before));
-      failing.arm();
-      expect(await codeOf(() => request(volume))).toBe('ERR_NO_SPACE');
-      expect(await objects(store)).toEqual([]);
-      expect(await read(volume, 0, B)).toEqual(blocks(1, 0));
-      await volume.write(0, blocks(1, 3), DURABLE);
-      await store.powerCut();
-      expect(await read(await open(), 0, B)).toEqual(blocks(1, 3));
-    },
-  );
-
-  test('a trim without its entry leaves the object as it is, to be written and kept', async () => {
-    const { store, open } = await made();
-    const failing = once('write', KIND.inode);
-    const volume = await open(hooked(store.farm, failing.before));
-    await volume.write(0, blocks(8, 1), DURABLE);
-    failing.arm();
-    expect(await codeOf(() => volume.trim(0, OBJECT, PLAIN))).toBe('ERR_NO_SPACE');
-    await volume.write(0, blocks(1, 2), DURABLE);
-    await store.powerCut();
-    expect((await read(await open(), 0, OBJECT))[0]).toBe(2);
-  });
-
-  test('what goes on beside a trim that fails is answered when it has come true', async () => {
-    const { store, open } = await made();
-    const over = hooked(store.farm, () => undefined);
-    const volume = await open(over);
-    await volume.write(0, blocks(16, 1), DURABLE);
-    const { write } = over;
-    const entry = Promise.withResolvers<void>();
-    const asked = new Promise<void>((resolve) => {
-      over.write = (name, ...rest) => {
-        if (name.kind !== KIND.inode) return write(name, ...rest);
-        resolve();
-        return entry.promise;
-      };
-    });
-    const failing = codeOf(() => volume.trim(0, OBJECT, PLAIN));
-    await asked;
-    const part = volume.writeZeroes(B, 2 * B, ZERO);
-    const whole = volume.trim(0, 2 * OBJECT, PLAIN);
-    over.write = write;
-    entry.reject(new SheepError('ERR_NO_SPACE', 'as the test wants'));
-    expect(await failing).toBe('ERR_NO_SPACE');
-    await part;
-    expect((await read(volume, 0, OBJECT)).subarray(B, 3 * B)).toEqual(new Uint8Array(2 * B));
-    await whole;
-    expect(await read(volume, 0, 2 * OBJECT)).toEqual(blocks(16, 0));
-  });
-
-  test('a trim whose object does not go leaves it to the next owner', async () => {
-    const { store, open } = await made();
-    const failing = once('remove', KIND.data);
-    const volume = await open(hooked(store.farm, failing.before));
-    await volume.write(0, blocks(8, 1), DURABLE);
-    failing.arm();
-    expect(await codeOf(() => volume.trim(0, OBJECT, PLAIN))).toBe('ERR_NO_SPACE');
-    expect(await read(volume, 0, B)).toEqual(blocks(1, 0));
-    await store.rest();
-    await store.powerCut();
-    expect(await objects(store)).toEqual([0]);
-    await open();
-    expect(await objects(store)).toEqual([]);
-  });
-
-  test('a read of a damaged object is an error, and its neighbours are not', async () => {
-    const { store, open, volume } = await made();
-    await volume.write(0, blocks(16, 1), DURABLE);
-    await store.restart();
-    store.disk.flipBit(`${DIRECTORY}/obj/00/${'0'.repeat(8)}50000000`, 3 * B, 0);
-    const again = await open();
-    expect(await codeOf(() => read(again, 0, 2 * OBJECT))).toBe('ERR_CORRUPT');
-    expect(await codeOf(() => read(again, B, B))).toBe('ERR_CORRUPT');
-    expect(await read(again, OBJECT, OBJECT)).toEqual(blocks(8, 1));
-    expect(nameOf(0).vid).toBe(VID);
   });
 });

@@ -1,4 +1,5 @@
-import { KIND } from '../base/ids.ts';
+import { isFault } from '../base/errors.ts';
+import { KIND, type ObjectName } from '../base/ids.ts';
 import type { BlockDevice } from '../contracts/block-device.ts';
 import { Inode } from './inode.ts';
 import { type Entries, makeRoot } from './inode-nodes.ts';
@@ -28,15 +29,24 @@ export async function openVolume(parts: VolumeParts): Promise<Volume> {
   const plain = plainCall(record);
   const inode = await Inode.open(store, record, plain);
   for (const name of store.unsettled(record.vid)) {
-    // Made or freed when everything stopped: without an entry in the inode it is nobody's.
-    if (name.kind === KIND.data && (await inode.owner(name.index)) === record.vid) continue;
-    if (name.kind === KIND.inode && (name.index === 0 || inode.ownsLeaf(name.index - 1))) continue;
-    await store.remove(name, plain);
+    try {
+      if (!(await isNamed(inode, name))) await store.remove(name, plain);
+    } catch (error) {
+      // It stays as it is for the next one to find: no reason to withhold the rest of the disk.
+      if (!UNREADABLE.some((code) => isFault(error, code))) throw error;
+    }
   }
   const volume = await volumeOf(parts, inode);
   if (record.shrunkFromBytes > 0) await volume.clearBehindEnd(record.shrunkFromBytes);
   return volume;
 }
+
+/** Made or freed when everything stopped: without an entry in the inode it is nobody's. */
+async function isNamed(inode: Inode, { kind, vid, index }: ObjectName): Promise<boolean> {
+  if (kind === KIND.data) return (await inode.owner(index)) === vid;
+  return kind === KIND.inode && (index === 0 || inode.ownsLeaf(index - 1));
+}
+const UNREADABLE = ['ERR_CORRUPT', 'ERR_MISSING', 'ERR_IO'] as const;
 
 /** Opens a snapshot: nothing of it is ever changed, so any number of owners may have it open. */
 export async function openSnapshot(parts: VolumeParts): Promise<BlockDevice> {

@@ -3,8 +3,9 @@ import { SheepError } from '../../src/base/errors.ts';
 import { KIND, type ObjectName } from '../../src/base/ids.ts';
 import { BLOCK_BYTES } from '../../src/base/units.ts';
 import type { ObjectStore } from '../../src/contracts/object-store.ts';
+import { LEAF_ENTRIES } from '../../src/vdi/inode-format.ts';
 import type { Volume } from '../../src/vdi/volume.ts';
-import { blocks, codeOf, DIRECTORY, nameOf } from '../farm/store.ts';
+import { blocks, codeOf, DIRECTORY, nameOf, pathOf } from '../farm/store.ts';
 import { hooked, made, objects, ROOMY_LIMITS, read, recordOf, VID } from './stores.ts';
 
 const B = BLOCK_BYTES;
@@ -124,6 +125,20 @@ describe('a request that fails', () => {
     expect(await codeOf(() => read(again, B, B))).toBe('ERR_CORRUPT');
     expect(await read(again, OBJECT, OBJECT)).toEqual(blocks(8, 1));
     expect(nameOf(0).vid).toBe(VID);
+  });
+
+  test('a leaf that is lost while its objects are in doubt withholds no other part of the disk', async () => {
+    const sizeBytes = (LEAF_ENTRIES + 2) * OBJECT;
+    const { store, open, volume } = await made({ record: recordOf({ sizeBytes }) });
+    for (const index of [0, LEAF_ENTRIES]) {
+      await volume.write(index * OBJECT, blocks(1, 1), DURABLE);
+    }
+    await store.kill();
+    await store.disk.remove(pathOf(nameOf(1, VID, KIND.inode)));
+    const again = await open();
+    expect(await read(again, LEAF_ENTRIES * OBJECT, B)).toEqual(blocks(1, 1));
+    expect(await codeOf(() => read(again, 0, B))).toBe('ERR_MISSING');
+    expect(await codeOf(() => again.write(0, blocks(1, 1), PLAIN))).toBe('ERR_MISSING');
   });
 
   test('an object that was made and not written leaves nothing behind', async () => {

@@ -181,6 +181,7 @@ export class Farm implements ObjectStore {
     const { open, activity, flusher, disk, directory } = this.#parts;
     const key = objectKey(name.kind, name.vid, name.index);
     return open.pass(key, true, async () => {
+      flusher.check(); // what names it may not be stable as it is now, and this would be
       const object = open.find(key);
       if (object === undefined && !(await disk.exists(objectPath(directory, name)))) {
         activity.withdraw(name);

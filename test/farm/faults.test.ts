@@ -39,6 +39,11 @@ test.for([
     1_729_149_904,
     'a disk that refuses now and then',
   ],
+  [
+    'an object is removed after a sync has failed, of the entry that was to go before it',
+    1_863_361_231,
+    'a disk that refuses now and then',
+  ],
   ['many writes take room before any of them has written', 2_011_388_645, 'a full disk'],
 ] as const)('%s', async ([, seed, misfortune]) => {
   const run = await runOnFaultyDisk(seed, misfortune);

@@ -68,8 +68,7 @@ export class ActivityLog {
   /** Settles when the object is listed under this stamp and this boot, stable. */
   list(name: ObjectName, stamp: Stamp, objectBytes: number, life: bigint): Promise<void> {
     const before = this.#listed.get(keyOf(name));
-    const suspect = before?.suspect ?? false;
-    return this.#add(ENTRY.list, { name, stamp, objectBytes, life }, suspect, before?.redo);
+    return this.#add(ENTRY.list, { name, stamp, objectBytes, life }, before);
   }
 
   /**
@@ -81,21 +80,20 @@ export class ActivityLog {
     if (held) this.announce(made.name);
     else this.withdraw(made.name);
     const { redo } = this.#listed.get(keyOf(made.name)) ?? {};
-    return this.#add(ENTRY.create, made, false, redo, origins);
+    return this.#add(ENTRY.create, made, { redo }, origins);
   }
 
   #add(
     type: EntryType,
     made: Suspect,
-    suspect: boolean,
-    redo: Listed['redo'],
+    { suspect = false, removed = false, redo }: Partial<Listed> = {},
     origins?: Origins,
   ): Promise<void> {
     const { name, stamp, objectBytes, life } = made;
     this.#listed.set(keyOf(name), {
       ...{ name, stamp, objectBytes, life },
       ...{ boot: this.#boot, suspect, redo, round: this.#round },
-      ...{ removed: false, gone: false },
+      ...{ removed, gone: false },
     });
     const known = { name, stamp, objectBytes };
     const detail = type === ENTRY.create ? life : this.#boot;
@@ -156,6 +154,12 @@ export class ActivityLog {
     if (listed !== undefined) listed.gone = true;
   }
 
+  /** It could not be made, and there may be a file of its name that has to go. */
+  abandoned(name: ObjectName): void {
+    const listed = this.#listed.get(keyOf(name));
+    if (listed !== undefined) listed.removed = true;
+  }
+
   /** What a flush promises of single blocks, or that they are `zeroed`; settles when it is stable. */
   log(entries: readonly JournalEntry[], data: readonly Uint8Array[]): Promise<void> {
     return this.#append(entries, data);
@@ -188,10 +192,10 @@ export class ActivityLog {
     return this.#append(names.map((name) => entry(ENTRY.retire, name, 0n)));
   }
 
-  /** A clean stop: all is stable. Doubt stays of what nobody has opened, or was about to go. */
+  /** A clean stop: all is stable. Doubt stays of what nobody has opened, and of what was to go. */
   markClean(): Promise<void> {
     const left = [...this.#listed.values()].filter(
-      ({ suspect, name }) => suspect || this.isAnnounced(name),
+      ({ suspect, removed, gone, name }) => suspect || (removed && !gone) || this.isAnnounced(name),
     );
     return this.#append([entry(ENTRY.clean, NO_NAME, 0n), ...left.map(listEntry)]);
   }

@@ -11,6 +11,7 @@ import type { FarmLimits } from './limits.ts';
 import { objectDirectory } from './object-format.ts';
 import type { OpenObject } from './open-object.ts';
 import type { OpenSet } from './open-set.ts';
+import { Works } from './works.ts';
 
 export interface FlusherParts {
   readonly disk: Disk;
@@ -19,14 +20,6 @@ export interface FlusherParts {
   readonly activity: ActivityLog;
   readonly journal: Journal;
   readonly open: OpenSet;
-}
-
-/** A flush or sync under way: what comes later and touches the same objects waits for it too. */
-interface Work {
-  readonly objects: ReadonlySet<OpenObject>;
-  /** It syncs their files, and waits for no gate and no other work. */
-  readonly homes: boolean;
-  readonly done: Promise<void>;
 }
 
 /**
@@ -40,7 +33,7 @@ export class Flusher {
   readonly #dirty = new Map<Vid, Set<OpenObject>>();
   /** Objects whose file is not stable, oldest change first. */
   readonly #unhomed = new Set<OpenObject>();
-  readonly #work = new Set<Work>();
+  readonly #works: Works;
   readonly #roomWaiters: (() => void)[] = [];
   #unsyncedBlocks = 0;
   #begunBytes = 0;
@@ -49,6 +42,10 @@ export class Flusher {
 
   constructor(parts: FlusherParts) {
     this.#parts = parts;
+    this.#works = new Works(
+      (error) => this.fail(error),
+      (object) => parts.open.relax(object),
+    );
   }
 
   get unsyncedBytes(): number {
@@ -124,10 +121,9 @@ export class Flusher {
   forget(object: OpenObject): void {
     this.#unsyncedBlocks -= object.unhomed.count;
     object.unhomed.clear();
-    object.dirty.clear();
+    this.#undirty(object);
     this.#ended(object);
     this.#unhomed.delete(object);
-    this.#dirty.get(object.name.vid)?.delete(object);
     this.#wakeRoom();
   }
 
@@ -146,39 +142,32 @@ export class Flusher {
     if (this.#broken !== undefined) return Promise.reject(this.#broken);
     const dirty = this.#dirty.get(vid);
     const objects = [...(only ?? dirty ?? [])].filter((object) => object.dirty.count > 0);
-    const earlier = [...this.#work]
-      .filter((work) => touches(work, vid, only))
-      .map((work) => work.done);
+    const earlier = this.#works.touching(vid, only);
     if (objects.length > 0) earlier.push(this.#flushObjects(objects));
     return Promise.all(earlier).then(() => undefined);
   }
 
   /** Settles once the files of these objects are stable, whatever the journal holds. */
   home(objects: readonly OpenObject[]): Promise<void> {
-    return this.#begin(objects, true, () => this.#home(objects));
+    return this.#works.begin(objects, true, () => this.#home(objects));
+  }
+
+  /** Settles once the inode nodes are stable whose files are being synced. */
+  nodesHomed(): Promise<void> {
+    return this.#works.homing(({ name }) => name.kind !== KIND.data);
   }
 
   /** Settles once nothing is under way any more. */
   async idle(): Promise<void> {
-    while (this.#work.size > 0) await Promise.all([...this.#work].map(({ done }) => done));
-  }
-
-  #begin(objects: readonly OpenObject[], homes: boolean, run: () => Promise<void>): Promise<void> {
-    const done = run()
-      .catch((error: unknown) => {
-        throw this.#break(error);
-      })
-      .finally(() => this.#work.delete(work));
-    const work: Work = { objects: new Set(objects), homes, done };
-    this.#work.add(work);
-    return done;
+    await this.#background;
+    await this.#works.idle();
   }
 
   /**
    * After a failed sync the kernel may have dropped the bytes, and a second sync would report
    * success for nothing: from here on every flush fails, and the daemon has to be started anew.
    */
-  #break(error: unknown): SheepError {
+  fail(error: unknown): SheepError {
     this.#broken ??= new SheepError(
       'ERR_LOST',
       'a sync failed: what was not yet stable may be lost; see the log and start the daemon anew',
@@ -198,7 +187,7 @@ export class Flusher {
     const begun =
       objects.length <= limits.syncsAtOnce && objects.some((each) => each.begunBytes > 0);
     if (crowded || large || begun) return this.home(objects);
-    return this.#begin(objects, false, () => this.#flushToJournal(objects));
+    return this.#works.begin(objects, false, () => this.#flushToJournal(objects));
   }
 
   /** How much of so many objects goes to the journal: to sync many files for little costs more. */
@@ -226,8 +215,10 @@ export class Flusher {
   async #logInside(object: OpenObject): Promise<void> {
     const { stable } = await this.#parts.open.pass(object.key, false, async () => {
       this.check();
-      const homing = [...this.#work].filter(({ homes, objects }) => homes && objects.has(object));
-      return { stable: allSettled([this.#log([object]), ...homing.map(({ done }) => done)]) };
+      const homing = this.#works.homing((each) => each === object);
+      // Who was at the gate before us may have written much.
+      const large = object.dirty.count * BLOCK_BYTES > this.#journalMax(1);
+      return { stable: allSettled([large ? this.home([object]) : this.#log([object]), homing]) };
     });
     await stable;
   }
@@ -259,7 +250,10 @@ export class Flusher {
 
   #undirty(object: OpenObject): void {
     object.dirty.clear();
-    this.#dirty.get(object.name.vid)?.delete(object);
+    const { vid } = object.name;
+    const others = this.#dirty.get(vid);
+    others?.delete(object);
+    if (others?.size === 0) this.#dirty.delete(vid);
   }
 
   /** Data before inode nodes, so that no entry is stable before what it names. */
@@ -275,7 +269,6 @@ export class Flusher {
     await this.#parts.activity.homed(
       objects.map(({ name, homedUpTo }) => ({ name, upTo: homedUpTo })),
     );
-    for (const object of objects) if (!object.closed) this.#parts.open.relax(object);
   }
 
   async #homeOne(object: OpenObject): Promise<void> {
@@ -300,7 +293,7 @@ export class Flusher {
       await object.file.sync();
     } catch (error) {
       object.metaDirty = true; // what is in memory may be all there is: it stays open
-      throw this.#break(error);
+      throw this.fail(error);
     }
     object.homedUpTo = upTo;
     this.#unsyncedBlocks -= taken;
@@ -317,6 +310,7 @@ export class Flusher {
     const fresh = objects.filter((object) => !object.nameStable);
     const paths = new Set(fresh.map(({ name }) => objectDirectory(this.#parts.directory, name)));
     await Promise.all([...paths].map((path) => this.#parts.disk.syncDirectory(path)));
+    this.check(); // another sync of a folder may have failed, and ours pass for what that one lost
     for (const object of fresh) object.nameStable = true;
   }
 
@@ -339,10 +333,4 @@ export class Flusher {
   #wakeRoom(): void {
     if (this.#roomWaiters.length > 0) for (const wake of this.#roomWaiters.splice(0)) wake();
   }
-}
-
-function touches(work: Work, vid: Vid, only: readonly OpenObject[] | undefined): boolean {
-  if (only !== undefined) return only.some((object) => work.objects.has(object));
-  for (const { name } of work.objects) if (name.vid === vid) return true;
-  return false;
 }

@@ -30,6 +30,8 @@ export interface JournalOwner {
   appended(entries: readonly SequencedEntry[], segment: number): void;
   /** There is one segment more. */
   rotated(): void;
+  /** Nothing will be appended any more. */
+  failed(error: SheepError): void;
 }
 
 export interface JournalPlace {
@@ -83,6 +85,8 @@ export class Journal {
   #broken: SheepError | undefined;
   /** Segments whose entries may still be needed, oldest first; the last is being written. */
   readonly #segments: number[];
+  /** The oldest of them was given back, and under which name it comes back is not stable. */
+  #givenBack = false;
 
   private constructor(
     place: JournalPlace,
@@ -148,11 +152,15 @@ export class Journal {
   }
 
   async #discardOldest(): Promise<void> {
+    // The last segment may have failed at its beginning: then the one before it is all there is.
+    if (this.#broken !== undefined) throw this.#broken;
     const oldest = this.#segments[0];
     if (oldest === undefined || oldest === this.#segment) return;
     const { disk, directory } = this.#place;
-    await giveBack(disk, directory, segmentPath(directory, oldest));
+    if (!this.#givenBack) await giveBack(disk, directory, segmentPath(directory, oldest));
+    this.#givenBack = true;
     await disk.syncDirectory(`${directory}/journal`);
+    this.#givenBack = false;
     this.#segments.shift();
   }
 
@@ -215,18 +223,28 @@ export class Journal {
 
   async #rotate(must: boolean): Promise<void> {
     this.#renewing = false;
+    const rotated = await this.#names.pass(true, () => this.#beginNext(must));
+    if (rotated) this.#owner.rotated();
+  }
+
+  /** Until it stands on its own nobody discards the one before it. */
+  async #beginNext(must: boolean): Promise<boolean> {
     const next = this.#segment + 1;
-    const making = this.#names.pass(true, () => newSegmentFile(this.#place, next));
+    const making = newSegmentFile(this.#place, next, !this.#givenBack);
     const file = await making.catch((error: unknown) => {
       if (must || !isFault(error, 'ERR_NO_SPACE')) throw error;
     });
-    if (file === undefined) return;
+    if (file === undefined) return false;
     this.#file.closeNow();
     this.#file = file;
     this.#segment = next;
     this.#segments.push(next);
-    await this.#begin();
-    this.#owner.rotated();
+    try {
+      await this.#begin();
+    } catch (error) {
+      throw this.#break(error);
+    }
+    return true;
   }
 
   /** Header and snapshot of the activity log: with these the segment stands on its own. */
@@ -256,8 +274,16 @@ export class Journal {
    * appended again.
    */
   #fail(error: unknown, batch: readonly Pending[]): void {
-    this.#broken = new SheepError('ERR_LOST', 'the journal cannot be written', {}, error);
-    for (const { settle } of [...batch, ...this.#pending.splice(0)]) settle.reject(this.#broken);
+    const broken = this.#break(error);
+    for (const { settle } of [...batch, ...this.#pending.splice(0)]) settle.reject(broken);
+  }
+
+  #break(error: unknown): SheepError {
+    if (this.#broken === undefined) {
+      this.#broken = new SheepError('ERR_LOST', 'the journal cannot be written', {}, error);
+      this.#owner.failed(this.#broken);
+    }
+    return this.#broken;
   }
 }
 
@@ -272,10 +298,14 @@ export async function giveBack(disk: Disk, directory: string, path: string): Pro
  * A file of zeroes of full length, or the spare one: its old records cannot follow a new header. Its
  * name need not be stable before it is used: under the old one nobody reads it.
  */
-async function newSegmentFile(place: JournalPlace, segment: number): Promise<DiskFile> {
+async function newSegmentFile(
+  place: JournalPlace,
+  segment: number,
+  useSpare = true,
+): Promise<DiskFile> {
   const { disk, directory, segmentBytes } = place;
   const path = segmentPath(directory, segment);
-  if (await disk.exists(sparePath(directory))) {
+  if (useSpare && (await disk.exists(sparePath(directory)))) {
     await disk.rename(sparePath(directory), path);
     return disk.open(path);
   }

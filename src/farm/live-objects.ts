@@ -7,7 +7,7 @@ import type { Random } from '../contracts/seams.ts';
 import type { ActivityLog } from './activity-log.ts';
 import type { BlockSums } from './checksums.ts';
 import type { Flusher } from './flusher.ts';
-import { createObject, loadObject, loadObjectNow } from './load.ts';
+import { createObject, loadObject, loadObjectNow, missing } from './load.ts';
 import { objectPath } from './object-format.ts';
 import type { OpenObject } from './open-object.ts';
 import type { OpenSet } from './open-set.ts';
@@ -40,7 +40,8 @@ export class LiveObjects {
    */
   loadNow(name: ObjectName, key: number | string): OpenObject | undefined {
     const { disk, directory, sums, activity, open } = this.#parts;
-    if (open.hasGate(key) || activity.find(key)?.suspect === true) return undefined;
+    const { suspect = false, removed = false } = activity.find(key) ?? {};
+    if (open.hasGate(key) || suspect || removed) return undefined;
     const object = loadObjectNow(disk, directory, name, sums);
     if (object !== undefined) open.add(object);
     return object;
@@ -59,9 +60,11 @@ export class LiveObjects {
 
   async #open(name: ObjectName, key: number | string): Promise<OpenObject> {
     const { disk, directory, sums, activity, open, flusher, log } = this.#parts;
-    const listed = activity.find(key);
-    const suspect = listed?.suspect === true ? listed : undefined;
+    const before = activity.find(key);
+    if (before?.removed === true) throw missing(name); // also while its file does not go
+    const suspect = before?.suspect === true ? before : undefined;
     const { object, adopted } = await loadObject(disk, directory, name, sums, suspect);
+    const listed = activity.find(key); // it may have been listed anew meanwhile
     if (listed !== undefined && suspect !== undefined) {
       listed.suspect = false;
       object.changedRound = activity.round;
@@ -100,13 +103,15 @@ export class LiveObjects {
     return object;
   }
 
-  /** If it cannot be made it is not there: the journal owes it nothing but the name's absence. */
+  /** If it cannot be made it is not there, or goes: the journal owes it but the name's absence. */
   async #make(made: Suspect, origins: Origins | undefined): Promise<OpenObject> {
     const { disk, directory, sums, activity } = this.#parts;
     try {
       return await createObject(disk, directory, made, sums, origins);
     } catch (error) {
-      activity.unlinked(made.name);
+      const isThere = await disk.exists(objectPath(directory, made.name)).catch(() => true);
+      if (isThere) activity.abandoned(made.name);
+      else activity.unlinked(made.name);
       throw error;
     }
   }

@@ -152,7 +152,11 @@ async function openPresent(disk: Disk, directory: string, name: ObjectName): Pro
     return await disk.open(objectPath(directory, name));
   } catch (error) {
     if (!isFault(error, 'ERR_NOT_FOUND')) throw error;
-    const oid = formatOid(name);
-    throw new SheepError('ERR_MISSING', `object ${oid} is not in the store`, { oid });
+    throw missing(name);
   }
+}
+
+export function missing(name: ObjectName): SheepError {
+  const oid = formatOid(name);
+  return new SheepError('ERR_MISSING', `object ${oid} is not in the store`, { oid });
 }

@@ -85,6 +85,7 @@ export class Maintenance {
       ({ changedRound, name }) => changedRound < round - 1 || name.kind !== KIND.data,
     );
     if (due.length > 0) await flusher.home(due);
+    await flusher.nodesHomed();
   }
 
   /** A node that keeps the only copy may retire by itself; with copies the gateway will say when. */

@@ -69,6 +69,7 @@ export async function openFarm(options: FarmOptions): Promise<Farm> {
     rotated: () => {
       if (journal.segments.length > limits.segmentsMax && !stop.signal.aborted) shorten();
     },
+    failed: (error) => void flusher.fail(error),
   };
   const journal = await Journal.start(place, owner, scan.nextSegment, {
     record: scan.nextRecord,

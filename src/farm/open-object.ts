@@ -59,6 +59,8 @@ export class OpenObject {
   homedUpTo: JournalPoint = { sequence: 0, segment: 0 };
   /** What the journal says of its name behind this is not about it: it is removed or replaced. */
   endsAt: JournalPoint | undefined;
+  /** Flushes and syncs under way that it is part of: until they are done it stays open. */
+  works = 0;
   /** A sync of this file is under way. */
   homing: Promise<void> | undefined;
 

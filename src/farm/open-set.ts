@@ -138,8 +138,13 @@ export class OpenSet {
   }
 }
 
+/**
+ * With a flush under way it is not: what is stable in its file the journal may still take for older
+ * than its own words, and whoever flushes the object has to find it.
+ */
 function isIdle(object: OpenObject): boolean {
-  return object.clean && object.dirty.count === 0 && object.gate === undefined;
+  const { clean, dirty, gate, works } = object;
+  return clean && dirty.count === 0 && gate === undefined && works === 0;
 }
 
 /** Objects of one index, which read each other when they inherit, lie apart. */

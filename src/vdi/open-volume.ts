@@ -1,4 +1,4 @@
-import { isFault } from '../base/errors.ts';
+import { isDamage, isFault } from '../base/errors.ts';
 import { KIND, type ObjectName } from '../base/ids.ts';
 import type { BlockDevice } from '../contracts/block-device.ts';
 import { Inode } from './inode.ts';
@@ -33,7 +33,7 @@ export async function openVolume(parts: VolumeParts): Promise<Volume> {
       if (!(await isNamed(inode, name))) await store.remove(name, plain);
     } catch (error) {
       // It stays as it is for the next one to find: no reason to withhold the rest of the disk.
-      if (!UNREADABLE.some((code) => isFault(error, code))) throw error;
+      if (!isDamage(error) && !isFault(error, 'ERR_IO')) throw error;
     }
   }
   const volume = await volumeOf(parts, inode);
@@ -46,7 +46,6 @@ async function isNamed(inode: Inode, { kind, vid, index }: ObjectName): Promise<
   if (kind === KIND.data) return (await inode.owner(index)) === vid;
   return kind === KIND.inode && (index === 0 || inode.ownsLeaf(index - 1));
 }
-const UNREADABLE = ['ERR_CORRUPT', 'ERR_MISSING', 'ERR_IO'] as const;
 
 /** Opens a snapshot: nothing of it is ever changed, so any number of owners may have it open. */
 export async function openSnapshot(parts: VolumeParts): Promise<BlockDevice> {

@@ -9,6 +9,7 @@ import { RecordingDisk } from '../../src/sim/recording-disk.ts';
 import { SimDisk } from '../../src/sim/sim-disk.ts';
 import { simRandom } from '../../src/sim/sim-random.ts';
 import { openSnapshot } from '../../src/vdi/open-volume.ts';
+import { turn } from '../base/turn.ts';
 import { blockValue } from '../crash/block-model.ts';
 import { create, FamilyModel, write } from '../vdi/family-model.ts';
 import { leaks, STORE } from '../vdi/family-world.ts';
@@ -19,8 +20,6 @@ import { type ClusterWorld, openCluster } from './cluster-world.ts';
 const emptyDisk = () => new SimDisk({ directories: [STORE] });
 const PLAIN = { durable: false };
 const BLOCKS = 300;
-
-const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
 /** The same store, whose operations settle some turns later: of some VDIs many. */
 function dawdling(store: ObjectStore, random: Random): ObjectStore {

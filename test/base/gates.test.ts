@@ -2,8 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { Gate } from '../../src/base/gate.ts';
 import { KeyedGates } from '../../src/base/keyed-gates.ts';
 import { simRandom } from '../../src/sim/sim-random.ts';
-
-const turn = () => new Promise((resolve) => setImmediate(resolve));
+import { turn } from './turn.ts';
 
 /** Work that ends when it is told to, and notes when it begins and ends. */
 function worker(events: string[]) {

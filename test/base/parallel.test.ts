@@ -1,7 +1,6 @@
 import { expect, test } from 'vitest';
 import { allSettled, forEachAtMost } from '../../src/base/parallel.ts';
-
-const turn = () => new Promise((resolve) => setImmediate(resolve));
+import { turn } from './turn.ts';
 
 test('no more than so many are worked on at once, and all of them are', async () => {
   let inside = 0;

@@ -3,6 +3,7 @@ import { SheepError } from '../../src/base/errors.ts';
 import { BLOCK_BYTES } from '../../src/base/units.ts';
 import type { Disk, DiskFile } from '../../src/contracts/disk.ts';
 import type { DiskDelay } from '../../src/sim/sim-process.ts';
+import { turn } from '../base/turn.ts';
 import { SMALL_LIMITS } from '../crash/disk-world.ts';
 import { holding } from '../sim/disk-stories.ts';
 import {
@@ -50,9 +51,6 @@ class BeginCounter {
   }
 }
 
-/** Every promise that can settle has. */
-const turn = () => new Promise((resolve) => setImmediate(resolve));
-
 describe('a flush beside other requests', () => {
   test('never puts an older state of a block behind a newer one', async () => {
     const { delay, hold, letGo } = holding();
@@ -98,11 +96,10 @@ describe('a flush beside other requests', () => {
   test.for(['is under way', 'fails'] as const)(
     'waits for a sync that began later, and took what it waited at the gate for: one that %s',
     async (how) => {
-      const [punching, syncing] = [holding(), holding()];
-      const delay: DiskDelay = (operation, path) =>
-        path === pathOf(A) && operation === 'sync'
-          ? syncing.delay(operation, path)
-          : punching.delay(operation, path);
+      const [punching, syncing] = [holding(), holding(pathOf(A))];
+      const delay: DiskDelay = async (...operation) => {
+        await Promise.all([punching.delay(...operation), syncing.delay(...operation)]);
+      };
       const store = await SimStore.open({ disk: { delay } });
       await store.farm.write(A, 0, blocks(1, 1), CREATE);
       punching.hold('punch');

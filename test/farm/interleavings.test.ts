@@ -2,8 +2,9 @@ import { describe, expect, test } from 'vitest';
 import { SheepError } from '../../src/base/errors.ts';
 import { KIND } from '../../src/base/ids.ts';
 import { segmentPath } from '../../src/farm/journal.ts';
-import type { DiskOperation } from '../../src/sim/sim-process.ts';
+import { turn } from '../base/turn.ts';
 import { SMALL_LIMITS } from '../crash/disk-world.ts';
+import { holding } from '../sim/disk-stories.ts';
 import {
   blocks,
   CREATE,
@@ -20,29 +21,11 @@ import {
 const A = nameOf(0);
 const B = nameOf(1);
 const VID = A.vid;
-const STAMP = { epoch: 1, attachEpoch: 1 };
-
-/** Every promise that can settle has. */
-const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 const failure = () => new SheepError('ERR_IO', 'as the test wants');
 
-/** Operations on one path that stay under way from `hold` until `letGo`. */
-function holdingAt(held: DiskOperation, path: string) {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  let on = false;
-  return {
-    delay: async (operation: DiskOperation, at: string) =>
-      on && operation === held && at === path ? promise : undefined,
-    hold: () => {
-      on = true;
-    },
-    letGo: resolve,
-  };
-}
-
 test('an object that a flush is not done with stays open: a flush by its name finds it', async () => {
-  const { delay, hold, letGo } = holdingAt('sync', pathOf(B));
+  const { delay, hold, letGo } = holding(pathOf(B));
   const store = await SimStore.open({ disk: { delay } });
   const others = [2, 3, 4, 5, 6].map((index) => nameOf(index));
   for (const name of [...others, A, B]) await store.farm.write(name, 0, blocks(1, 9), CREATE);
@@ -50,7 +33,7 @@ test('an object that a flush is not done with stays open: a flush by its name fi
   await store.farm.write(A, 0, blocks(1, 1), DURABLE);
   await store.farm.write(A, 0, blocks(1, 2), PLAIN);
   await store.farm.write(B, 0, blocks(8, 1), PLAIN);
-  hold();
+  hold('sync');
   // So much that the files are synced: that of A is, and its journal still says otherwise.
   const all = store.farm.flush(VID);
   await turn();
@@ -75,7 +58,7 @@ describe('while the next segment of the journal is begun', () => {
 
   /** A store in whose journal nothing is owed, and a write of which the next segment is made. */
   async function untilRotation() {
-    const held = holdingAt('sync', NEXT);
+    const held = holding(NEXT);
     const store = await SimStore.open({ disk: { delay: held.delay } });
     await store.farm.write(A, 0, blocks(1, 1), CREATE);
     await store.rest();
@@ -84,7 +67,7 @@ describe('while the next segment of the journal is begun', () => {
       for (let settled = true; settled; ) {
         settled = false;
         attachEpoch += 1;
-        const stamp = { ...STAMP, attachEpoch };
+        const stamp = { ...PLAIN.stamp, attachEpoch };
         const written = codeOf(() => store.farm.write(A, 0, blocks(1, 1), { ...PLAIN, stamp }));
         void written.then((code) => {
           settled = code === 'none';
@@ -97,7 +80,7 @@ describe('while the next segment of the journal is begun', () => {
 
   test('the one before it stays: a kill leaves a store that opens', async () => {
     const { store, fill, hold, letGo } = await untilRotation();
-    hold();
+    hold('sync');
     await fill();
     const maintaining = codeOf(() => store.farm.maintain());
     await turn();
@@ -149,10 +132,10 @@ test('a segment that was given back, and its folder not synced, is given back in
 
 test('a folder of which one sync has failed is not taken for stable after another one', async () => {
   const other = nameOf(0, 6);
-  const { delay, hold, letGo } = holdingAt('sync', pathOf(other));
+  const { delay, hold, letGo } = holding(pathOf(other));
   const store = await SimStore.open({ disk: { delay } });
   for (const name of [A, other]) await store.farm.write(name, 0, blocks(8, 1), CREATE);
-  hold();
+  hold('sync');
   store.disk.failNext('syncDirectory', 'ERR_IO');
   const flushes = [VID, other.vid].map((vid) => codeOf(() => store.farm.flush(vid)));
   expect(await flushes[0]).toBe('ERR_LOST');
@@ -162,14 +145,14 @@ test('a folder of which one sync has failed is not taken for stable after anothe
 
 test('nothing leaves the activity log before the entry that names it is stable', async () => {
   const node = nameOf(1, VID, KIND.inode);
-  const { delay, hold, letGo } = holdingAt('sync', pathOf(node));
+  const { delay, hold, letGo } = holding(pathOf(node));
   const store = await SimStore.open({ disk: { delay } });
   await store.farm.write(node, 0, blocks(8, 1), CREATE);
   await store.rest();
   await store.farm.write(A, 0, blocks(1, 1), { ...CREATE, unowned: true });
   await store.farm.write(node, 0, blocks(8, 2), PLAIN);
   store.farm.owned(A);
-  hold();
+  hold('sync');
   // So much that its file is synced, and nothing of it stands in the journal.
   const flushing = store.farm.flush(VID, [node]);
   await turn();

@@ -19,8 +19,8 @@ export async function withFile(
   return { disk, file };
 }
 
-/** Operations of these kinds stay under way until they are let go. */
-export function holding(): {
+/** Operations of these kinds, on one path or on all, stay under way until they are let go. */
+export function holding(path?: string): {
   delay: DiskDelay;
   hold(...kinds: DiskOperation[]): void;
   letGo(): void;
@@ -28,7 +28,8 @@ export function holding(): {
   const held = new Set<DiskOperation>();
   const { promise, resolve } = Promise.withResolvers<void>();
   return {
-    delay: async (operation) => (held.has(operation) ? promise : undefined),
+    delay: async (operation, at) =>
+      held.has(operation) && (path ?? at) === at ? promise : undefined,
     hold: (...kinds) => {
       for (const kind of kinds) held.add(kind);
     },

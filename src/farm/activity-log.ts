@@ -13,8 +13,8 @@ export interface Listed extends Suspect {
   suspect: boolean;
   /** Where the journal holds something of it that its file may not: oldest segment, last sequence. */
   redo: { segment: number; sequence: number } | undefined;
-  /** That it is removed is stable: its file has to go. */
-  removed: boolean;
+  /** That it is removed is stable, and its file has not gone yet. */
+  leaving: boolean;
   /** Its file was removed: only the name may still have to become stable. */
   gone: boolean;
   /** The round of maintenance in which it was listed, or got an owner. */
@@ -86,14 +86,14 @@ export class ActivityLog {
   #add(
     type: EntryType,
     made: Suspect,
-    { suspect = false, removed = false, redo }: Partial<Listed> = {},
+    { suspect = false, leaving = false, redo }: Partial<Listed> = {},
     origins?: Origins,
   ): Promise<void> {
     const { name, stamp, objectBytes, life } = made;
     this.#listed.set(keyOf(name), {
       ...{ name, stamp, objectBytes, life },
       ...{ boot: this.#boot, suspect, redo, round: this.#round },
-      ...{ removed, gone: false },
+      ...{ leaving, gone: false },
     });
     const known = { name, stamp, objectBytes };
     const detail = type === ENTRY.create ? life : this.#boot;
@@ -117,11 +117,11 @@ export class ActivityLog {
     const listed: Listed = {
       ...{ name, stamp, objectBytes, life, redo },
       ...{ boot: this.#boot, suspect: false, round: this.#round },
-      ...{ removed: false, gone: false },
+      ...{ leaving: false, gone: false },
     };
     this.#listed.set(key, listed);
     await this.#append([{ type: ENTRY.remove, name, stamp, objectBytes, detail: 0n, sum: 0 }]);
-    listed.removed = true;
+    listed.leaving = true;
   }
 
   /** Somebody is about to remove it: it stays listed, however clean it is, until he says so. */
@@ -151,13 +151,15 @@ export class ActivityLog {
   /** Its file has been removed. */
   unlinked(name: ObjectName): void {
     const listed = this.#listed.get(keyOf(name));
-    if (listed !== undefined) listed.gone = true;
+    if (listed === undefined) return;
+    listed.leaving = false;
+    listed.gone = true;
   }
 
   /** It could not be made, and there may be a file of its name that has to go. */
   abandoned(name: ObjectName): void {
     const listed = this.#listed.get(keyOf(name));
-    if (listed !== undefined) listed.removed = true;
+    if (listed !== undefined) listed.leaving = true;
   }
 
   /** What a flush promises of single blocks, or that they are `zeroed`; settles when it is stable. */
@@ -195,7 +197,7 @@ export class ActivityLog {
   /** A clean stop: all is stable. Doubt stays of what nobody has opened, and of what was to go. */
   markClean(): Promise<void> {
     const left = [...this.#listed.values()].filter(
-      ({ suspect, removed, gone, name }) => suspect || (removed && !gone) || this.isAnnounced(name),
+      ({ suspect, leaving, name }) => suspect || leaving || this.isAnnounced(name),
     );
     return this.#append([entry(ENTRY.clean, NO_NAME, 0n), ...left.map(listEntry)]);
   }

@@ -216,7 +216,7 @@ class SegmentReader {
     const list = (boot: bigint, life: bigint, gone = false) =>
       listed.set(key, {
         ...{ ...known, life, boot, suspect: !gone },
-        ...{ redo: undefined, removed: gone, gone, round: 0 },
+        ...{ redo: undefined, leaving: false, gone, round: 0 },
       });
     switch (type) {
       case ENTRY.reset:

@@ -40,8 +40,8 @@ export class LiveObjects {
    */
   loadNow(name: ObjectName, key: number | string): OpenObject | undefined {
     const { disk, directory, sums, activity, open } = this.#parts;
-    const { suspect = false, removed = false } = activity.find(key) ?? {};
-    if (open.hasGate(key) || suspect || removed) return undefined;
+    const { suspect = false, leaving = false } = activity.find(key) ?? {};
+    if (open.hasGate(key) || suspect || leaving) return undefined;
     const object = loadObjectNow(disk, directory, name, sums);
     if (object !== undefined) open.add(object);
     return object;
@@ -61,7 +61,7 @@ export class LiveObjects {
   async #open(name: ObjectName, key: number | string): Promise<OpenObject> {
     const { disk, directory, sums, activity, open, flusher, log } = this.#parts;
     const before = activity.find(key);
-    if (before?.removed === true) throw missing(name); // also while its file does not go
+    if (before?.leaving === true) throw missing(name);
     const suspect = before?.suspect === true ? before : undefined;
     const { object, adopted } = await loadObject(disk, directory, name, sums, suspect);
     const listed = activity.find(key); // it may have been listed anew meanwhile

@@ -142,12 +142,12 @@ export class Maintenance {
   /** Files that did not go when they were removed: as long as one is there, the journal is owed. */
   async #unlinkRemoved(): Promise<void> {
     const { activity, open } = this.#parts;
-    const staying = [...activity.values()].filter(({ removed, gone }) => removed && !gone);
+    const staying = [...activity.values()].filter(({ leaving }) => leaving);
     for (const listed of staying) {
       const unlink = async () => {
         // Whoever was at the gate may have removed it, or have made it anew.
         const same = activity.find(keyOf(listed)) === listed;
-        if (same && !listed.gone) await unlinkObject(this.#parts, listed.name);
+        if (same && listed.leaving) await unlinkObject(this.#parts, listed.name);
       };
       await open.pass(keyOf(listed), true, unlink).catch(() => undefined); // the next round tries
     }

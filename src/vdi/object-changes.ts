@@ -142,7 +142,8 @@ export class ObjectChanges {
       const names = own.map((index) => this.#own(index));
       if (names.length > 0) await store.announce(names, objectBytes, plain);
       const nodes = await this.#setOwners(held, 0).catch(async (error: unknown) => {
-        // Some may be out all the same: what comes next finds no entry, and would leave them.
+        // Some may be out all the same: what comes next finds no entry, and would leave them. If that
+        // fails too, the first error is the one to be told.
         await this.#dropFreed(own).catch(() => undefined);
         throw error;
       });
